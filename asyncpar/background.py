@@ -1,0 +1,114 @@
+"""Tasks that belong to an event loop rather than to a caller.
+
+A default executor outlives the call that made it, and a stream's run must go on between two `__anext__` calls without a
+task group being open across a `yield` (PEP 789). Such tasks need an owner: one *keeper* task for each event loop, which
+holds them all in one task group. It is started at first use and ends with the loop: `asyncio.run` cancels whatever tasks
+are left, trio cancels its system tasks when the main task ends, and either way the keeper cancels what it keeps and waits
+for it.
+
+Guarantees: a background task never raises into the keeper (its function must deliver failures as values), sees the
+context variables of whoever started it, and is awaited by the keeper in every case.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import anyio
+import anyio.abc
+from anyio.lowlevel import RunVar
+
+
+class BackgroundTask:
+    """A task that the event loop owns; anybody in that loop may cancel it or wait for its end."""
+
+    def __init__(self) -> None:
+        self._scope = anyio.CancelScope()
+        self._ended = anyio.Event()
+
+    def cancel(self) -> None:
+        """Asks the task to end; returns at once."""
+        self._scope.cancel()
+
+    @property
+    def ended(self) -> bool:
+        return self._ended.is_set()
+
+    async def wait(self) -> None:
+        """Returns when the task has ended."""
+        await self._ended.wait()
+
+    async def run(self, fn: Callable[[], Awaitable[None]]) -> None:
+        try:
+            with self._scope:
+                await fn()
+        finally:
+            self._ended.set()
+
+
+async def start_background(fn: Callable[[], Awaitable[None]]) -> BackgroundTask:
+    """Runs `fn` in a task of the event loop's own, in a copy of the current context."""
+    group = _keeper_group.get()
+    if group is None:
+        group = await _start_keeper()
+    task = BackgroundTask()
+    group.start_soon(task.run, fn)
+    return task
+
+
+class LoopHandle:
+    """Lets any thread, and any finalizer, ask the event loop that is current now to call something soon."""
+
+    def __init__(self) -> None:
+        native = anyio.lowlevel.current_token().native_token
+        self._call_soon: Callable[..., Any]
+        if hasattr(native, "call_soon_threadsafe"):
+            self._call_soon = native.call_soon_threadsafe
+        else:
+            self._call_soon = native.run_sync_soon
+
+    def call_soon(self, fn: Callable[[], object]) -> None:
+        """Does nothing when the loop is gone: then so is all that it owned."""
+        try:
+            self._call_soon(fn)
+        except RuntimeError:  # asyncio: closed; trio's RunFinishedError is one too
+            return
+
+
+_keeper_group: RunVar[anyio.abc.TaskGroup | None] = RunVar("asyncpar_keeper_group", None)
+_asyncio_keepers: set[Any] = set()  # the loop itself holds its tasks only weakly
+
+
+async def _start_keeper() -> anyio.abc.TaskGroup:
+    started = anyio.Event()
+
+    async def keep() -> None:
+        try:
+            async with anyio.create_task_group() as group:
+                _keeper_group.set(group)
+                started.set()
+                await anyio.sleep_forever()
+        finally:
+            _keeper_group.set(None)
+
+    if "asyncio" in sys.modules and _runs_on_asyncio():
+        import asyncio
+
+        task = asyncio.get_running_loop().create_task(keep(), context=contextvars.Context())
+        _asyncio_keepers.add(task)
+        task.add_done_callback(_asyncio_keepers.discard)
+    else:
+        import trio
+
+        trio.lowlevel.spawn_system_task(keep)
+    await started.wait()
+    group = _keeper_group.get()
+    assert group is not None  # set before `started`, and unset only when the loop ends
+    return group
+
+
+def _runs_on_asyncio() -> bool:
+    return hasattr(anyio.lowlevel.current_token().native_token, "call_soon_threadsafe")

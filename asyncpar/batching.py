@@ -1,0 +1,88 @@
+"""How many calls the next batch should have. Pure: no clock, no I/O, so that tests and simulations can drive it.
+
+A batch should be long enough that what it costs to send does not matter, and short enough that results keep coming and no
+worker is left alone with the last one:
+
+    size = TARGET_SECONDS / seconds per call                      (cost: a round trip is below 1 % of a batch)
+    size <= remaining / (2 * workers), where that is known        (tail: guided self-scheduling,
+                                                                   Polychronopoulos & Kuck 1987, with half their share)
+    size <= GROWTH * the largest batch seen                       (an estimate from few calls is trusted only so far)
+
+Seconds per call are an exponentially weighted mean over batches, weighted by how many calls each had.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeAlias
+
+TARGET_SECONDS = 0.03  # a guess between results that are late (100 ms) and a round trip of 0.1 ms being 1 % (10 ms)
+GROWTH = 8  # from single calls to thousands within five batches
+RECENT = 0.4  # weight of the newest batch; a guess
+
+BatchSize: TypeAlias = int | Literal["auto"]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchTiming:
+    """What a finished batch tells: its calls, the seconds its worker spent on them, and what is left of the run."""
+
+    calls: int
+    busy_seconds: float
+    remaining: int | None
+    workers: int
+
+
+class BatchSizer(Protocol):
+    """Says how many calls the next batch should have, and learns from each batch that is done."""
+
+    @property
+    def size(self) -> int: ...
+
+    def observe(self, timing: BatchTiming) -> int:
+        """Takes in a timing; returns the next size."""
+
+
+class FixedSizer:
+    """The size that the user asked for."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def observe(self, timing: BatchTiming) -> int:
+        return self.size
+
+
+class AdaptiveSizer:
+    """Finds the size; never below `minimum`, which is what a worker can have under way at once."""
+
+    def __init__(self, minimum: int = 1) -> None:
+        self.size = minimum
+        self._minimum = minimum
+        self._largest = 1
+        self._seconds_per_call: float | None = None
+
+    def observe(self, timing: BatchTiming) -> int:
+        if timing.calls:
+            self._learn(timing)
+            self.size = self._next(timing)
+        return self.size
+
+    def _learn(self, timing: BatchTiming) -> None:
+        newest = timing.busy_seconds / timing.calls
+        known = self._seconds_per_call
+        weight = RECENT * min(1.0, timing.calls / self._largest)
+        self._seconds_per_call = newest if known is None else known + weight * (newest - known)
+        self._largest = max(self._largest, timing.calls)
+
+    def _next(self, timing: BatchTiming) -> int:
+        seconds = self._seconds_per_call or 1e-9  # a clock too coarse to see the calls
+        size = min(TARGET_SECONDS / seconds, GROWTH * self._largest)
+        if timing.remaining is not None:
+            size = min(size, timing.remaining / (2 * timing.workers))
+        return max(int(size), self._minimum)
+
+
+def make_sizer(batch_size: BatchSize, minimum: int) -> BatchSizer:
+    """The sizer for `batch_size`, "auto" or a number of calls."""
+    return AdaptiveSizer(minimum) if batch_size == "auto" else FixedSizer(batch_size)

@@ -1,0 +1,88 @@
+"""Everything asyncpar raises on its own account.
+
+One base class, `AsyncparError`, so that a caller can tell our failures from those of the mapped function. A user's own
+exception is never wrapped: it arrives with its own type, and `RemoteTraceback` as its cause shows the worker's lines.
+Each message says what happened, to what, and what to do about it. This module is imported by workers: it imports only
+pickle, which they need anyway.
+"""
+
+import pickle
+
+
+class AsyncparError(Exception):
+    """The base of every error that asyncpar raises on its own account."""
+
+    __module__ = "asyncpar"
+
+
+class ConsumedError(AsyncparError, RuntimeError):
+    """A `ParallelMap` was consumed a second time; one object serves one run."""
+
+    __module__ = "asyncpar"
+
+
+class ExecutorUnavailableError(AsyncparError):
+    """The executor cannot be used here or any more; the message names the remedy."""
+
+    __module__ = "asyncpar"
+
+
+class PicklingError(AsyncparError, pickle.PicklingError):
+    """An argument, a function or a result could not be sent between processes; the message says which."""
+
+    __module__ = "asyncpar"
+
+
+class WorkerDiedError(AsyncparError):
+    """A worker process died while it was running a call.
+
+    Attributes:
+        pid: process id of the dead worker.
+        exit_code: what it exited with, or None when a signal killed it.
+        signal: number of the signal that killed it, or None when it exited by itself.
+    """
+
+    __module__ = "asyncpar"
+
+    def __init__(
+        self, message: str, pid: int | None = None, exit_code: int | None = None, signal: int | None = None
+    ) -> None:
+        super().__init__(message, pid, exit_code, signal)
+        self.pid = pid
+        self.exit_code = exit_code
+        self.signal = signal
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class RemoteError(AsyncparError):
+    """Stands for an exception that a call raised but that could not travel back as itself.
+
+    Attributes:
+        type_name: qualified name of the original exception's class.
+        message: its text.
+    """
+
+    __module__ = "asyncpar"
+
+    def __init__(self, type_name: str, message: str) -> None:
+        super().__init__(type_name, message)
+        self.type_name = type_name
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"{self.type_name}: {self.message} (the original exception cannot be pickled)"
+
+
+class RemoteTraceback(Exception):
+    """The traceback that an exception had in its worker, as text; it is the `__cause__` of that exception here."""
+
+    __module__ = "asyncpar"
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.text}"""'

@@ -1,0 +1,69 @@
+"""Executors: what runs batches. `base.py` has the contract; this file knows them by name and keeps the default ones.
+
+With a name instead of an object, a run uses the event loop's own executor of that name: made at first use, kept warm, gone
+with the loop.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from anyio.lowlevel import RunVar
+
+from asyncpar.executors.base import Executor
+
+NAMES = ("process", "thread", "inline")
+
+_defaults: RunVar[dict[str, Executor[Any]] | None] = RunVar("asyncpar_default_executors", None)
+
+
+def default_name() -> str:
+    """What plain functions run in when nothing is said: processes, or threads where Python has no GIL."""
+    gil = getattr(sys, "_is_gil_enabled", None)
+    return "thread" if gil is not None and not gil() else "process"
+
+
+def check_executor(executor: object) -> None:
+    """Refuses what is neither a name nor an executor.
+
+    Raises:
+        ValueError: an unknown name; the message lists the known ones.
+        TypeError: something else.
+    """
+    if isinstance(executor, str):
+        if executor not in NAMES:
+            known = ", ".join(map(repr, NAMES))
+            raise ValueError(f"unknown executor {executor!r}; known are {known}, or an Executor object")
+    elif executor is not None and not isinstance(executor, Executor):
+        raise TypeError(f"executor must be a name, an Executor or None, not {executor!r}")
+
+
+def default_executor(name: str, n_jobs: int | None) -> Executor[Any]:
+    """The event loop's own executor of that name, with room for `n_jobs` workers at the least."""
+    if name == "inline":
+        return _make(name)
+    executors = _defaults.get()
+    if executors is None:
+        executors = {}
+        _defaults.set(executors)
+    executor = executors.get(name)
+    if executor is None or executor.closed:
+        executor = executors[name] = _make(name)
+    if n_jobs is not None:
+        executor.grow(n_jobs)
+    return executor
+
+
+def _make(name: str) -> Executor[Any]:
+    if name == "process":
+        from asyncpar.executors.process import ProcessExecutor
+
+        return ProcessExecutor()
+    if name == "thread":
+        from asyncpar.executors.thread import ThreadExecutor
+
+        return ThreadExecutor()
+    from asyncpar.executors.inline import InlineExecutor
+
+    return InlineExecutor()

@@ -1,0 +1,63 @@
+"""The inline executor: every call in the task that awaits the run, one after another, for debugging.
+
+A breakpoint, a profiler or a plain traceback then shows the caller's own stack. The event loop stands still during a
+batch; between batches it turns once.
+"""
+
+from __future__ import annotations
+
+import time
+
+import anyio.lowlevel
+
+from asyncpar.executors.base import Executor, Parcel, Worker
+from asyncpar.outcomes import BatchDone
+from asyncpar.workers.control import private_page
+from asyncpar.workers.run_batch import BatchReport, run_batch
+
+
+class InlineWorker(Worker):
+    """Runs calls where it stands; coroutine calls are awaited one by one."""
+
+    async def run(self, parcel: Parcel) -> BatchDone:
+        await anyio.lowlevel.checkpoint()
+        program, batch = parcel.program, parcel.batch
+        if program.concurrency:
+            report = await _await_calls(parcel)
+        else:  # KeyboardInterrupt and SystemExit are the program's own here and go straight through
+            report = run_batch(
+                program.fn, batch.columns, private_page(), stop_on_error=program.stop_on_error, catch=Exception
+            )
+        return BatchDone(batch, report.values, report.errors, report.timings, "the caller's task")
+
+
+class InlineExecutor(Executor[InlineWorker]):
+    """Runs every call in the caller's own task, for debugging.
+
+    >>> import anyio, asyncpar
+    >>> async def main():
+    ...     return await asyncpar.pmap(abs, [-1, 2], executor="inline")
+    >>> anyio.run(main)
+    [1, 2]
+    """
+
+    def __init__(self) -> None:
+        super().__init__(capacity=1)
+
+    async def _start_worker(self) -> InlineWorker:
+        return InlineWorker()
+
+
+async def _await_calls(parcel: Parcel) -> BatchReport:
+    report = BatchReport([], {}, [])
+    for position, arguments in enumerate(zip(*parcel.batch.columns, strict=True)):
+        began = time.monotonic()
+        try:
+            report.values.append(await parcel.program.fn(*arguments))
+        except Exception as error:
+            report.errors[position] = error
+            report.values.append(None)
+        report.timings.append((1, time.monotonic() - began))
+        if report.errors and parcel.program.stop_on_error:
+            break
+    return report

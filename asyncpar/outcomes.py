@@ -1,0 +1,130 @@
+"""Batches on their way out, what comes back, and what the error policy makes of it. Plain values; nothing here awaits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
+
+T = TypeVar("T")
+
+OnError: TypeAlias = Literal["raise", "return", "skip"]
+ON_ERROR: tuple[OnError, ...] = ("raise", "return", "skip")
+
+_LONGEST_REPR = 120  # characters of an item shown in a note; a line of a terminal
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Consecutive calls, as columns: one sequence for each argument, all of one length.
+
+    `start` is the index of the first call in the run; `deaths` counts the workers that died before any of its calls
+    had begun.
+    """
+
+    start: int
+    columns: tuple[Sequence[Any], ...]
+    deaths: int = 0
+
+    def __len__(self) -> int:
+        return len(self.columns[0])
+
+    def part(self, begin: int, end: int, *, deaths: int = 0) -> Batch:
+        """The calls from position `begin` up to `end`."""
+        return Batch(self.start + begin, tuple(column[begin:end] for column in self.columns), deaths)
+
+    def describe(self, position: int) -> str:
+        """The call at `position`, with its index and the shortened repr of its item."""
+        arguments = tuple(column[position] for column in self.columns)
+        return f"call {self.start + position}, item {_short_repr(arguments[0] if len(arguments) == 1 else arguments)}"
+
+
+@dataclass(frozen=True, slots=True)
+class BatchDone:
+    """What became of a batch: `values` of its calls, with None where `errors` (by position) has the exception.
+
+    `rest` are calls of the batch as it was sent that have no outcome and are to be run again. `timings` are runs of
+    (calls, seconds), in order.
+    """
+
+    batch: Batch
+    values: list[Any]
+    errors: dict[int, BaseException]
+    timings: Sequence[tuple[int, float]]
+    worker: str
+    rest: tuple[Batch, ...] = ()
+
+    @property
+    def busy_seconds(self) -> float:
+        return sum(seconds for _, seconds in self.timings)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome(Generic[T]):
+    """What became of one call.
+
+    Attributes:
+        index: place of the item in the input, from 0.
+        value: what the call returned; None if it failed.
+        error: what it raised, or None.
+        seconds: how long the call took in its worker; for calls far below 10 µs, the mean of the few around it.
+        attempts: how often the call was started, as far as is known.
+        worker: which worker ran it.
+    """
+
+    index: int
+    value: T | None = None
+    error: BaseException | None = None
+    seconds: float = 0.0
+    attempts: int = 1
+    worker: str = field(default="", compare=False)
+
+    def unwrap(self) -> T:
+        """The value, or the error raised."""
+        if self.error is not None:
+            raise self.error
+        return self.value  # type: ignore[return-value]  # T may itself be None; without an error the value is a T
+
+
+def annotate(done: BatchDone) -> None:
+    """Adds to each error a note that names the call it came from."""
+    for position, error in done.errors.items():
+        error.add_note(f"asyncpar: raised by {done.batch.describe(position)}, in {done.worker}")
+
+
+def first_error(done: BatchDone) -> BaseException | None:
+    """The error of the earliest call that failed."""
+    return done.errors[min(done.errors)] if done.errors else None
+
+
+def values_by_policy(done: BatchDone, on_error: OnError) -> list[Any]:
+    """The values to hand to the user; under "raise", those before the first error."""
+    values = done.values
+    if not done.errors:
+        return values
+    if on_error == "raise":
+        return values[: min(done.errors)]
+    if on_error == "skip":
+        return [value for position, value in enumerate(values) if position not in done.errors]
+    for position, error in done.errors.items():
+        values[position] = error
+    return values
+
+
+def to_outcomes(done: BatchDone) -> list[Outcome[Any]]:
+    """One outcome for each call."""
+    seconds = [spent / calls for calls, spent in done.timings for _ in range(calls)]
+    start, errors, worker = done.batch.start, done.errors, done.worker
+    attempts = 1 + done.batch.deaths
+    return [
+        Outcome(start + position, value, errors.get(position), seconds[position], attempts, worker)
+        for position, value in enumerate(done.values)
+    ]
+
+
+def _short_repr(item: object) -> str:
+    try:
+        text = repr(item)
+    except Exception as error:  # the item's own __repr__
+        text = f"<{type(item).__qualname__} whose repr raised {type(error).__name__}>"
+    return text if len(text) <= _LONGEST_REPR else f"{text[: _LONGEST_REPR - 30]} … {text[-25:]}"

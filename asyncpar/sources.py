@@ -1,0 +1,208 @@
+"""Any iterable or async iterable, or several zipped, as one source from which batches are cut.
+
+Two kinds share one face. A *sync* source is pulled by the scheduler itself, as many items at a time as the next batch
+needs; sequences are cut as slices. An *async* source is pulled by a pump, one task that owns the iterator (an async
+generator must not be cancelled in the middle of an item) and fills a small store from which batches take what is there: a slow
+source makes batches of one, a fast one fills them.
+
+    take(n)     up to n items as columns, synchronously; () when there is nothing now
+    exhausted   no further item will come
+    error       what the iterable raised, if that is why
+    aclose()    closes generators, sync and async
+
+Nothing is pulled that was not asked for, and items pulled before the iterable raised are delivered before its error.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, TypeAlias, TypeVar
+
+import anyio
+
+T = TypeVar("T")
+Columns: TypeAlias = tuple[Sequence[Any], ...]
+Items: TypeAlias = Iterable[T] | AsyncIterable[T]
+
+_PULL_SECONDS = 2e-3  # a batch from a slow generator is cut short here, so that pulling does not hold the event loop
+_PULL_PIECE = 64  # items pulled between two looks at the clock; 3 % at 20 ns an item
+
+
+class Source(ABC):
+    """Where a run's items come from."""
+
+    is_async = False
+    exhausted = False
+    error: BaseException | None = None
+
+    @abstractmethod
+    def take(self, count: int) -> Columns:
+        """Up to `count` of the next items, one column for each iterable; () when there is none now."""
+
+    @property
+    def remaining(self) -> int | None:
+        """How many items are still to come, where that is known."""
+        return None
+
+    async def aclose(self) -> None:
+        """Lets generators run their `finally` blocks."""
+
+
+def open_source(iterables: Sequence[Any]) -> Source:
+    """The source that fits `iterables`.
+
+    Raises:
+        TypeError: one of them cannot be iterated over.
+    """
+    if any(_is_async(iterable) for iterable in iterables):
+        return AsyncSource([_aiter(iterable, place) for place, iterable in enumerate(iterables)])
+    if all(_can_be_sliced(iterable) for iterable in iterables):
+        return SlicedSource(iterables)
+    return IteratorSource([_iter(iterable, place) for place, iterable in enumerate(iterables)])
+
+
+class SlicedSource(Source):
+    """Sequences, cut as slices: ten items of a range cost as much as ten million."""
+
+    def __init__(self, sequences: Sequence[Any]) -> None:
+        self._sequences = sequences
+        self._length = min(map(len, sequences))
+        self._position = 0
+        self.exhausted = self._length == 0
+
+    @property
+    def remaining(self) -> int:
+        return self._length - self._position
+
+    def take(self, count: int) -> Columns:
+        begin = self._position
+        end = self._position = min(begin + count, self._length)
+        self.exhausted = end == self._length
+        return tuple(sequence[begin:end] for sequence in self._sequences) if end > begin else ()
+
+
+class IteratorSource(Source):
+    """Iterators, pulled in step like `zip` does."""
+
+    def __init__(self, iterators: list[Iterator[Any]]) -> None:
+        self._iterators = iterators
+        self._rows = iterators[0] if len(iterators) == 1 else zip(*iterators, strict=False)
+        self._zipped = len(iterators) > 1
+
+    def take(self, count: int) -> Columns:
+        pulled: list[Any] = []
+        deadline = time.monotonic() + _PULL_SECONDS
+        while len(pulled) < count and not self.exhausted:
+            self._pull(pulled, min(_PULL_PIECE, count - len(pulled)))
+            if time.monotonic() > deadline:
+                break
+        return _to_columns(pulled, self._zipped)
+
+    def _pull(self, pulled: list[Any], count: int) -> None:
+        expected = len(pulled) + count
+        try:
+            for row in islice(self._rows, count):
+                pulled.append(row)  # noqa: PERF402 - extend() could lose what came before an error
+        except Exception as error:
+            self.error = error
+            self.exhausted = True
+        if len(pulled) < expected:
+            self.exhausted = True
+
+    async def aclose(self) -> None:
+        _close_generators(self._iterators)
+
+
+class AsyncSource(Source):
+    """Async iterables (plain ones beside them are zipped in), pulled by the run's pump."""
+
+    is_async = True
+
+    def __init__(self, iterators: list[Iterator[Any] | AsyncIterator[Any]]) -> None:
+        self._iterators = iterators
+        self._store: deque[Any] = deque()
+        self._zipped = len(iterators) > 1
+        self._pumped_out = False
+
+    def take(self, count: int) -> Columns:
+        store = self._store
+        pulled = [store.popleft() for _ in range(min(count, len(store)))]
+        self.exhausted = self._pumped_out and not store
+        return _to_columns(pulled, self._zipped)
+
+    @property
+    def stored(self) -> int:
+        """Items that are there to be taken."""
+        return len(self._store)
+
+    async def pump(self) -> bool:
+        """Pulls one item into the store; false at the end. Called by one task only."""
+        try:
+            row = [await anext(iterator) if hasattr(iterator, "__anext__") else next(iterator) for iterator in self._iterators]
+        except (StopIteration, StopAsyncIteration):
+            self._end(None)
+            return False
+        except Exception as error:
+            self._end(error)
+            return False
+        self._store.append(tuple(row) if self._zipped else row[0])
+        return True
+
+    def _end(self, error: Exception | None) -> None:
+        self.error = error
+        self._pumped_out = True
+        self.exhausted = not self._store
+
+    async def aclose(self) -> None:
+        _close_generators(self._iterators)
+        for iterator in self._iterators:
+            if isinstance(iterator, AsyncGenerator):
+                with anyio.CancelScope(shield=True):
+                    await iterator.aclose()
+
+
+def _to_columns(rows: list[Any], zipped: bool) -> Columns:
+    if not rows:
+        return ()
+    return tuple(map(list, zip(*rows, strict=True))) if zipped else (rows,)
+
+
+def _close_generators(iterators: Sequence[object]) -> None:
+    for iterator in iterators:
+        if isinstance(iterator, Generator):
+            iterator.close()
+
+
+def _can_be_sliced(iterable: object) -> bool:
+    """Exact types only: a subclass may iterate over something else than its slices."""
+    if type(iterable) in (list, tuple, range, str, bytes):
+        return True
+    numpy = sys.modules.get("numpy")  # an array can only be here if numpy is
+    return numpy is not None and type(iterable) in (numpy.ndarray, numpy.memmap) and iterable.ndim > 0
+
+
+def _is_async(iterable: object) -> bool:
+    return hasattr(iterable, "__aiter__")
+
+
+def _aiter(iterable: Any, place: int) -> Iterator[Any] | AsyncIterator[Any]:
+    return aiter(iterable) if _is_async(iterable) else _iter(iterable, place)
+
+
+def _iter(iterable: Any, place: int) -> Iterator[Any]:
+    try:
+        return iter(iterable)
+    except TypeError as error:
+        raise TypeError(
+            f"pmap needs something to iterate over, but iterable {place} is {_describe(iterable)}: {error}"
+        ) from None
+
+
+def _describe(value: object) -> str:
+    text = repr(value)
+    return f"{text if len(text) < 60 else text[:57] + '…'} ({type(value).__qualname__})"

@@ -1,0 +1,40 @@
+"""What a run can tell about itself while it goes on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """A snapshot of a run; `ParallelMap.statistics()` makes one at any time.
+
+    Attributes:
+        pulled: items taken from the source.
+        finished: calls that have an outcome, failed ones included.
+        failed: calls that raised or lost their worker.
+        handed: items whose outcome has been handed to the consumer (or dropped, under `on_error="skip"`).
+        window: how many items may be pulled and not yet handed, now.
+        batches: batches finished.
+        batch_size: calls that the next batch will have.
+        workers: how many workers the run may hold at once.
+        busy_seconds: time that workers spent in calls, summed up.
+        elapsed_seconds: time since the run began.
+    """
+
+    pulled: int
+    finished: int
+    failed: int
+    handed: int
+    window: int
+    batches: int
+    batch_size: int
+    workers: int
+    busy_seconds: float
+    elapsed_seconds: float
+
+    @property
+    def utilisation(self) -> float:
+        """Share of the workers' time that was spent in calls, from 0 to 1 (above 1 where calls overlap in one worker)."""
+        available = self.elapsed_seconds * self.workers
+        return self.busy_seconds / available if available else 0.0

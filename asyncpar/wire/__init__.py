@@ -1,0 +1,1 @@
+"""How calls and results cross between processes: what is said (codec, failures) and how it is carried (frames, channels)."""

@@ -1,0 +1,78 @@
+"""The parent's end of a channel: the same frames as `wire/channel.py`, awaited instead of blocking.
+
+The socket is tried first and awaited only when it would block: a small frame is one system call. Between two pieces of a
+large one the event loop turns, so that no frame, however large, holds it for long.
+"""
+
+import socket
+
+import anyio
+
+from asyncpar.wire.channel import unsent
+from asyncpar.wire.frames import Frame, FrameReader, to_parts
+
+_BYTES_AT_ONCE = 1 << 18  # copied by one system call; about 0.1 ms, far below the 5 ms that may hold the event loop
+
+
+class AsyncChannel:
+    """Sends and receives frames over a non-blocking socket that it owns.
+
+    Cancelling `receive` loses nothing: the next call goes on where it stopped. Cancelling `send` can leave half a frame
+    behind; `broken` then says that the channel is of no more use.
+
+    Raises:
+        EOFError: the other end is closed.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self._sock = sock
+        self._reader = FrameReader()
+        self.broken = False
+
+    async def send(self, frame: Frame) -> None:
+        parts = to_parts(frame)
+        self.broken = True  # until the whole frame has gone
+        while parts:
+            try:
+                sent = self._sock.send(memoryview(parts[0])[:_BYTES_AT_ONCE])
+            except BlockingIOError:
+                await anyio.wait_writable(self._sock)
+                continue
+            except (BrokenPipeError, ConnectionResetError):
+                raise EOFError("the worker has closed the channel") from None
+            parts = unsent(parts, sent)
+        self.broken = False
+
+    async def receive(self) -> Frame:
+        reader = self._reader
+        while (frame := reader.take()) is None:
+            await anyio.wait_readable(self._sock)
+            try:
+                count = self._sock.recv_into(reader.space()[:_BYTES_AT_ONCE])
+            except BlockingIOError:
+                continue
+            except ConnectionResetError:
+                count = 0
+            if not count:
+                raise EOFError("the worker has closed the channel")
+            reader.advance(count)
+        return frame
+
+    def send_nowait(self, frame: Frame) -> None:
+        """Sends a small frame to somebody who is listening; a channel that cannot take it whole is broken."""
+        parts = to_parts(frame)
+        try:
+            self.broken = self._sock.sendmsg(parts) < sum(map(len, parts))
+        except OSError:
+            self.broken = True
+
+    def shutdown(self) -> None:
+        """Lets both ends read the end of the stream, also one that is waiting just now."""
+        try:
+            self._sock.shutdown(socket.SHUT_RDWR)
+        except OSError:  # the other end went first, or it is closed
+            return
+
+    def close(self) -> None:
+        self._sock.close()

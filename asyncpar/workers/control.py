@@ -1,0 +1,45 @@
+"""The control page: a few numbers that a worker and its parent both see, without a word being sent.
+
+The worker writes where it is; the parent writes that it should stop. Each number is one aligned double, stored by one
+instruction, so that neither side ever reads half of one. In a process the page is shared memory; a thread uses a plain
+list with the same places.
+"""
+
+import mmap
+import os
+import sys
+import tempfile
+from collections.abc import MutableSequence
+from typing import TypeAlias
+
+POSITION = 0  # of the call that is running, in its batch; before the first, one of the two states below
+BEGAN = 1  # when that call began, on the monotonic clock
+STOP = 2  # 1 when no further call is to be started
+
+NOT_RECEIVED = -1.0  # set by the parent: the worker has not seen the batch
+RECEIVED = -2.0  # set by the worker: it has, and is reading it or writing its answer
+
+ControlPage: TypeAlias = MutableSequence[float] | memoryview
+
+
+def make_page_file() -> int:
+    """A descriptor of one fresh page that has no name anywhere, so that nobody need remove it."""
+    if sys.platform == "linux":
+        descriptor = os.memfd_create("asyncpar-control")
+    else:
+        with tempfile.TemporaryFile(prefix="asyncpar-") as file:
+            descriptor = os.dup(file.fileno())
+    os.ftruncate(descriptor, mmap.PAGESIZE)
+    return descriptor
+
+
+def map_page(descriptor: int) -> memoryview:
+    """The page as doubles, for as long as the view lives."""
+    page = memoryview(mmap.mmap(descriptor, mmap.PAGESIZE)).cast("d")
+    page[POSITION] = NOT_RECEIVED
+    return page
+
+
+def private_page() -> list[float]:
+    """A page for a worker that lives in the parent's own memory."""
+    return [RECEIVED, 0.0, 0.0]

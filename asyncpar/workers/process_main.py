@@ -1,0 +1,166 @@
+"""The life of a process worker, from the fork to the end of its channel.
+
+The worker takes on its parent's surroundings, runs the initializer, says READY, and then answers one BATCH after another
+until the channel ends. It exits like any Python program: `atexit` callbacks run, threads are joined, output is flushed;
+the zygote kills it if that takes longer than the grace it is given.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Callable
+from functools import partial
+from types import ModuleType
+from typing import Any
+
+from asyncpar.wire.channel import Channel
+from asyncpar.wire.codec import Decoder, Encoder, Undeliverable
+from asyncpar.wire.failures import pack_error
+from asyncpar.wire.frames import Frame
+from asyncpar.workers.control import POSITION, RECEIVED, map_page
+from asyncpar.workers.protocol import BATCH, DONE, FAILED, FORGET, READY, SETUP, BatchMessage, DoneMessage, Setup
+from asyncpar.workers.run_batch import BatchReport, run_batch
+
+
+def run_worker(channel_fd: int, page_fd: int) -> None:
+    """Serves batches until the parent closes the channel."""
+    channel = Channel(socket.socket(fileno=channel_fd))
+    control = map_page(page_fd)
+    os.close(page_fd)
+    sys.modules["__main__"] = ModuleType("__main__")  # the zygote's own must not be mistaken for the user's
+    worker = _Worker(control)
+    try:
+        while True:
+            answer = worker.answer(channel.receive())
+            _flush_output()
+            if answer is not None:
+                channel.send(answer)
+    except EOFError:
+        worker.close()
+
+
+class _Worker:
+    """Answers frames; knows the functions of the runs that are going on."""
+
+    def __init__(self, control: memoryview) -> None:
+        self._control = control
+        self._functions: dict[int, Callable[..., Any]] = {}  # {function id: function}
+        self._runner: Any = None  # asyncio.Runner, once there was a coroutine function
+
+    def answer(self, frame: Frame) -> Frame | None:
+        """The frame to answer with, if any."""
+        try:
+            if frame.kind == SETUP:
+                _take_on(Decoder(frame))
+                return Frame(READY, b"")
+            if frame.kind == BATCH:
+                return self._answer_batch(Decoder(frame))
+            if frame.kind == FORGET:
+                self._forget(Decoder(frame).message)
+                return None
+            raise AssertionError(f"unknown kind of frame {frame.kind}")
+        except Exception as error:  # of the initializer, or of reading the function: the run cannot go on
+            return Encoder().frame(FAILED, tuple(pack_error(error, hidden_frames=1)))
+
+    def _answer_batch(self, decoder: Decoder) -> Frame:
+        self._control[POSITION] = RECEIVED
+        message = BatchMessage(*decoder.message)
+        self._forget(message.forget)
+        columns = []
+        spoiled = False
+        for encoded in message.columns:
+            column, column_spoiled = decoder.column(encoded)
+            columns.append(column)
+            spoiled = spoiled or column_spoiled
+        if message.function is not None:
+            self._functions[message.function_id] = _load_function(decoder, message)
+        fn = self._functions[message.function_id]
+        if spoiled:
+            fn = partial(_call_unless_undeliverable, fn)
+        return self._done(self._run(fn, columns, message))
+
+    def _forget(self, function_ids: tuple[int, ...]) -> None:
+        for function_id in function_ids:
+            self._functions.pop(function_id, None)
+
+    def _run(self, fn: Callable[..., Any], columns: list[Any], message: BatchMessage) -> BatchReport:
+        try:
+            if not message.concurrency:
+                return run_batch(fn, columns, self._control, stop_on_error=message.stop_on_error)
+            return self._run_coroutines(fn, columns, message)
+        finally:
+            self._control[POSITION] = RECEIVED
+
+    def _run_coroutines(self, fn: Callable[..., Any], columns: list[Any], message: BatchMessage) -> BatchReport:
+        import asyncio
+
+        from asyncpar.workers.run_coroutines import run_coroutines
+
+        if self._runner is None:
+            self._runner = asyncio.Runner()
+        batch = run_coroutines(
+            fn, columns, self._control, concurrency=message.concurrency, stop_on_error=message.stop_on_error
+        )
+        report: BatchReport = self._runner.run(batch)
+        return report
+
+    def _done(self, report: BatchReport) -> Frame:
+        encoder = Encoder()
+        values = encoder.column(report.values, partial(_describe_result, report.values))
+        errors = {position: pack_error(error, hidden_frames=1) for position, error in report.errors.items()}
+        return encoder.frame(DONE, tuple(DoneMessage(values, errors, report.timings)))
+
+    def close(self) -> None:
+        if self._runner is not None:
+            self._runner.close()
+
+
+def _take_on(decoder: Decoder) -> None:
+    setup = Setup(*decoder.message)
+    os.environ.clear()
+    os.environ.update(setup.environment)
+    sys.path[:] = setup.path
+    sys.argv[:] = setup.argv
+    if setup.directory is not None:
+        os.chdir(setup.directory)
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:  # preloaded: without this all workers would draw the same numbers
+        numpy_random.seed()
+    if setup.initializer is not None:
+        initializer = _only(decoder, setup.initializer)
+        initializer()
+
+
+def _load_function(decoder: Decoder, message: BatchMessage) -> Callable[..., Any]:
+    assert message.function is not None
+    fn: Callable[..., Any] = _only(decoder, message.function)
+    return fn
+
+
+def _only(decoder: Decoder, encoded: Any) -> Any:
+    column, _ = decoder.column(encoded)
+    (value,) = column
+    if isinstance(value, Undeliverable):
+        raise value.error
+    return value
+
+
+def _call_unless_undeliverable(fn: Callable[..., Any], *arguments: Any) -> Any:
+    for argument in arguments:
+        if isinstance(argument, Undeliverable):
+            raise argument.error
+    return fn(*arguments)
+
+
+def _describe_result(values: list[Any], position: int) -> str:
+    return f"the result, a {type(values[position]).__qualname__},"
+
+
+def _flush_output() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (AttributeError, OSError, ValueError):  # no stream, its reader is gone, or the user closed it
+            continue

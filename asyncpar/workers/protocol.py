@@ -1,0 +1,76 @@
+"""What parent, zygote and worker say to each other; both sides import this and nothing else of each other.
+
+Parent and worker speak in frames (`wire/frames.py`), strictly in turn: SETUP is answered by READY or FAILED, and each
+BATCH by DONE or FAILED; FORGET, the only exception, has no answer. Parent and zygote speak in records of fixed size over the control socket; a FORK record carries
+two descriptors: the worker's end of its channel, and its control page.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, NamedTuple
+
+from asyncpar.wire.codec import EncodedColumn
+from asyncpar.wire.failures import PackedError
+
+SETUP, READY, BATCH, DONE, FAILED, FORGET = range(1, 7)  # kinds of frames between parent and worker
+
+
+class Setup(NamedTuple):
+    """The parent's surroundings at the moment of the request, and what to run first."""
+
+    directory: str | None
+    environment: dict[str, str]
+    path: list[str]
+    argv: list[str]
+    initializer: EncodedColumn | None  # a column of one: a callable that takes nothing
+
+
+class BatchMessage(NamedTuple):
+    """Calls to run. `function` comes with the first batch of a run that this worker sees; `forget` are runs that ended."""
+
+    function_id: int
+    function: EncodedColumn | None
+    forget: tuple[int, ...]
+    concurrency: int  # 0 for a plain function
+    stop_on_error: bool
+    columns: tuple[EncodedColumn, ...]
+
+
+class DoneMessage(NamedTuple):
+    """What `run_batch` reported, with the values as a column and the errors packed."""
+
+    values: EncodedColumn
+    errors: dict[int, PackedError]
+    timings: list[tuple[int, float]]
+
+
+FORK, KILL, EXITED, NOT_FORKED = range(1, 5)  # kinds of records between parent and zygote
+
+_RECORD = struct.Struct("<BxxxIQqqQ")
+RECORD_SIZE = _RECORD.size
+
+
+class Record(NamedTuple):
+    """One word to or from the zygote. `code` is a wait status or an errno; `peak_memory` is in bytes."""
+
+    kind: int
+    worker_id: int
+    pid: int = 0
+    code: int = 0
+    peak_memory: int = 0
+
+    def pack(self) -> bytes:
+        return _RECORD.pack(self.kind, 0, self.worker_id, self.pid, self.code, self.peak_memory)
+
+
+def unpack_records(data: bytes) -> tuple[list[Record], bytes]:
+    """The whole records in `data`, and the bytes of one that is still on its way."""
+    whole = len(data) // RECORD_SIZE * RECORD_SIZE
+    records = []
+    for kind, _, worker_id, pid, code, peak_memory in _RECORD.iter_unpack(data[:whole]):
+        records.append(Record(kind, worker_id, pid, code, peak_memory))
+    return records, data[whole:]
+
+
+ZygoteConfig = dict[str, Any]  # parent_pid, path, preload, grace; pickled, length first, at the start of the control socket

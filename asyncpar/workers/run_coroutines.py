@@ -1,0 +1,51 @@
+"""Runs a batch of coroutine calls in a worker, several at once, in an event loop of the worker's own.
+
+This is the one place on the child's side that needs asyncio, and it is imported only by a worker that was sent a
+coroutine function.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from asyncpar.workers.control import BEGAN, POSITION, STOP, ControlPage
+from asyncpar.workers.run_batch import BatchReport
+
+
+async def run_coroutines(
+    fn: Callable[..., Awaitable[Any]],
+    columns: Sequence[Sequence[Any]],
+    control: ControlPage,
+    *,
+    concurrency: int,
+    stop_on_error: bool = False,
+) -> BatchReport:
+    """Like `run_batch`, for a coroutine function: at most `concurrency` calls are under way at once.
+
+    Stopping starts no further call; those under way are awaited.
+    """
+    rows = enumerate(zip(*columns, strict=True))
+    values: dict[int, Any] = {}
+    errors: dict[int, BaseException] = {}
+    seconds: dict[int, float] = {}
+
+    async def lane() -> None:
+        for position, arguments in rows:
+            if control[STOP] or (stop_on_error and errors):
+                return
+            control[POSITION] = position
+            control[BEGAN] = began = time.monotonic()
+            values[position] = None
+            try:
+                values[position] = await fn(*arguments)
+            except BaseException as error:
+                errors[position] = error
+            seconds[position] = time.monotonic() - began
+
+    lanes = [asyncio.create_task(lane()) for _ in range(min(concurrency, len(columns[0])))]
+    await asyncio.gather(*lanes)
+    order = range(len(values))  # calls start in order, so those that were run are a prefix
+    return BatchReport([values[p] for p in order], errors, [(1, seconds[p]) for p in order])

@@ -1,0 +1,225 @@
+"""The zygote: a small process that forks workers on request, reaps them, and never outlives its parent.
+
+It is started once for each process executor, as a program of its own, and is single-threaded, so that forking it is safe
+and cheap: a worker is there in a millisecond, with cloudpickle and the user's `preload` modules already imported.
+
+Guarantees:
+- It forks exactly the workers it is asked for and reports the end of each: wait status and peak memory.
+- It kills a worker only while that worker has not been reaped, so that no signal ever goes to a reused process id.
+- When the control socket ends, or the parent is gone (even by SIGKILL, even if a forked copy of the parent still holds
+  the socket), it gives the workers `grace` seconds to leave, kills those that have not, and exits.
+- When the zygote itself is killed, the kernel kills its workers (Linux). PR_SET_PDEATHSIG is tied to the *thread* that
+  forked; that is reliable here, and only here, because the zygote has just one.
+
+It sleeps in one `poll` on the control socket, the wake-up pipe of SIGCHLD, and a pidfd of the parent; where the system has
+no pidfds it looks at its parent's id twice a second instead.
+
+Refused: forking from the parent itself (deadlocks as soon as it has threads), `multiprocessing`'s fork server (7 ms a
+worker, does not report how one died), and spawning a fresh interpreter for each worker (130 ms).
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import os
+import pickle
+import select
+import signal
+import socket
+import struct
+import sys
+import time
+from typing import Any
+
+from asyncpar.workers.process_main import run_worker
+from asyncpar.workers.protocol import EXITED, FORK, KILL, NOT_FORKED, RECORD_SIZE, Record, unpack_records
+
+_PARENT_CHECK_SECONDS = 0.5  # only where there are no pidfds
+_PR_SET_PDEATHSIG = 1
+
+
+def main(control_fd: int) -> None:
+    """The zygote's whole life, and that of each of its workers: returns when this process has nothing more to do."""
+    control = socket.socket(fileno=control_fd)
+    config = _receive_config(control)
+    sys.path[:] = config["path"]
+    _ignore_terminal()
+    os.chdir("/")
+    for module in ("cloudpickle", *config["preload"]):
+        importlib.import_module(module)
+    _load_prctl()
+    gc.freeze()  # so that collections in workers do not copy the pages they share
+    descriptors = _Zygote(control, config).serve()
+    if descriptors is not None:  # this is a worker: the zygote's frame is left behind
+        run_worker(*descriptors)
+
+
+class _Zygote:
+    def __init__(self, control: socket.socket, config: dict[str, Any]) -> None:
+        self._control = control
+        self._parent_pid: int = config["parent_pid"]
+        self._grace: float = config["grace"]
+        self._workers: dict[int, int] = {}  # {pid: worker id}, of those that are not reaped
+        self._partial = b""  # of a record
+        self._descriptors: list[int] = []  # received, and not yet handed to a worker
+        self._wakeup_reader, self._wakeup_writer = os.pipe()
+        self._poll = select.poll()
+        self._parent_fd = self._open_parent()
+
+    def serve(self) -> tuple[int, int] | None:
+        """Serves until the parent is gone, and returns None; or returns in a new worker, with its two descriptors."""
+        os.set_blocking(self._wakeup_writer, False)
+        signal.set_wakeup_fd(self._wakeup_writer, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        for descriptor in (self._control.fileno(), self._wakeup_reader):
+            self._poll.register(descriptor, select.POLLIN)
+        while not self._parent_is_gone():
+            ready = {descriptor for descriptor, _ in self._poll.poll(self._patience())}
+            if self._wakeup_reader in ready:
+                os.read(self._wakeup_reader, 4096)
+                self._reap()
+            if self._control.fileno() in ready:
+                records = self._receive_records()
+                if records is None:
+                    break
+                for record in records:
+                    if (worker := self._obey(record)) is not None:
+                        return worker
+        self._end_workers()
+        return None
+
+    def _open_parent(self) -> int | None:
+        try:
+            descriptor: int = os.pidfd_open(self._parent_pid)
+        except (AttributeError, OSError):
+            return None
+        self._poll.register(descriptor, select.POLLIN)
+        return descriptor
+
+    def _patience(self) -> float | None:
+        return None if self._parent_fd is not None else _PARENT_CHECK_SECONDS * 1000
+
+    def _parent_is_gone(self) -> bool:
+        return os.getppid() != self._parent_pid
+
+    def _receive_records(self) -> list[Record] | None:
+        try:
+            data, descriptors, _, _ = socket.recv_fds(self._control, 64 * RECORD_SIZE, 128)
+        except ConnectionResetError:
+            return None
+        if not data:
+            return None
+        self._descriptors += descriptors
+        records, self._partial = unpack_records(self._partial + data)
+        return records
+
+    def _obey(self, record: Record) -> tuple[int, int] | None:
+        if record.kind == FORK:
+            return self._fork(record.worker_id)
+        if record.kind == KILL:
+            for pid, worker_id in self._workers.items():
+                if worker_id == record.worker_id:
+                    os.kill(pid, signal.SIGKILL)
+        return None
+
+    def _fork(self, worker_id: int) -> tuple[int, int] | None:
+        channel_fd, page_fd = self._descriptors[:2]
+        del self._descriptors[:2]
+        zygote_pid = os.getpid()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            self._report(NOT_FORKED, worker_id, 0, error.errno or 0)
+            pid = -1
+        if pid == 0:
+            self._become_worker(zygote_pid)
+            return channel_fd, page_fd
+        if pid > 0:
+            self._workers[pid] = worker_id
+        os.close(channel_fd)
+        os.close(page_fd)
+        return None
+
+    def _become_worker(self, zygote_pid: int) -> None:
+        """In the child: drop what belongs to the zygote, and die with it."""
+        _die_with_parent(zygote_pid)
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        self._control.close()
+        leftovers = [self._wakeup_reader, self._wakeup_writer, *self._descriptors]
+        if self._parent_fd is not None:
+            leftovers.append(self._parent_fd)
+        for descriptor in leftovers:
+            os.close(descriptor)
+
+    def _reap(self, options: int = os.WNOHANG) -> None:
+        while self._workers:
+            try:
+                pid, status, usage = os.wait4(-1, options)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            worker_id = self._workers.pop(pid, None)
+            if worker_id is not None:
+                scale = 1 if sys.platform == "darwin" else 1024
+                self._report(EXITED, worker_id, pid, status, usage.ru_maxrss * scale)
+
+    def _report(self, *fields: int) -> None:
+        try:
+            self._control.sendall(Record(*fields).pack())
+        except OSError:  # nobody is left to be told
+            return
+
+    def _end_workers(self) -> None:
+        deadline = time.monotonic() + self._grace
+        self._poll.unregister(self._control.fileno())
+        if self._parent_fd is not None:
+            self._poll.unregister(self._parent_fd)
+        self._reap()
+        while self._workers and (left := deadline - time.monotonic()) > 0:
+            if self._poll.poll(left * 1000 + 1):
+                os.read(self._wakeup_reader, 4096)
+            self._reap()
+        for pid in self._workers:
+            os.kill(pid, signal.SIGKILL)
+        self._reap(options=0)
+        os._exit(0)  # at once: the parent is waiting for the end of the control socket
+
+
+def _receive_config(control: socket.socket) -> dict[str, Any]:
+    (length,) = struct.unpack("<Q", _receive_exactly(control, 8))
+    config: dict[str, Any] = pickle.loads(_receive_exactly(control, length))
+    return config
+
+
+def _receive_exactly(control: socket.socket, length: int) -> bytes:
+    data = control.recv(length, socket.MSG_WAITALL)
+    if len(data) < length:
+        os._exit(0)  # the parent has changed its mind
+    return data
+
+
+def _ignore_terminal() -> None:
+    for name in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        signal.signal(name, signal.SIG_IGN)
+
+
+_prctl: Any = None
+
+
+def _load_prctl() -> None:
+    global _prctl
+    if sys.platform == "linux":
+        import ctypes
+
+        _prctl = ctypes.CDLL(None).prctl
+
+
+def _die_with_parent(parent_pid: int) -> None:
+    if _prctl is not None:
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent_pid:  # it died before that took effect
+        os._exit(1)
