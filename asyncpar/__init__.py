@@ -48,7 +48,24 @@ _HOMES = {
     "pmap": "parallel_map",
 }
 
-__all__ = [*_HOMES]
+__all__ = [
+    "AsyncparError",
+    "ConsumedError",
+    "Executor",
+    "ExecutorUnavailableError",
+    "InlineExecutor",
+    "Outcome",
+    "ParallelMap",
+    "PicklingError",
+    "ProcessExecutor",
+    "RemoteError",
+    "RemoteTraceback",
+    "Statistics",
+    "ThreadExecutor",
+    "WorkerDiedError",
+    "cpu_count",
+    "pmap",
+]
 
 
 def __getattr__(name: str) -> Any:

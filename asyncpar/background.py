@@ -63,7 +63,7 @@ class LoopHandle:
     """Lets any thread, and any finalizer, ask the event loop that is current now to call something soon."""
 
     def __init__(self) -> None:
-        native = anyio.lowlevel.current_token().native_token
+        native: Any = anyio.lowlevel.current_token().native_token
         self._call_soon: Callable[..., Any]
         if hasattr(native, "call_soon_threadsafe"):
             self._call_soon = native.call_soon_threadsafe

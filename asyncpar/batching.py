@@ -13,8 +13,7 @@ Seconds per call are an exponentially weighted mean over batches, weighted by ho
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 TARGET_SECONDS = 0.03  # a guess between results that are late (100 ms) and a round trip of 0.1 ms being 1 % (10 ms)
 GROWTH = 8  # from single calls to thousands within five batches
@@ -23,8 +22,7 @@ RECENT = 0.4  # weight of the newest batch; a guess
 BatchSize: TypeAlias = int | Literal["auto"]
 
 
-@dataclass(frozen=True, slots=True)
-class BatchTiming:
+class BatchTiming(NamedTuple):
     """What a finished batch tells: its calls, the seconds its worker spent on them, and what is left of the run."""
 
     calls: int
@@ -41,6 +39,7 @@ class BatchSizer(Protocol):
 
     def observe(self, timing: BatchTiming) -> int:
         """Takes in a timing; returns the next size."""
+        ...
 
 
 class FixedSizer:

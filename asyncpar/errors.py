@@ -44,9 +44,7 @@ class WorkerDiedError(AsyncparError):
 
     __module__ = "asyncpar"
 
-    def __init__(
-        self, message: str, pid: int | None = None, exit_code: int | None = None, signal: int | None = None
-    ) -> None:
+    def __init__(self, message: str, pid: int | None = None, exit_code: int | None = None, signal: int | None = None) -> None:
         super().__init__(message, pid, exit_code, signal)
         self.pid = pid
         self.exit_code = exit_code

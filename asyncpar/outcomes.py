@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, TypeAlias, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 T = TypeVar("T")
 
@@ -14,17 +14,18 @@ ON_ERROR: tuple[OnError, ...] = ("raise", "return", "skip")
 _LONGEST_REPR = 120  # characters of an item shown in a note; a line of a terminal
 
 
-@dataclass(frozen=True, slots=True)
 class Batch:
-    """Consecutive calls, as columns: one sequence for each argument, all of one length.
+    """Consecutive calls, as columns: one sequence for each argument, all of one length. Never changed once made.
 
-    `start` is the index of the first call in the run; `deaths` counts the workers that died before any of its calls
-    had begun.
+    `start` is the index of the first call in the run; `deaths` counts the workers that died while they read it.
     """
 
-    start: int
-    columns: tuple[Sequence[Any], ...]
-    deaths: int = 0
+    __slots__ = ("columns", "deaths", "start")
+
+    def __init__(self, start: int, columns: tuple[Sequence[Any], ...], deaths: int = 0) -> None:
+        self.start = start
+        self.columns = columns
+        self.deaths = deaths
 
     def __len__(self) -> int:
         return len(self.columns[0])
@@ -39,8 +40,7 @@ class Batch:
         return f"call {self.start + position}, item {_short_repr(arguments[0] if len(arguments) == 1 else arguments)}"
 
 
-@dataclass(frozen=True, slots=True)
-class BatchDone:
+class BatchDone(NamedTuple):
     """What became of a batch: `values` of its calls, with None where `errors` (by position) has the exception.
 
     `rest` are calls of the batch as it was sent that have no outcome and are to be run again. `timings` are runs of
@@ -56,6 +56,9 @@ class BatchDone:
 
     @property
     def busy_seconds(self) -> float:
+        """Seconds that the worker spent in calls."""
+        if len(self.timings) == 1:
+            return self.timings[0][1]
         return sum(seconds for _, seconds in self.timings)
 
 

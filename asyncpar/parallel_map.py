@@ -64,9 +64,7 @@ def pmap(
 @overload
 def pmap(fn: Callable[[A], Awaitable[T]], items: Items[A], /, **options: Unpack[Options]) -> ParallelMap[T]: ...
 @overload
-def pmap(
-    fn: Callable[[A], T], items: Items[A], /, **options: Unpack[ReturnOptions]
-) -> ParallelMap[T | BaseException]: ...
+def pmap(fn: Callable[[A], T], items: Items[A], /, **options: Unpack[ReturnOptions]) -> ParallelMap[T | BaseException]: ...
 @overload
 def pmap(fn: Callable[[A], T], items: Items[A], /, **options: Unpack[Options]) -> ParallelMap[T]: ...
 @overload
@@ -82,9 +80,7 @@ def pmap(
     fn: Callable[[A, B], T], items: Items[A], more: Items[B], /, **options: Unpack[ReturnOptions]
 ) -> ParallelMap[T | BaseException]: ...
 @overload
-def pmap(
-    fn: Callable[[A, B], T], items: Items[A], more: Items[B], /, **options: Unpack[Options]
-) -> ParallelMap[T]: ...
+def pmap(fn: Callable[[A, B], T], items: Items[A], more: Items[B], /, **options: Unpack[Options]) -> ParallelMap[T]: ...
 @overload
 def pmap(
     fn: Callable[..., Awaitable[T]], /, *iterables: Items[Any], **options: Unpack[ReturnOptions]
@@ -200,7 +196,7 @@ class ParallelMap(Generic[T]):
     def __await__(self) -> Generator[Any, Any, list[T]]:
         self._refuse_second_use()
         sink = ListSink(ordered=self._plan.ordered, on_error=self._plan.on_error)
-        self._run = sink.run = self._plan.make_run(sink)
+        self._run = self._plan.make_run(sink)
         return _collect(self._run, sink).__await__()
 
     def __aiter__(self) -> Self:
@@ -397,7 +393,7 @@ class _Plan:
         self.on_error: OnError = on_error
         self._executor = executor
         self._n_jobs = n_jobs
-        self._batch_size = batch_size
+        self._batch_size: BatchSize = batch_size
         self._window = window
 
     def make_run(self, sink: ListSink | StreamSink, *, errors_are_values: bool = False) -> Run:

@@ -37,11 +37,13 @@ _WINDOW_BATCHES = 4  # batches in the window for each worker: one running, one n
 
 
 class Sink(Protocol):
-    """Takes what the scheduler has computed. It tells the run, by `Run.hand`, when items have left the window."""
+    """Takes what the scheduler has computed."""
 
     keeps_all: bool  # nothing is handed out before the end, so an error of the source need not wait for results
 
-    def put(self, done: BatchDone) -> None: ...
+    def put(self, done: BatchDone) -> int:
+        """Takes it in; returns how many items have left the window by that. For others `Run.hand` is called later."""
+        ...
 
 
 class Run:
@@ -214,9 +216,13 @@ class Run:
         self._failed += len(done.errors)
         self._batches += 1
         self._busy_seconds += busy_seconds
-        self._again.extend(done.rest)
-        self._sizer.observe(BatchTiming(len(done.values), busy_seconds, self._source.remaining, self._limit))
-        self._sink.put(done)
+        if done.rest:
+            self._again.extend(done.rest)
+        if not self._source.exhausted:
+            self._sizer.observe(BatchTiming(len(done.values), busy_seconds, self._source.remaining, self._limit))
+        handed = self._sink.put(done)
+        if handed:
+            self.hand(handed)
         if done.errors and self._program.stop_on_error:
             error = first_error(done)
             assert error is not None

@@ -9,7 +9,6 @@ from typing import Any
 import anyio
 
 from asyncpar.outcomes import BatchDone, OnError, values_by_policy
-from asyncpar.scheduler import Run
 
 
 class ListSink:
@@ -19,14 +18,12 @@ class ListSink:
 
     def __init__(self, *, ordered: bool, on_error: OnError) -> None:
         self._ordered = ordered
-        self._on_error = on_error
+        self._on_error: OnError = on_error
         self._pieces: list[tuple[int, list[Any]]] = []  # (index of the first call, values), as they finish
-        self.run: Run | None = None
 
-    def put(self, done: BatchDone) -> None:
+    def put(self, done: BatchDone) -> int:
         self._pieces.append((done.batch.start, values_by_policy(done, self._on_error)))
-        assert self.run is not None
-        self.run.hand(len(done.values))
+        return len(done.values)
 
     def values(self) -> list[Any]:
         if self._ordered:
@@ -50,9 +47,9 @@ class StreamSink:
         self.ended = False
         self.error: BaseException | None = None
 
-    def put(self, done: BatchDone) -> None:
+    def put(self, done: BatchDone) -> int:
         if not done.values:
-            return
+            return 0
         if self._ordered:
             self._early[done.batch.start] = done
             while (following := self._early.pop(self._next_index, None)) is not None:
@@ -61,6 +58,7 @@ class StreamSink:
         else:
             self._ready.append(done)
         self._wake()
+        return 0
 
     def end(self, error: BaseException | None) -> None:
         """No more will come; `error` is raised to the consumer once it has taken what is ready."""

@@ -29,6 +29,8 @@ T = TypeVar("T")
 Columns: TypeAlias = tuple[Sequence[Any], ...]
 Items: TypeAlias = Iterable[T] | AsyncIterable[T]
 
+_SLICED_TYPES = frozenset({list, tuple, range, str, bytes})
+
 _PULL_SECONDS = 2e-3  # a batch from a slow generator is cut short here, so that pulling does not hold the event loop
 _PULL_PIECE = 64  # items pulled between two looks at the clock; 3 % at 20 ns an item
 
@@ -49,7 +51,7 @@ class Source(ABC):
         """How many items are still to come, where that is known."""
         return None
 
-    async def aclose(self) -> None:
+    async def aclose(self) -> None:  # noqa: B027 - most sources have nothing to close
         """Lets generators run their `finally` blocks."""
 
 
@@ -59,10 +61,10 @@ def open_source(iterables: Sequence[Any]) -> Source:
     Raises:
         TypeError: one of them cannot be iterated over.
     """
-    if any(_is_async(iterable) for iterable in iterables):
-        return AsyncSource([_aiter(iterable, place) for place, iterable in enumerate(iterables)])
-    if all(_can_be_sliced(iterable) for iterable in iterables):
+    if all(map(_can_be_sliced, iterables)):
         return SlicedSource(iterables)
+    if any(map(_is_async, iterables)):
+        return AsyncSource([_aiter(iterable, place) for place, iterable in enumerate(iterables)])
     return IteratorSource([_iter(iterable, place) for place, iterable in enumerate(iterables)])
 
 
@@ -143,7 +145,7 @@ class AsyncSource(Source):
     async def pump(self) -> bool:
         """Pulls one item into the store; false at the end. Called by one task only."""
         try:
-            row = [await anext(iterator) if hasattr(iterator, "__anext__") else next(iterator) for iterator in self._iterators]
+            row = [await _anext(iterator) for iterator in self._iterators]
         except (StopIteration, StopAsyncIteration):
             self._end(None)
             return False
@@ -178,9 +180,9 @@ def _close_generators(iterators: Sequence[object]) -> None:
             iterator.close()
 
 
-def _can_be_sliced(iterable: object) -> bool:
+def _can_be_sliced(iterable: Any) -> bool:
     """Exact types only: a subclass may iterate over something else than its slices."""
-    if type(iterable) in (list, tuple, range, str, bytes):
+    if type(iterable) in _SLICED_TYPES:
         return True
     numpy = sys.modules.get("numpy")  # an array can only be here if numpy is
     return numpy is not None and type(iterable) in (numpy.ndarray, numpy.memmap) and iterable.ndim > 0
@@ -192,6 +194,12 @@ def _is_async(iterable: object) -> bool:
 
 def _aiter(iterable: Any, place: int) -> Iterator[Any] | AsyncIterator[Any]:
     return aiter(iterable) if _is_async(iterable) else _iter(iterable, place)
+
+
+async def _anext(iterator: Iterator[Any] | AsyncIterator[Any]) -> Any:
+    if isinstance(iterator, Iterator):
+        return next(iterator)
+    return await anext(iterator)
 
 
 def _iter(iterable: Any, place: int) -> Iterator[Any]:

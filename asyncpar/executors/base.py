@@ -26,9 +26,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 import anyio
 import anyio.lowlevel
@@ -37,8 +36,7 @@ from asyncpar.errors import ExecutorUnavailableError
 from asyncpar.outcomes import Batch, BatchDone
 
 
-@dataclass(frozen=True, slots=True)
-class Program:
+class Program(NamedTuple):
     """What one run executes: a function, and how.
 
     `concurrency` is 0 for a plain function, else how many calls of a coroutine function one worker has under way.
@@ -49,12 +47,14 @@ class Program:
     stop_on_error: bool = False
 
 
-@dataclass(frozen=True, slots=True)
 class Parcel:
     """A batch, ready to be run. Executors that must encode it use a subclass."""
 
-    program: Program
-    batch: Batch
+    __slots__ = ("batch", "program")
+
+    def __init__(self, program: Program, batch: Batch) -> None:
+        self.program = program
+        self.batch = batch
 
 
 class AdoptedFunction:

@@ -25,9 +25,7 @@ class InlineWorker(Worker):
         if program.concurrency:
             report = await _await_calls(parcel)
         else:  # KeyboardInterrupt and SystemExit are the program's own here and go straight through
-            report = run_batch(
-                program.fn, batch.columns, private_page(), stop_on_error=program.stop_on_error, catch=Exception
-            )
+            report = run_batch(program.fn, batch.columns, private_page(), stop_on_error=program.stop_on_error, catch=Exception)
         return BatchDone(batch, report.values, report.errors, report.timings, "the caller's task")
 
 

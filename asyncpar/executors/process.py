@@ -28,22 +28,32 @@ from asyncpar.errors import ExecutorUnavailableError, WorkerDiedError
 from asyncpar.executors.base import AdoptedFunction, Executor, Parcel, Program, Worker
 from asyncpar.executors.zygote_client import WorkerProcess, Zygote, refuse_unless_supported, start_zygote
 from asyncpar.outcomes import Batch, BatchDone
-from asyncpar.wire.codec import Decoder, EncodedColumn, Encoder, Undeliverable, encode_function
+from asyncpar.wire.codec import Decoder, Encoder, Undeliverable, encode_function
 from asyncpar.wire.failures import PackedError, unpack_error
-from asyncpar.wire.frames import Buffer, Frame
+from asyncpar.wire.frames import Frame
 from asyncpar.workers.control import NOT_RECEIVED, POSITION, RECEIVED, STOP
 from asyncpar.workers.protocol import BATCH, DONE, FAILED, FORGET, SETUP, BatchMessage, DoneMessage, Setup
 
-_OFF_LOOP_BYTES = 1 << 18  # a larger answer is read in a thread: reading it could hold the event loop for a millisecond
+_OFF_LOOP_BYTES = 1 << 18  # a longer pickle is read in a thread: reading it could hold the event loop for a millisecond
 _FORGET_AT_ONCE_BYTES = 1 << 16  # a larger function is not left with idle workers until they hear the next message
 _DEATHS_BEFORE_BLAME = 2  # a worker may die while it reads a batch by no fault of that batch; not twice in a row
 
 
-@dataclass(frozen=True, slots=True)
 class _ProcessParcel(Parcel):
-    function: _PickledFunction
-    encoder: Encoder
-    columns: tuple[EncodedColumn, ...]
+    """A batch whose columns are encoded; `encoder` holds their buffers."""
+
+    __slots__ = ("columns", "encoder", "function")
+
+    def __init__(self, function: _PickledFunction, batch: Batch) -> None:
+        super().__init__(function.program, batch)
+        self.function = function
+        self.encoder = Encoder()
+        self.columns = tuple(
+            [
+                self.encoder.column(column, partial(_describe_argument, batch, place))
+                for place, column in enumerate(batch.columns)
+            ]
+        )
 
 
 class _PickledFunction(AdoptedFunction):
@@ -57,10 +67,7 @@ class _PickledFunction(AdoptedFunction):
         self.size = sum(map(len, self._encoded[0])) + sum(map(len, self._buffers))
 
     def pack(self, batch: Batch) -> _ProcessParcel:
-        encoder = Encoder()
-        describe = partial(_describe_argument, batch)
-        columns = tuple(encoder.column(column, partial(describe, place)) for place, column in enumerate(batch.columns))
-        return _ProcessParcel(self.program, batch, self, encoder, columns)
+        return _ProcessParcel(self, batch)
 
     def discard(self) -> None:
         self._forget(self)
@@ -69,9 +76,7 @@ class _PickledFunction(AdoptedFunction):
         """The message to a worker that knows the function already, or does not."""
         program = self.program
         function, buffers = (None, []) if known else (self._encoded, self._buffers)
-        message = BatchMessage(
-            self.function_id, function, forget, program.concurrency, program.stop_on_error, parcel.columns
-        )
+        message = BatchMessage(self.function_id, function, forget, program.concurrency, program.stop_on_error, parcel.columns)
         return parcel.encoder.frame(BATCH, tuple(message), buffers)
 
 
@@ -127,7 +132,7 @@ class ProcessWorker(Worker):
             raise
         if answer.kind == FAILED:
             raise _unpack_failure(answer)
-        if len(answer.payload) + sum(map(len, answer.buffers)) > _OFF_LOOP_BYTES:
+        if len(answer.payload) > _OFF_LOOP_BYTES:
             return await anyio.to_thread.run_sync(_read_answer, answer, parcel.batch, self.name)
         return _read_answer(answer, parcel.batch, self.name)
 
@@ -362,8 +367,8 @@ def _setup_frame(initializer: _Initializer | None) -> Frame:
 def _read_answer(answer: Frame, batch: Batch, worker_name: str) -> BatchDone:
     assert answer.kind == DONE
     decoder = Decoder(answer)
-    message = DoneMessage(*decoder.message)
-    column, spoiled = decoder.column(message.values)
+    message = DoneMessage._make(decoder.message)
+    (column,), spoiled = decoder.columns([message.values])
     values = list(column)
     errors = {position: unpack_error(PackedError(*packed)) for position, packed in message.errors.items()}
     if spoiled:

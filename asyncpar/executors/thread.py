@@ -30,9 +30,7 @@ class ThreadWorker(Worker):
     async def run(self, parcel: Parcel) -> BatchDone:
         job = _Job(parcel, LoopHandle(), self._executor)
         try:
-            report = await anyio.to_thread.run_sync(
-                job.run, abandon_on_cancel=True, limiter=self._executor.thread_limiter
-            )
+            report = await anyio.to_thread.run_sync(job.run, abandon_on_cancel=True, limiter=self._executor.thread_limiter)
         except BaseException:
             self.detained = job.abandon()
             raise
@@ -93,11 +91,14 @@ class _Job:
         try:
             return self._run_calls()
         finally:
-            with self._lock:
-                self._running = False
-                abandoned = self._abandoned
-            if abandoned:
+            if self._end():
                 self._loop.call_soon(self._executor.forget_abandoned)
+
+    def _end(self) -> bool:
+        """No call is running any more; returns whether the batch has been abandoned meanwhile."""
+        with self._lock:
+            self._running = False
+            return self._abandoned
 
     def abandon(self) -> bool:
         """Starts no further call; returns whether one is still running."""

@@ -26,16 +26,14 @@ from asyncpar.workers.protocol import EXITED, FORK, KILL, NOT_FORKED, Record, un
 
 _CONTROL_FD = 3  # the first after stdin, stdout and stderr
 _PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
-_PROGRAM = (
-    "import sys; sys.path.insert(0, sys.argv[1]); from asyncpar.workers.zygote import main; main(int(sys.argv[2]))"
-)
+_PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from asyncpar.workers.zygote import main; main(int(sys.argv[2]))"
 _EXIT_SECONDS = 5.0  # far beyond what the zygote needs after its grace; only a machine in distress gets here
 
 
 class WorkerProcess:
     """A forked worker as its parent sees it: a channel, a control page, and in the end an exit report."""
 
-    def __init__(self, worker_id: int, channel: AsyncChannel, page: memoryview) -> None:
+    def __init__(self, worker_id: int, channel: AsyncChannel, page: memoryview[float]) -> None:
         self.worker_id = worker_id
         self.channel = channel
         self.page = page

@@ -10,6 +10,7 @@ import anyio
 
 from asyncpar.wire.channel import unsent
 from asyncpar.wire.frames import Frame, FrameReader, to_parts
+from asyncpar.wire.readiness import Readiness
 
 _BYTES_AT_ONCE = 1 << 18  # copied by one system call; about 0.1 ms, far below the 5 ms that may hold the event loop
 
@@ -28,6 +29,7 @@ class AsyncChannel:
         sock.setblocking(False)
         self._sock = sock
         self._reader = FrameReader()
+        self._readiness = Readiness(sock)
         self.broken = False
 
     async def send(self, frame: Frame) -> None:
@@ -47,7 +49,7 @@ class AsyncChannel:
     async def receive(self) -> Frame:
         reader = self._reader
         while (frame := reader.take()) is None:
-            await anyio.wait_readable(self._sock)
+            await self._readiness.wait()
             try:
                 count = self._sock.recv_into(reader.space()[:_BYTES_AT_ONCE])
             except BlockingIOError:
@@ -75,4 +77,5 @@ class AsyncChannel:
             return
 
     def close(self) -> None:
+        self._readiness.close()
         self._sock.close()

@@ -16,7 +16,7 @@ An element that fails becomes an `Undeliverable` in its place; whoever calls the
 import io
 import pickle
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -54,8 +54,9 @@ class Encoder:
 
     def column(self, column: Column, describe: Callable[[int], str]) -> EncodedColumn:
         """`column` in a form that travels; `describe(position)` names an element in an error message."""
-        if _is_plain(column):
-            return (column,)
+        return (column,) if _is_plain(column) else self._one_by_one(column, describe)
+
+    def _one_by_one(self, column: Column, describe: Callable[[int], str]) -> EncodedColumn:
         dump = _ElementPickler(self._column_buffers)
         pickles: list[bytes] = []
         counts: list[int] = []
@@ -84,28 +85,32 @@ class Decoder:
         self._buffers = iter(frame.buffers)
         self.message: Any = pickle.loads(frame.payload, buffers=self._buffers)
 
-    def column(self, encoded: EncodedColumn) -> tuple[Column, bool]:
-        """The column, and whether any of its elements is an `Undeliverable`."""
-        if len(encoded) == 1:
-            return encoded[0], False
-        elements: list[Any] = []
+    def columns(self, encoded_columns: Iterable[EncodedColumn]) -> tuple[list[Column], bool]:
+        """The columns, and whether any element in them is an `Undeliverable`."""
+        columns: list[Column] = []
         spoiled = False
-        for data, count in zip(*encoded, strict=True):
-            buffers = [next(self._buffers) for _ in range(count)]
-            try:
-                element = pickle.loads(data, buffers=buffers)
-            except Exception as error:
-                element = Undeliverable(error)
-            spoiled = spoiled or isinstance(element, Undeliverable)
-            elements.append(element)
-        return elements, spoiled
+        for encoded in encoded_columns:
+            if len(encoded) == 1:
+                columns.append(encoded[0])
+            else:
+                elements = [self._element(data, count) for data, count in zip(*encoded, strict=True)]
+                spoiled = spoiled or any(isinstance(element, Undeliverable) for element in elements)
+                columns.append(elements)
+        return columns, spoiled
+
+    def _element(self, data: bytes, buffer_count: int) -> Any:
+        buffers = [next(self._buffers) for _ in range(buffer_count)] if buffer_count else ()
+        try:
+            return pickle.loads(data, buffers=buffers)
+        except Exception as error:
+            return Undeliverable(error)
 
 
 def encode_function(fn: Callable[..., Any]) -> tuple[EncodedColumn, list[Buffer]]:
     """`fn` as a column of one, by reference where a worker can import it and else by value, and its large buffers."""
     buffers: list[Buffer] = []
     try:
-        pickled = _ElementPickler(buffers)(fn)
+        pickled = pickle.dumps(fn, PROTOCOL) if _is_importable(fn) else _ElementPickler(buffers)(fn)
     except Exception as error:
         raise PicklingError(
             f"the function {fn!r} cannot be sent to another process: {error}; "
@@ -131,6 +136,16 @@ class _ElementPickler:
         return self._file.getvalue()
 
 
+def _is_importable(fn: Callable[..., Any]) -> bool:
+    """Whether a worker finds `fn` by its name; then cloudpickle, which takes four times as long, would say no more."""
+    module_name: str = getattr(fn, "__module__", None) or ""
+    module = sys.modules.get(module_name) if module_name != "__main__" else None
+    if module is None or getattr(module, getattr(fn, "__qualname__", ""), None) is not fn:
+        return False
+    cloudpickle = sys.modules.get("cloudpickle")  # where users register modules whose functions go by value
+    return cloudpickle is None or not cloudpickle.list_registry_pickle_by_value()
+
+
 def _keep_out_of_band(buffers: list[Buffer], buffer: pickle.PickleBuffer) -> bool:
     """Called by a pickler for each buffer; a true answer leaves the buffer inside the pickle."""
     try:
@@ -143,7 +158,7 @@ def _keep_out_of_band(buffers: list[Buffer], buffer: pickle.PickleBuffer) -> boo
     return False
 
 
-def _is_plain(column: Column) -> bool:
+def _is_plain(column: Any) -> bool:
     kind = type(column)
     if kind is list or kind is tuple:
         return _PLAIN_TYPES.issuperset(map(type, column))

@@ -59,9 +59,11 @@ def _pickle_error(error: BaseException) -> bytes | None:
         except Exception:  # noqa: S112 - the next form is tried, and None says that none worked
             continue
         loaded = _load_error(data)
+        if loaded is None:
+            continue
         if type(loaded) is type(error) and loaded.args == error.args:
             return data
-        if loaded is not None and type(loaded).__qualname__ == type(error).__qualname__ and form is not error:
+        if type(loaded).__qualname__ == type(error).__qualname__ and form is not error:
             return data
     return None
 

@@ -19,7 +19,7 @@ STOP = 2  # 1 when no further call is to be started
 NOT_RECEIVED = -1.0  # set by the parent: the worker has not seen the batch
 RECEIVED = -2.0  # set by the worker: it has, and is reading it or writing its answer
 
-ControlPage: TypeAlias = MutableSequence[float] | memoryview
+ControlPage: TypeAlias = "MutableSequence[float] | memoryview[float]"
 
 
 def make_page_file() -> int:
@@ -33,7 +33,7 @@ def make_page_file() -> int:
     return descriptor
 
 
-def map_page(descriptor: int) -> memoryview:
+def map_page(descriptor: int) -> "memoryview[float]":
     """The page as doubles, for as long as the view lives."""
     page = memoryview(mmap.mmap(descriptor, mmap.PAGESIZE)).cast("d")
     page[POSITION] = NOT_RECEIVED

@@ -44,7 +44,7 @@ def run_worker(channel_fd: int, page_fd: int) -> None:
 class _Worker:
     """Answers frames; knows the functions of the runs that are going on."""
 
-    def __init__(self, control: memoryview) -> None:
+    def __init__(self, control: memoryview[float]) -> None:
         self._control = control
         self._functions: dict[int, Callable[..., Any]] = {}  # {function id: function}
         self._runner: Any = None  # asyncio.Runner, once there was a coroutine function
@@ -66,32 +66,25 @@ class _Worker:
 
     def _answer_batch(self, decoder: Decoder) -> Frame:
         self._control[POSITION] = RECEIVED
-        message = BatchMessage(*decoder.message)
-        self._forget(message.forget)
-        columns = []
-        spoiled = False
-        for encoded in message.columns:
-            column, column_spoiled = decoder.column(encoded)
-            columns.append(column)
-            spoiled = spoiled or column_spoiled
+        message = BatchMessage._make(decoder.message)
+        if message.forget:
+            self._forget(message.forget)
+        columns, spoiled = decoder.columns(message.columns)
         if message.function is not None:
-            self._functions[message.function_id] = _load_function(decoder, message)
+            self._functions[message.function_id] = _only(decoder, message.function)
         fn = self._functions[message.function_id]
         if spoiled:
             fn = partial(_call_unless_undeliverable, fn)
-        return self._done(self._run(fn, columns, message))
+        if message.concurrency:
+            report = self._run_coroutines(fn, columns, message)
+        else:
+            report = run_batch(fn, columns, self._control, message.stop_on_error)
+        self._control[POSITION] = RECEIVED
+        return _done(report)
 
     def _forget(self, function_ids: tuple[int, ...]) -> None:
         for function_id in function_ids:
             self._functions.pop(function_id, None)
-
-    def _run(self, fn: Callable[..., Any], columns: list[Any], message: BatchMessage) -> BatchReport:
-        try:
-            if not message.concurrency:
-                return run_batch(fn, columns, self._control, stop_on_error=message.stop_on_error)
-            return self._run_coroutines(fn, columns, message)
-        finally:
-            self._control[POSITION] = RECEIVED
 
     def _run_coroutines(self, fn: Callable[..., Any], columns: list[Any], message: BatchMessage) -> BatchReport:
         import asyncio
@@ -100,17 +93,9 @@ class _Worker:
 
         if self._runner is None:
             self._runner = asyncio.Runner()
-        batch = run_coroutines(
-            fn, columns, self._control, concurrency=message.concurrency, stop_on_error=message.stop_on_error
-        )
+        batch = run_coroutines(fn, columns, self._control, concurrency=message.concurrency, stop_on_error=message.stop_on_error)
         report: BatchReport = self._runner.run(batch)
         return report
-
-    def _done(self, report: BatchReport) -> Frame:
-        encoder = Encoder()
-        values = encoder.column(report.values, partial(_describe_result, report.values))
-        errors = {position: pack_error(error, hidden_frames=1) for position, error in report.errors.items()}
-        return encoder.frame(DONE, tuple(DoneMessage(values, errors, report.timings)))
 
     def close(self) -> None:
         if self._runner is not None:
@@ -133,15 +118,15 @@ def _take_on(decoder: Decoder) -> None:
         initializer()
 
 
-def _load_function(decoder: Decoder, message: BatchMessage) -> Callable[..., Any]:
-    assert message.function is not None
-    fn: Callable[..., Any] = _only(decoder, message.function)
-    return fn
+def _done(report: BatchReport) -> Frame:
+    encoder = Encoder()
+    values = encoder.column(report.values, partial(_describe_result, report.values))
+    errors = {position: pack_error(error, hidden_frames=1) for position, error in report.errors.items()}
+    return encoder.frame(DONE, tuple(DoneMessage(values, errors, report.timings)))
 
 
 def _only(decoder: Decoder, encoded: Any) -> Any:
-    column, _ = decoder.column(encoded)
-    (value,) = column
+    ((value,),), _ = decoder.columns([encoded])
     if isinstance(value, Undeliverable):
         raise value.error
     return value

@@ -1,8 +1,8 @@
 """What parent, zygote and worker say to each other; both sides import this and nothing else of each other.
 
 Parent and worker speak in frames (`wire/frames.py`), strictly in turn: SETUP is answered by READY or FAILED, and each
-BATCH by DONE or FAILED; FORGET, the only exception, has no answer. Parent and zygote speak in records of fixed size over the control socket; a FORK record carries
-two descriptors: the worker's end of its channel, and its control page.
+BATCH by DONE or FAILED; FORGET, the only exception, has no answer. Parent and zygote speak in records of fixed size over the
+control socket; a FORK record carries two descriptors: the worker's end of its channel, and its control page.
 """
 
 from __future__ import annotations

@@ -33,7 +33,6 @@ def run_batch(
     fn: Callable[..., Any],
     columns: Sequence[Sequence[Any]],
     control: ControlPage,
-    *,
     stop_on_error: bool = False,
     catch: type[BaseException] = BaseException,
 ) -> BatchReport:
