@@ -21,6 +21,19 @@ def cpu_count() -> int:
     return max(1, min(limits))
 
 
+def resolve_max_workers(max_workers: int | None) -> int:
+    """How many workers an executor may have: `max_workers`, or one for each processor.
+
+    Raises:
+        ValueError: fewer than one.
+    """
+    if max_workers is None:
+        return cpu_count()
+    if max_workers < 1:
+        raise ValueError(f"max_workers must be at least 1, or None for one per processor, not {max_workers!r}")
+    return max_workers
+
+
 def resolve_n_jobs(n_jobs: int) -> int:
     """Negative `n_jobs` counts back from the processors, as in joblib: -1 is all of them, -2 all but one."""
     return n_jobs if n_jobs > 0 else max(1, cpu_count() + 1 + n_jobs)

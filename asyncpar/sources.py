@@ -145,7 +145,9 @@ class AsyncSource(Source):
     async def pump(self) -> bool:
         """Pulls one item into the store; false at the end. Called by one task only."""
         try:
-            row = [await _anext(iterator) for iterator in self._iterators]
+            row = []
+            for iterator in self._iterators:
+                row.append(next(iterator) if isinstance(iterator, Iterator) else await anext(iterator))
         except (StopIteration, StopAsyncIteration):
             self._end(None)
             return False
@@ -194,12 +196,6 @@ def _is_async(iterable: object) -> bool:
 
 def _aiter(iterable: Any, place: int) -> Iterator[Any] | AsyncIterator[Any]:
     return aiter(iterable) if _is_async(iterable) else _iter(iterable, place)
-
-
-async def _anext(iterator: Iterator[Any] | AsyncIterator[Any]) -> Any:
-    if isinstance(iterator, Iterator):
-        return next(iterator)
-    return await anext(iterator)
 
 
 def _iter(iterable: Any, place: int) -> Iterator[Any]:

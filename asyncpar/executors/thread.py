@@ -14,7 +14,7 @@ import anyio
 import anyio.to_thread
 
 from asyncpar.background import LoopHandle
-from asyncpar.cpus import cpu_count
+from asyncpar.cpus import resolve_max_workers
 from asyncpar.executors.base import Executor, Parcel, Worker
 from asyncpar.outcomes import BatchDone
 from asyncpar.workers.control import STOP, private_page
@@ -51,7 +51,7 @@ class ThreadExecutor(Executor[ThreadWorker]):
     """
 
     def __init__(self, max_workers: int | None = None) -> None:
-        super().__init__(cpu_count() if max_workers is None else max_workers)
+        super().__init__(resolve_max_workers(max_workers))
         self._limiter: anyio.CapacityLimiter | None = None
 
     @property

@@ -21,7 +21,7 @@ import anyio
 
 from asyncpar.errors import ExecutorUnavailableError
 from asyncpar.wire.async_channel import AsyncChannel
-from asyncpar.workers.control import make_page_file, map_page
+from asyncpar.workers.control import POSITION, make_page_file, map_page, unmap_page
 from asyncpar.workers.protocol import EXITED, FORK, KILL, NOT_FORKED, Record, unpack_records
 
 _CONTROL_FD = 3  # the first after stdin, stdout and stderr
@@ -37,8 +37,18 @@ class WorkerProcess:
         self.worker_id = worker_id
         self.channel = channel
         self.page = page
+        self.last_position = 0  # on the control page, when it was given back
         self.ended = False
+        self._closed = False
         self.report: Record | None = None  # stays None when the zygote was lost
+
+    def close(self) -> None:
+        """Gives back what the parent holds for the worker, which must have ended."""
+        if not self._closed:
+            self._closed = True
+            self.channel.close()
+            self.last_position = int(self.page[POSITION])
+            unmap_page(self.page)
 
     def describe_end(self) -> str:
         """How it ended, for an error message."""

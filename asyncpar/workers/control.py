@@ -40,6 +40,14 @@ def map_page(descriptor: int) -> "memoryview[float]":
     return page
 
 
+def unmap_page(page: "memoryview[float]") -> None:
+    """Gives the page back; `page` cannot be used any more."""
+    mapping = page.obj
+    page.release()
+    assert isinstance(mapping, mmap.mmap)  # what `map_page` made the view of
+    mapping.close()
+
+
 def private_page() -> list[float]:
     """A page for a worker that lives in the parent's own memory."""
     return [RECEIVED, 0.0, 0.0]

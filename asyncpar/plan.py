@@ -1,0 +1,139 @@
+"""What `pmap` was asked for: its options, their validation, and the run that they become."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import BuiltinFunctionType, FunctionType
+from typing import Any, Literal, TypedDict
+
+from asyncpar.batching import BatchSize, make_sizer
+from asyncpar.cpus import resolve_n_jobs
+from asyncpar.executors import check_executor, default_executor, default_name
+from asyncpar.executors.base import Executor, Program
+from asyncpar.outcomes import ON_ERROR, OnError
+from asyncpar.scheduler import Run, Sink
+from asyncpar.sources import Source, open_source
+
+DEFAULT_CONCURRENCY = 100  # as many as an HTTP client's pool has connections, by habit; a guess
+
+
+class _CommonOptions(TypedDict, total=False):
+    executor: str | Executor[Any] | None
+    n_jobs: int | None
+    ordered: bool
+    batch_size: BatchSize
+    buffersize: int | None
+    concurrency: int | None
+
+
+class Options(_CommonOptions, total=False):
+    """The keyword arguments of `pmap` where errors are raised or skipped."""
+
+    on_error: Literal["raise", "skip"]
+
+
+class ReturnOptions(_CommonOptions):
+    """The keyword arguments of `pmap` where errors stand in the results."""
+
+    on_error: Literal["return"]
+
+
+def make_plan(
+    fn: Callable[..., Any],
+    iterables: Sequence[Any],
+    *,
+    executor: str | Executor[Any] | None,
+    n_jobs: int | None,
+    ordered: bool,
+    batch_size: BatchSize,
+    buffersize: int | None,
+    on_error: OnError,
+    concurrency: int | None,
+) -> Plan:
+    """Checks everything that can be checked before a worker starts; see `pmap` for the parameters and errors."""
+    if not callable(fn):
+        raise TypeError(f"pmap maps a function or another callable, not {fn!r}")
+    if not iterables:
+        raise TypeError("pmap needs at least one iterable to map over")
+    _check_options(executor, n_jobs, batch_size, buffersize, on_error, concurrency)
+    is_coroutine = _is_coroutine_function(fn)
+    if concurrency is not None and not is_coroutine:
+        raise ValueError(f"concurrency is for coroutine functions, and {fn!r} is not one; n_jobs limits the workers")
+    return Plan(
+        program=Program(fn, (concurrency or DEFAULT_CONCURRENCY) if is_coroutine else 0, on_error == "raise"),
+        source=open_source(iterables),
+        executor=executor,
+        n_jobs=None if n_jobs is None else resolve_n_jobs(n_jobs),
+        ordered=ordered,
+        batch_size=batch_size,
+        window=buffersize,
+        on_error=on_error,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A checked request; it becomes a run in the event loop where it is consumed."""
+
+    program: Program
+    source: Source
+    executor: str | Executor[Any] | None
+    n_jobs: int | None
+    ordered: bool
+    batch_size: BatchSize
+    window: int | None
+    on_error: OnError
+
+    def make_run(self, sink: Sink, *, errors_are_values: bool = False) -> Run:
+        """A run that feeds `sink`, on the executor of the current event loop if none was given as an object."""
+        program = self.program
+        if errors_are_values:
+            program = Program(program.fn, program.concurrency, stop_on_error=False)
+        in_loop = program.concurrency > 0 and self.executor is None
+        executor = self._resolve_executor(in_loop)
+        limit = executor.capacity if self.n_jobs is None else min(self.n_jobs, executor.capacity)
+        sizer = make_sizer(1 if in_loop else self.batch_size, program.concurrency or 1)
+        return Run(program, self.source, executor, sizer, sink, limit=limit, window=self.window)
+
+    def _resolve_executor(self, in_loop: bool) -> Executor[Any]:
+        if in_loop:
+            from asyncpar.executors.coroutine import CoroutineExecutor
+
+            return CoroutineExecutor(self.program.concurrency)
+        if isinstance(self.executor, Executor):
+            return self.executor
+        return default_executor(self.executor or default_name(), self.n_jobs)
+
+
+def _is_coroutine_function(fn: Callable[..., Any]) -> bool:
+    if isinstance(fn, BuiltinFunctionType):  # a microsecond, not ten
+        return False
+    return inspect.iscoroutinefunction(fn) or (
+        not isinstance(fn, FunctionType) and inspect.iscoroutinefunction(type(fn).__call__)
+    )
+
+
+def _check_options(
+    executor: object, n_jobs: object, batch_size: object, buffersize: object, on_error: object, concurrency: object
+) -> None:
+    check_executor(executor)
+    if n_jobs is not None and (not _is_int(n_jobs) or n_jobs == 0):
+        raise ValueError(f"n_jobs must be a positive number of workers, a negative one (-1 is all) or None, not {n_jobs!r}")
+    if batch_size != "auto" and not _is_positive_int(batch_size):
+        raise ValueError(f'batch_size must be "auto" or a number of calls, 1 or more, not {batch_size!r}')
+    if buffersize is not None and not _is_positive_int(buffersize):
+        raise ValueError(f"buffersize must be a number of items, 1 or more, or None, not {buffersize!r}")
+    if on_error not in ON_ERROR:
+        raise ValueError(f"on_error must be one of {', '.join(map(repr, ON_ERROR))}, not {on_error!r}")
+    if concurrency is not None and not _is_positive_int(concurrency):
+        raise ValueError(f"concurrency must be a number of calls, 1 or more, or None, not {concurrency!r}")
+
+
+def _is_int(value: Any) -> bool:
+    return hasattr(type(value), "__index__") and not isinstance(value, bool)  # numpy's integers are welcome
+
+
+def _is_positive_int(value: Any) -> bool:
+    return _is_int(value) and value >= 1

@@ -1,0 +1,98 @@
+"""A run that feeds an iterator, driven by a background task that the event loop owns."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NoReturn
+
+import anyio
+import anyio.lowlevel
+
+from asyncpar.background import BackgroundTask, LoopHandle, start_background
+from asyncpar.outcomes import OnError, to_outcomes, values_by_policy
+from asyncpar.plan import Plan
+from asyncpar.scheduler import Run
+from asyncpar.sinks import StreamSink
+
+
+class Stream:
+    """A run that feeds an iterator. The background task that drives it does not know the `ParallelMap`, which may thus be
+    garbage-collected, and then abandons the run.
+    """
+
+    def __init__(self, plan: Plan, *, outcomes: bool) -> None:
+        self.outcomes = outcomes
+        self.ended = False  # the consumer has seen the end
+        self._on_error: OnError = plan.on_error
+        self._source = plan.source
+        self._sink = StreamSink(ordered=plan.ordered)
+        self.run = plan.make_run(self._sink, errors_are_values=outcomes)
+        self._task: BackgroundTask | None = None
+        self._loop: LoopHandle | None = None
+        self._current: list[Any] = []  # what is left of the batch that is being handed out, last first
+
+    async def next(self) -> Any:
+        if not self._current:
+            await self._refill()
+        self.run.hand(1)
+        return self._current.pop()
+
+    async def aclose(self) -> None:
+        self.ended = True
+        self._current.clear()
+        if self._task is None:
+            await self._source.aclose()
+            self._sink.end(None)
+        else:
+            self._task.cancel()
+            with anyio.CancelScope(shield=True):
+                await self._task.wait()
+
+    def abandon(self) -> None:
+        """Called by the garbage collector, in whatever thread."""
+        if self._task is not None and self._loop is not None and not self._sink.ended:
+            self._loop.call_soon(self._task.cancel)
+
+    async def _refill(self) -> None:
+        if self._task is None and not self._sink.ended:
+            self._loop = LoopHandle()
+            self._task = await start_background(functools.partial(_drive_stream, self.run, self._sink))
+        while not self._current:
+            await anyio.lowlevel.checkpoint()  # once a batch: a fast consumer lets others live
+            await self._sink.wait()
+            done = self._sink.take()
+            if done is not None:
+                values = to_outcomes(done) if self.outcomes else values_by_policy(done, self._on_error)
+                self.run.hand(len(done.values) - len(values))  # skipped ones leave the window at once
+                self._current = values[::-1]
+            elif self._sink.ended:
+                self._raise_end()
+
+    def _raise_end(self) -> NoReturn:
+        self.ended = True
+        error, self._sink.error = self._sink.error, None
+        if error is None:
+            raise StopAsyncIteration
+        raise raisable(error)
+
+
+async def _drive_stream(run: Run, sink: StreamSink) -> None:
+    """The background task of a stream: delivers even its failure as a value."""
+    error: BaseException | None = None
+    try:
+        await run.drive()
+    except anyio.get_cancelled_exc_class():
+        raise
+    except BaseException as failure:
+        error = failure
+    finally:
+        sink.end(error)
+
+
+def raisable(error: BaseException) -> BaseException:
+    """`error`, or what Python allows a coroutine to raise in its place (PEP 479): the others would end a loop silently."""
+    if not isinstance(error, StopIteration | StopAsyncIteration):
+        return error
+    replacement = RuntimeError(f"a call raised {type(error).__name__}")
+    replacement.__cause__ = error
+    return replacement

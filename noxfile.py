@@ -1,0 +1,65 @@
+"""The project's chores: `nox` runs all checks, `nox -s tests-3.14` one of them, `nox -s bench` the benchmarks."""
+
+from __future__ import annotations
+
+import shutil
+
+import nox
+
+PYTHONS = ["3.11", "3.12", "3.13", "3.14", "3.15"]
+NEWEST = "3.14"
+
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.error_on_missing_interpreters = False
+nox.options.sessions = ["lint", "types", "tests", "doctests", "docs"]
+
+
+def install(session: nox.Session, *extras: str) -> None:
+    """Installs the project with `extras`, compiled, so that imports cost what they cost a user."""
+    compiled = ["--compile-bytecode"] if session.venv_backend == "uv" else []
+    session.install(*compiled, f".[{','.join(extras)}]" if extras else ".")
+
+
+@nox.session(python=NEWEST)
+def lint(session: nox.Session) -> None:
+    """Style, with ruff."""
+    install(session, "lint")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session(python=NEWEST)
+def types(session: nox.Session) -> None:
+    """mypy --strict and pyright, on the package and on what users write (`tests/typing`)."""
+    install(session, "lint", "test", "bench")
+    session.install("nox")
+    session.run("mypy")
+    session.run("pyright")
+
+
+@nox.session(python=[python for python in PYTHONS if shutil.which(f"python{python}")])
+def tests(session: nox.Session) -> None:
+    """All tests, on asyncio, uvloop and trio."""
+    install(session, "test")
+    session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session(python=NEWEST)
+def doctests(session: nox.Session) -> None:
+    """The examples in public docstrings and in the README."""
+    install(session, "test")
+    session.run("python", "-m", "pytest", "--doctest-modules", "--doctest-glob=*.md", "asyncpar", "README.md")
+
+
+@nox.session(python=NEWEST)
+def docs(session: nox.Session) -> None:
+    """The documentation; warnings are errors."""
+    install(session, "docs")
+    session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", "docs/_build")
+
+
+@nox.session(python=NEWEST)
+def bench(session: nox.Session) -> None:
+    """Benchmarks beside the peers: one Markdown table."""
+    install(session, "bench", "test")
+    session.run("python", "-m", "tests.benchmarks", *session.posargs)

@@ -1,0 +1,83 @@
+"""How long until one more worker process gives its first result, when others run already.
+
+That is the price of replacing a worker that was killed for a timeout or a cancellation. Every worker that was started stays
+busy (lent, that is), so that the next lease has to start another. For information: what a new process costs
+`multiprocessing`, by fork (unsafe in a program with threads, and an event loop usually has some) and by its fork server.
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import AsyncExitStack
+from functools import partial
+from statistics import median
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Literal
+
+from tests.benchmarks.frame import Case, Contender, Target, scaled
+from tests.benchmarks.timing import median_seconds, run_in
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+_REPETITIONS = 30
+
+
+def _asyncpar(quick: bool) -> float:
+    from asyncpar import ProcessExecutor
+    from asyncpar.executors.base import Program
+    from asyncpar.outcomes import Batch
+
+    repetitions = scaled(_REPETITIONS, quick)
+
+    async def main() -> float:
+        async with ProcessExecutor(1 + repetitions) as executor, AsyncExitStack() as held:
+            parcel = executor.adopt(Program(math.sqrt)).pack(Batch(0, ([4],)))
+            return median([await first_result(held, executor, parcel) for _ in range(1 + repetitions)][1:])
+
+    async def first_result(held: AsyncExitStack, executor: ProcessExecutor, parcel: Any) -> float:
+        began = perf_counter()
+        worker = await held.enter_async_context(executor.lease())
+        done = await worker.run(parcel)
+        taken = perf_counter() - began
+        assert done.values == [2.0]
+        return taken
+
+    return run_in("asyncio", main)
+
+
+def _process(method: Literal["fork", "forkserver"], quick: bool) -> float:
+    import multiprocessing
+
+    context: Any = multiprocessing.get_context(method)
+
+    def first_result() -> None:
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_send_result, args=(theirs,))
+        process.start()
+        assert ours.recv() == 2.0
+        started.append(process)
+
+    started: list[Any] = []
+    try:
+        return median_seconds(first_result, scaled(_REPETITIONS, quick))
+    finally:
+        for process in started:
+            process.join()
+
+
+def _send_result(connection: Connection) -> None:
+    connection.send(math.sqrt(4))
+
+
+CASES = (
+    Case(
+        "worker-start",
+        "one more worker process until its first result",
+        (
+            Contender("asyncpar", _asyncpar, "asyncpar", Target(plus=5e-3)),
+            Contender("multiprocessing, fork", partial(_process, "fork"), "yardstick"),
+            Contender("multiprocessing, forkserver", partial(_process, "forkserver")),
+        ),
+    ),
+)

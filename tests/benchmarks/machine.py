@@ -1,0 +1,36 @@
+"""The lines above the table: what it was measured on, and with which versions."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+
+from asyncpar import __version__
+
+_PACKAGES = ("anyio", "cloudpickle", "joblib", "loky", "numpy", "starlette", "trio", "uvicorn", "uvloop")
+
+
+def describe() -> str:
+    """A Markdown list."""
+    gil = "" if getattr(sys, "_is_gil_enabled", lambda: True)() else ", free-threaded"
+    load = f", load {os.getloadavg()[0]:.1f} at the start" if hasattr(os, "getloadavg") else ""
+    lines = [
+        f"{_usable_cpus()} of {os.cpu_count()} processors{load}",
+        f"{platform.system()} {platform.release()}, {platform.machine()}",
+        f"{platform.python_implementation()} {platform.python_version()}{gil}",
+        ", ".join([f"asyncpar {__version__}", *filter(None, map(_installed, _PACKAGES))]),
+    ]
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _usable_cpus() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _installed(package: str) -> str | None:
+    try:
+        return f"{package} {version(package)}"
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,57 @@
+"""Repetitions and their median, plain and awaited, and the event loops to await them in."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from statistics import median
+from time import perf_counter
+from typing import Any, Literal, TypeAlias, TypeVar
+
+T = TypeVar("T")
+
+Loop: TypeAlias = Literal["asyncio", "uvloop", "trio"]
+
+_WARM_UP_SHARE = 0.1  # of the repetitions: caches fill, the adaptive interpreter specializes
+
+
+def median_seconds(action: Callable[[], object], repetitions: int) -> float:
+    """The median of so many repetitions, after one that does not count."""
+    action()
+    return median([_seconds(action) for _ in range(repetitions)])
+
+
+async def median_seconds_awaited(action: Callable[[], Awaitable[object]], repetitions: int) -> float:
+    """The same for something that is awaited; some repetitions at the start do not count."""
+    for _ in range(1 + int(_WARM_UP_SHARE * repetitions)):
+        await action()
+    samples = []
+    for _ in range(repetitions):
+        began = perf_counter()
+        await action()
+        samples.append(perf_counter() - began)
+    return median(samples)
+
+
+def run_in(loop: Loop, main: Callable[[], Awaitable[T]]) -> T:
+    """What `main` returns, from an event loop of that kind."""
+    if loop == "asyncio":
+        return asyncio.run(_as_coroutine(main))
+    if loop == "uvloop":
+        import uvloop
+
+        return uvloop.run(_as_coroutine(main))
+    import trio
+
+    result: T = trio.run(main)
+    return result
+
+
+async def _as_coroutine(main: Callable[[], Awaitable[Any]]) -> Any:
+    return await main()
+
+
+def _seconds(action: Callable[[], object]) -> float:
+    began = perf_counter()
+    action()
+    return perf_counter() - began

@@ -1,0 +1,95 @@
+"""What every test shares: the three event loops, the executors, and the check that nothing is left behind."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import warnings
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import psutil
+import pytest
+
+import asyncpar
+
+EVENT_LOOPS = [
+    pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
+    pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop"),
+    pytest.param(("trio", {}), id="trio"),
+]
+EXECUTORS = ("process", "thread", "inline")
+
+
+@pytest.fixture(params=EVENT_LOOPS)
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    """Each async test runs on asyncio, on asyncio over uvloop, and on trio."""
+    backend: tuple[str, dict[str, Any]] = request.param
+    if backend[1].get("use_uvloop"):
+        pytest.importorskip("uvloop", reason="uvloop has no build for this interpreter")
+    return backend
+
+
+@pytest.fixture(params=EXECUTORS)
+async def executor(request: pytest.FixtureRequest, anyio_backend: object) -> AsyncIterator[asyncpar.Executor[Any]]:
+    """An executor of each kind, with two workers where it has workers."""
+    async with make_executor(request.param) as executor:
+        yield executor
+
+
+def make_executor(name: str) -> asyncpar.Executor[Any]:
+    if name == "process":
+        return asyncpar.ProcessExecutor(2)
+    return asyncpar.ThreadExecutor(2) if name == "thread" else asyncpar.InlineExecutor()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def uvloop_has_run_once() -> None:
+    """libuv makes one pipe for the whole process at its first use, and keeps it."""
+    try:
+        import uvloop
+    except ImportError:
+        return
+    uvloop.run(anyio.sleep(0))
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Fails a test that leaves a process, thread, descriptor or file behind. (A task left behind is a warning from its event
+    loop, and warnings are errors.)
+    """
+    before = _belongings()
+    with warnings.catch_warnings(record=False):
+        yield
+    gc.collect()
+    left = {kind: things - before[kind] for kind, things in _belongings().items() if things - before[kind]}
+    assert not left, f"the test left behind: {left}"
+
+
+def _belongings() -> dict[str, set[str]]:
+    return {
+        "processes": {f"{child.pid}" for child in psutil.Process().children(recursive=True)},
+        "threads": {thread.name for thread in threading.enumerate() if not _is_cached(thread)},
+        "descriptors": _descriptors(),
+        "files": {path.name for path in (*Path("/tmp").glob("asyncpar*"), *Path("/dev/shm").glob("*"))},
+    }
+
+
+def _is_cached(thread: threading.Thread) -> bool:
+    """trio keeps idle threads for ten seconds, for whoever needs one next."""
+    return thread.name.startswith("Trio thread") or "trio" in thread.name.lower()
+
+
+def _descriptors() -> set[str]:
+    found = set()
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            target = os.readlink(f"/proc/self/fd/{name}")
+        except FileNotFoundError:  # the one that lists the directory
+            continue
+        if not target.startswith(("/dev/null", "/proc")):
+            found.add(f"{name} -> {target}")
+    return found
