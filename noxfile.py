@@ -46,9 +46,9 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(python=NEWEST)
 def doctests(session: nox.Session) -> None:
-    """The examples in public docstrings and in the README."""
+    """The examples in public docstrings."""
     install(session, "test")
-    session.run("python", "-m", "pytest", "--doctest-modules", "--doctest-glob=*.md", "asyncpar", "README.md")
+    session.run("python", "-m", "pytest", "--doctest-modules", "asyncpar")
 
 
 @nox.session(python=NEWEST)

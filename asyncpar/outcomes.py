@@ -100,6 +100,15 @@ def first_error(done: BatchDone) -> BaseException | None:
     return done.errors[min(done.errors)] if done.errors else None
 
 
+def raisable(error: BaseException) -> BaseException:
+    """`error`, or what Python allows a coroutine to raise in its place (PEP 479): the others would end a loop silently."""
+    if not isinstance(error, StopIteration | StopAsyncIteration):
+        return error
+    replacement = RuntimeError(f"a call raised {type(error).__name__}")
+    replacement.__cause__ = error
+    return replacement
+
+
 def values_by_policy(done: BatchDone, on_error: OnError) -> list[Any]:
     """The values to hand to the user; under "raise", those before the first error."""
     values = done.values

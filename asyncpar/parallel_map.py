@@ -24,7 +24,7 @@ from asyncpar.scheduler import Run
 from asyncpar.sinks import ListSink
 from asyncpar.sources import Items
 from asyncpar.statistics import Statistics
-from asyncpar.stream import Stream, raisable
+from asyncpar.stream import Stream
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -250,8 +250,5 @@ class _Outcomes(AsyncIterator[Outcome[T]]):
 
 
 async def _collect(run: Run, sink: ListSink) -> list[Any]:
-    try:
-        await run.drive()
-    except (StopIteration, StopAsyncIteration) as error:
-        raise raisable(error) from error
+    await run.drive()
     return sink.values()

@@ -29,7 +29,7 @@ import anyio.abc
 
 from asyncpar.batching import BatchSizer, BatchTiming
 from asyncpar.executors.base import AdoptedFunction, Executor, Program
-from asyncpar.outcomes import Batch, BatchDone, annotate, first_error
+from asyncpar.outcomes import Batch, BatchDone, annotate, first_error, raisable
 from asyncpar.sources import AsyncSource, Source
 from asyncpar.statistics import Statistics
 
@@ -103,7 +103,7 @@ class Run:
             await self._source.aclose()
         error = self._error if self._error is not None else self._source.error
         if error is not None:
-            raise error
+            raise raisable(error)
 
     def hand(self, count: int) -> None:
         """`count` items have been handed to the user: there is room for as many."""

@@ -73,7 +73,7 @@ class Stream:
         error, self._sink.error = self._sink.error, None
         if error is None:
             raise StopAsyncIteration
-        raise raisable(error)
+        raise error
 
 
 async def _drive_stream(run: Run, sink: StreamSink) -> None:
@@ -87,12 +87,3 @@ async def _drive_stream(run: Run, sink: StreamSink) -> None:
         error = failure
     finally:
         sink.end(error)
-
-
-def raisable(error: BaseException) -> BaseException:
-    """`error`, or what Python allows a coroutine to raise in its place (PEP 479): the others would end a loop silently."""
-    if not isinstance(error, StopIteration | StopAsyncIteration):
-        return error
-    replacement = RuntimeError(f"a call raised {type(error).__name__}")
-    replacement.__cause__ = error
-    return replacement

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import threading
-import warnings
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -57,24 +56,26 @@ def uvloop_has_run_once() -> None:
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_left_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def nothing_is_left_behind(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Fails a test that leaves a process, thread, descriptor or file behind. (A task left behind is a warning from its event
     loop, and warnings are errors.)
     """
-    before = _belongings()
-    with warnings.catch_warnings(record=False):
-        yield
+    temporary = tmp_path_factory.mktemp("temporary")
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    before = _belongings(temporary)
+    yield
     gc.collect()
-    left = {kind: things - before[kind] for kind, things in _belongings().items() if things - before[kind]}
+    left = {kind: things - before[kind] for kind, things in _belongings(temporary).items() if things - before[kind]}
     assert not left, f"the test left behind: {left}"
 
 
-def _belongings() -> dict[str, set[str]]:
+def _belongings(temporary: Path) -> dict[str, set[str]]:
     return {
         "processes": {f"{child.pid}" for child in psutil.Process().children(recursive=True)},
         "threads": {thread.name for thread in threading.enumerate() if not _is_cached(thread)},
         "descriptors": _descriptors(),
-        "files": {path.name for path in (*Path("/tmp").glob("asyncpar*"), *Path("/dev/shm").glob("*"))},
+        "files": {path.name for path in (*temporary.iterdir(), *Path("/dev/shm").glob("*asyncpar*"))},
     }
 
 

@@ -184,7 +184,10 @@ class ProcessWorker(Worker):
 
     async def _bury(self, batch: Batch) -> BatchDone:
         """The worker died: the call that was running is blamed for it, and the others are to be run again."""
+        hung_up = not self.usable
         await self._see_end()
+        if hung_up:
+            raise ExecutorUnavailableError("the executor was closed while this run was using it")
         position = self._process.last_position
         if position < 0:
             deaths = batch.deaths + (position == RECEIVED)

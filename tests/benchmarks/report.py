@@ -12,7 +12,7 @@ from typing import NamedTuple
 from tests.benchmarks.frame import Case, Contender, Target, Unit
 from tests.benchmarks.rounds import Readings
 
-_NOTHING = "–"
+_NOTHING = "-"
 
 
 class Row(NamedTuple):
@@ -80,7 +80,8 @@ def _verdict(case: Case, contender: Contender, figures: list[float], references:
     if contender.target is not None:
         verdicts.append("yes" if references and _is_met(contender.target, figures, references) else "no")
     if contender.role == "asyncpar":
-        verdicts += [f"lost to {peer}" for peer in _faster_peers(case, figures, readings)]
+        faster = _faster_peers(case, figures, readings)
+        verdicts += [f"lost to {' and '.join(faster)}"] if faster else []
     return ", ".join(verdicts) or _NOTHING
 
 
@@ -100,7 +101,7 @@ def _describe_target(case: Case, target: Target | None) -> str:
         return "for information"
     terms = []
     if target.times:
-        terms.append(f"{case.reference}" if target.times == 1 else f"{target.times:g} × {case.reference}")
+        terms.append(f"{case.reference}" if target.times == 1 else f"{target.times:g} x {case.reference}")
     if target.plus:
         terms.append(_format(target.plus, case.unit))
     return f"≤ {' + '.join(terms)}"

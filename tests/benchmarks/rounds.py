@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import TypeAlias
+from typing import IO, TypeAlias
 
 from tests.benchmarks.frame import Case, Contender, Reading
 
@@ -69,8 +69,8 @@ def _measure(case: Case, contender: Contender, quick: bool, environment: dict[st
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         if status:
-            raise MeasurementError(f"exit status {status}: {_last_line(complaints.seek(0) or complaints.read())}")
-        return Reading(*json.loads(_last_line(output.seek(0) or output.read())))
+            raise MeasurementError(f"exit status {status}: {_last_line(complaints)}")
+        return Reading(*json.loads(_last_line(output)))
 
 
 def _environment(bytecode: str) -> dict[str, str]:
@@ -79,8 +79,9 @@ def _environment(bytecode: str) -> dict[str, str]:
     return environment
 
 
-def _last_line(text: str) -> str:
-    lines = text.strip().splitlines()
+def _last_line(file: IO[str]) -> str:
+    file.seek(0)
+    lines = file.read().strip().splitlines()
     return lines[-1] if lines else "it said nothing"
 
 

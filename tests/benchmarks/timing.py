@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from statistics import median
 from time import perf_counter
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Literal, TypeAlias, TypeVar
 
 T = TypeVar("T")
 
@@ -47,7 +47,7 @@ def run_in(loop: Loop, main: Callable[[], Awaitable[T]]) -> T:
     return result
 
 
-async def _as_coroutine(main: Callable[[], Awaitable[Any]]) -> Any:
+async def _as_coroutine(main: Callable[[], Awaitable[T]]) -> T:
     return await main()
 
 

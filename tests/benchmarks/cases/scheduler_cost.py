@@ -8,6 +8,7 @@ one that is timed); the input is never there as a whole, so a run a hundred time
 from __future__ import annotations
 
 import tracemalloc
+from collections.abc import Callable
 from functools import partial
 
 from tests.benchmarks.frame import Case, Contender, Target
@@ -50,9 +51,9 @@ def _name(length: int) -> str:
     return f"asyncpar, {length:_} items"
 
 
-def _contenders(measure: object, target: Target) -> tuple[Contender, ...]:
+def _contenders(measure: Callable[[int, bool], float], target: Target) -> tuple[Contender, ...]:
     return tuple(
-        Contender(_name(length), partial(measure, length), "asyncpar", target if length > _LENGTHS[0] else None)  # type: ignore[arg-type]
+        Contender(_name(length), partial(measure, length), "asyncpar", target if length > _LENGTHS[0] else None)
         for length in _LENGTHS
     )
 

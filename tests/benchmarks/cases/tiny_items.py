@@ -67,7 +67,7 @@ def _items(kind: Kind, length: int, quick: bool) -> Sequence[int]:
 def _case(kind: Kind) -> Case:
     return Case(
         f"tiny-items-{kind}",
-        f"10⁶ × `x + 1` over 2 warm workers from a {kind}, per item",
+        f"a million times `x + 1` over 2 warm workers from a {kind}, per item",
         (
             Contender("asyncpar", partial(_asyncpar, kind), "asyncpar"),
             Contender("multiprocessing.Pool", partial(_pool, kind)),

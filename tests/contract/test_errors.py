@@ -1,0 +1,239 @@
+"""A call that fails raises its own exception here, whatever the executor, with the worker's lines and a note about the item."""
+
+from __future__ import annotations
+
+import threading
+import traceback
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from asyncpar import Executor, ParallelMap, PicklingError, RemoteError, RemoteTraceback, pmap
+from tests.functions import double, identity, odd_only, raise_value_error
+
+pytestmark = pytest.mark.anyio
+
+
+class TwoArguments(Exception):
+    """Its `__init__` does not take its `args` back: unpickling it the usual way raises a TypeError."""
+
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__(f"{first} and {second}")
+        self.first = first
+        self.second = second
+
+
+class HoldsALock(Exception):
+    """Cannot be pickled in any way."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, threading.Lock())
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class Unprintable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+def raise_two_arguments(_: object) -> None:
+    raise TwoArguments("salt", "pepper")
+
+
+def raise_holding_a_lock(_: object) -> None:
+    raise HoldsALock("the key is inside")
+
+
+def raise_unprintable(_: object) -> None:
+    raise Unprintable
+
+
+def raise_from_another(_: object) -> None:
+    try:
+        raise KeyError("the cause")
+    except KeyError as error:
+        raise ValueError("the effect") from error
+
+
+def raise_stop(x: type[Exception]) -> None:
+    raise x
+
+
+def make_lock(_: object) -> Any:
+    return threading.Lock()
+
+
+async def test_the_first_error_is_raised_as_itself(executor: Executor[Any]) -> None:
+    with pytest.raises(ValueError, match="bad 5") as caught:
+        await pmap(raise_value_error, [5], executor=executor)
+    assert type(caught.value) is ValueError
+    assert caught.value.args == ("bad 5",)
+
+
+async def test_a_note_names_the_index_and_the_item(executor: Executor[Any]) -> None:
+    with pytest.raises(ValueError) as caught:
+        await pmap(odd_only, [1, 3, 5, 8], executor=executor)
+    assert any("call 3, item 8" in note for note in caught.value.__notes__)
+
+
+async def test_the_note_shortens_a_long_item(executor: Executor[Any]) -> None:
+    with pytest.raises(ValueError) as caught:
+        await pmap(raise_value_error, ["x" * 10_000], executor=executor)
+    (note,) = caught.value.__notes__
+    assert "'xxx" in note
+    assert len(note) < 250
+
+
+async def test_the_traceback_shows_the_lines_of_the_worker(executor: Executor[Any]) -> None:
+    with pytest.raises(ValueError) as caught:
+        await pmap(odd_only, [2], executor=executor)
+    printed = "".join(traceback.format_exception(caught.value))
+    assert 'raise ValueError(f"{x} is even")' in printed
+
+
+async def test_a_process_gives_its_traceback_as_the_cause() -> None:
+    with pytest.raises(ValueError) as caught:
+        await pmap(raise_from_another, [0], executor="process")
+    assert isinstance(caught.value.__cause__, RemoteTraceback)
+    assert "KeyError: 'the cause'" in str(caught.value.__cause__)
+    assert "run_batch" not in str(caught.value.__cause__)  # our own lines are no news to anybody
+
+
+async def test_an_exception_with_a_finicky_constructor_keeps_its_type(executor: Executor[Any]) -> None:
+    with pytest.raises(TwoArguments, match="salt and pepper") as caught:
+        await pmap(raise_two_arguments, [0], executor=executor)
+    assert (caught.value.first, caught.value.second) == ("salt", "pepper")
+
+
+async def test_an_exception_that_cannot_be_pickled_is_named() -> None:
+    with pytest.raises(
+        RemoteError, match=r"HoldsALock: the key is inside \(the original exception cannot be pickled\)"
+    ) as caught:
+        await pmap(raise_holding_a_lock, [0], executor="process")
+    assert caught.value.type_name.endswith("test_errors.HoldsALock")
+    assert "raise HoldsALock" in str(caught.value.__cause__)
+
+
+async def test_an_exception_without_words_still_arrives(executor: Executor[Any]) -> None:
+    with pytest.raises(Unprintable):
+        await pmap(raise_unprintable, [0], executor=executor)
+
+
+@pytest.mark.parametrize("kind", [StopIteration, StopAsyncIteration])
+async def test_stop_iteration_from_a_call_does_not_end_a_loop_silently(executor: Executor[Any], kind: type[Exception]) -> None:
+    with pytest.raises(RuntimeError, match=f"a call raised {kind.__name__}") as caught:
+        await pmap(raise_stop, [kind], executor=executor)
+    assert isinstance(caught.value.__cause__, kind)
+    with pytest.raises(RuntimeError, match=f"a call raised {kind.__name__}"):
+        _ = [result async for result in pmap(raise_stop, [kind], executor=executor)]
+
+
+async def test_a_stream_delivers_what_came_before_the_error(executor: Executor[Any]) -> None:
+    got = []
+    with pytest.raises(ValueError, match="4 is even"):
+        async for result in pmap(odd_only, [1, 3, 4, 5], executor=executor, n_jobs=1):
+            got.append(result)
+    assert got == [2, 6]
+
+
+async def test_an_item_that_cannot_be_pickled_fails_only_its_call() -> None:
+    items = [1, threading.Lock(), 3]
+    results = await pmap(identity, items, executor="process", on_error="return", batch_size=3)
+    assert results[::2] == [1, 3]
+    assert isinstance(results[1], PicklingError)
+    assert "the item of call 1, item <unlocked _thread.lock" in str(results[1])
+
+
+async def test_a_result_that_cannot_be_pickled_fails_only_its_call() -> None:
+    results = await pmap(
+        lambda x: threading.Lock() if x == 1 else x, range(3), executor="process", on_error="return", batch_size=3
+    )
+    assert results[::2] == [0, 2]
+    assert isinstance(results[1], PicklingError)
+    assert "the result, a lock, cannot be pickled" in str(results[1])
+
+
+async def test_a_function_that_cannot_be_pickled_is_named() -> None:
+    lock = threading.Lock()
+    with pytest.raises(PicklingError, match='run it with executor="thread"'):
+        await pmap(lambda x: lock, [1, 2], executor="process")
+    assert await pmap(double, [1], executor="process") == [2]
+
+
+class ReadsBadly:
+    """Can be pickled, but not read back."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return raise_value_error, ("reading",)
+
+
+async def test_what_cannot_be_read_back_fails_only_its_call() -> None:
+    inward = await pmap(identity, [1, ReadsBadly(), 3], executor="process", on_error="return", batch_size=3)
+    outward = await pmap(
+        lambda x: ReadsBadly() if x == 2 else x, [1, 2, 3], executor="process", on_error="return", batch_size=3
+    )
+    for results in (inward, outward):
+        assert results[::2] == [1, 3]
+        assert isinstance(results[1], ValueError)
+
+
+class HalfWay(Exception):
+    pass
+
+
+def breaks_half_way(length: int) -> Iterator[int]:
+    yield from range(length)
+    raise HalfWay
+
+
+async def breaks_half_way_async(length: int) -> AsyncIterator[int]:
+    for number in range(length):
+        yield number
+    raise HalfWay
+
+
+@pytest.mark.parametrize("source", [breaks_half_way, breaks_half_way_async])
+@pytest.mark.parametrize("batch_size", ["auto", 1, 100])
+async def test_a_source_that_raises_half_way_delivers_what_was_computed(
+    executor: Executor[Any], source: Any, batch_size: Any
+) -> None:
+    got = []
+    with pytest.raises(HalfWay):
+        async for result in pmap(double, source(30), executor=executor, batch_size=batch_size):
+            got.append(result)
+    assert got == [2 * x for x in range(30)]
+    with pytest.raises(HalfWay):
+        await pmap(double, source(30), executor=executor, batch_size=batch_size)
+
+
+async def test_one_object_serves_one_run(executor: Executor[Any]) -> None:
+    awaited = pmap(double, [1], executor=executor)
+    assert await awaited == [2]
+    streamed = pmap(double, [1], executor=executor)
+    assert [result async for result in streamed] == [2]
+    for used in (awaited, streamed):
+        with pytest.raises(RuntimeError, match="has been used already; call pmap"):
+            await used
+        with pytest.raises(RuntimeError, match="has been used already"):
+            _ = [result async for result in used]
+        with pytest.raises(RuntimeError, match="has been used already"):
+            used.outcomes()
+
+
+async def test_a_stream_may_be_begun_with_anext_and_continued_with_a_loop(executor: Executor[Any]) -> None:
+    results: ParallelMap[int]
+    async with pmap(double, range(5), executor=executor) as results:
+        first = await anext(results)
+        rest = [result async for result in results]
+    assert [first, *rest] == [0, 2, 4, 6, 8]
+
+
+async def test_a_failed_run_leaves_the_executor_usable(executor: Executor[Any]) -> None:
+    for _ in range(5):
+        with pytest.raises(ValueError):
+            await pmap(raise_value_error, range(10), executor=executor)
+        assert await pmap(double, range(10), executor=executor) == [2 * x for x in range(10)]
