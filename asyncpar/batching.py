@@ -53,11 +53,14 @@ class FixedSizer:
 
 
 class AdaptiveSizer:
-    """Finds the size; never below `minimum`, which is what a worker can have under way at once."""
+    """Finds the size.
 
-    def __init__(self, minimum: int = 1) -> None:
-        self.size = minimum
-        self._minimum = minimum
+    `concurrency` is what a worker can have under way at once: batches are as long as that, as far as the items go round.
+    """
+
+    def __init__(self, concurrency: int = 1, remaining: int | None = None, workers: int = 1) -> None:
+        self._concurrency = concurrency
+        self.size = self._least(remaining, workers)
         self._largest = 1
         self._seconds_per_call: float | None = None
 
@@ -79,9 +82,14 @@ class AdaptiveSizer:
         size = min(TARGET_SECONDS / seconds, GROWTH * self._largest)
         if timing.remaining is not None:
             size = min(size, timing.remaining / (2 * timing.workers))
-        return max(int(size), self._minimum)
+        return max(int(size), self._least(timing.remaining, timing.workers))
+
+    def _least(self, remaining: int | None, workers: int) -> int:
+        if remaining is None:
+            return self._concurrency
+        return max(1, min(self._concurrency, remaining // workers))
 
 
-def make_sizer(batch_size: BatchSize, minimum: int) -> BatchSizer:
+def make_sizer(batch_size: BatchSize, concurrency: int, remaining: int | None, workers: int) -> BatchSizer:
     """The sizer for `batch_size`, "auto" or a number of calls."""
-    return AdaptiveSizer(minimum) if batch_size == "auto" else FixedSizer(batch_size)
+    return AdaptiveSizer(concurrency, remaining, workers) if batch_size == "auto" else FixedSizer(batch_size)

@@ -91,32 +91,34 @@ def pmap(
 
     A call that fails raises its own exception here, with the worker's traceback as `__cause__` and a note that names the
     item. A worker process that dies costs the call that it was running a `WorkerDiedError`; the other calls of its batch run
-    again elsewhere, so that after a death a call may have run twice.
+    again elsewhere, so that after a death a call may have run more than once.
 
     Args:
         fn: a function, or a coroutine function. A plain function runs in the executor. A coroutine function runs in the
             caller's event loop, unless an executor is named: then each of its workers has an event loop of its own.
         iterables: sync or async, finite or endless; several are zipped, and `fn` gets one argument from each.
-        executor: "process" (the default; "thread" where Python runs without a GIL), "thread", "inline" (the caller's own
-            task, for debugging), or an `Executor`. With a name, the event loop's own executor of that name is used: made at
+        executor: "process" (the default; "thread" where Python runs without a GIL), "thread", "inline" (the run's
+            own task, for debugging), or an `Executor`. With a name, the event loop's own executor of that name is used: made at
             first use, kept warm, gone with the loop.
-        n_jobs: how many workers this run may hold at once; None: as many as the executor has. Negative numbers count back
-            from the processors: -1 is all, -2 all but one.
+        n_jobs: how many workers this run may hold at once (of coroutine functions in the caller's event loop: how many calls
+            are under way); None: as many as the executor has. Negative numbers count back from the processors: -1 is all, -2
+            all but one. With a name as `executor`, the event loop's own executor grows to as many.
         ordered: results in input order; False: as they finish.
-        batch_size: calls sent to a worker together; "auto" finds a good number while the run goes on.
+        batch_size: calls sent to a worker together; "auto" finds a good number while the run goes on. Coroutine functions in
+            the caller's event loop are called one by one.
         buffersize: the window: how many items may be pulled and not yet handed out; None: a few batches for each worker.
         on_error: "raise": the first error stops the run and is raised; "return": the exception stands among the results;
             "skip": failed calls are left out.
         concurrency: for coroutine functions: how many calls are under way at once, in the caller's event loop or in each
-            worker; None: 100.
+            worker; None: 100. The inline executor awaits them one by one.
 
     Raises:
         TypeError: `fn` cannot be called, or an iterable cannot be iterated over.
         ValueError: an option is out of range; the message names the valid values.
 
-    >>> import anyio
+    >>> import anyio, asyncpar
     >>> async def main():
-    ...     return await pmap(pow, [2, 3, 4], [5, 2, 1])
+    ...     return await asyncpar.pmap(pow, [2, 3, 4], [5, 2, 1])
     >>> anyio.run(main)
     [32, 9, 4]
     """

@@ -94,7 +94,7 @@ class Plan:
         in_loop = program.concurrency > 0 and self.executor is None
         executor = self._resolve_executor(in_loop)
         limit = executor.capacity if self.n_jobs is None else min(self.n_jobs, executor.capacity)
-        sizer = make_sizer(1 if in_loop else self.batch_size, program.concurrency or 1)
+        sizer = make_sizer(1 if in_loop else self.batch_size, program.concurrency or 1, self.source.remaining, limit)
         return Run(program, self.source, executor, sizer, sink, limit=limit, window=self.window)
 
     def _resolve_executor(self, in_loop: bool) -> Executor[Any]:

@@ -145,9 +145,9 @@ class AsyncSource(Source):
     async def pump(self) -> bool:
         """Pulls one item into the store; false at the end. Called by one task only."""
         try:
-            row = []
+            row = []  # a loop: in a comprehension, StopIteration would turn into a RuntimeError
             for iterator in self._iterators:
-                row.append(next(iterator) if isinstance(iterator, Iterator) else await anext(iterator))
+                row.append(next(iterator) if isinstance(iterator, Iterator) else await anext(iterator))  # noqa: PERF401 - see above
         except (StopIteration, StopAsyncIteration):
             self._end(None)
             return False

@@ -60,7 +60,8 @@ class Beacon:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        path.write_bytes(bytes(mmap.PAGESIZE))
+        if not path.exists():  # else this is another process's view of the same beacon
+            path.write_bytes(bytes(mmap.PAGESIZE))
 
     def spin(self, _: object = None) -> NoReturn:
         """Counts up without end and without listening to anybody."""

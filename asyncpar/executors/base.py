@@ -89,7 +89,8 @@ W = TypeVar("W", bound=Worker)
 
 
 class Executor(ABC, Generic[W]):
-    """Owns workers and lends them. An async context manager: leaving it stops its workers and waits for their end.
+    """Owns workers and lends them. An async context manager: leaving it stops its workers and waits for their end (a thread in
+    a call that was abandoned goes on until that call ends).
 
     An executor belongs to the event loop in which it is first used.
     """

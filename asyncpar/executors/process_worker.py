@@ -188,24 +188,35 @@ class ProcessWorker(Worker):
         await self._see_end()
         if hung_up:
             raise ExecutorUnavailableError("the executor was closed while this run was using it")
-        position = self._process.last_position
-        if position < 0:
-            deaths = batch.deaths + (position == RECEIVED)
-            if deaths < _DEATHS_BEFORE_BLAME:
-                again = batch.part(0, len(batch), deaths=deaths)
-                return BatchDone(batch.part(0, 0), [], {}, (), self.name, (again,))
-            position = 0
-        blamed = batch.part(position, position + 1)
+        position, span = self._process.last_position, min(self._process.last_span, len(batch))
+        if position == NOT_RECEIVED:
+            return self._all_again(batch, batch.deaths)
+        if position == RECEIVED:
+            if batch.deaths + 1 < _DEATHS_BEFORE_BLAME:
+                return self._all_again(batch, batch.deaths + 1)
+            position, span = 0, len(batch)
+        end = min(position + span, len(batch))
+        before, after = batch.part(0, position), batch.part(end, len(batch))
+        if end - position > 1:  # several calls are suspect: alone, each will show itself
+            singles = [batch.part(suspect, suspect + 1) for suspect in range(position, end)]
+            return self._nothing_done(batch, (before, *singles, after))
+        error = self._death_of(batch.describe(position))
+        return BatchDone(batch.part(position, end), [None], {0: error}, ((1, 0.0),), self.name, _not_empty(before, after))
+
+    def _all_again(self, batch: Batch, deaths: int) -> BatchDone:
+        return self._nothing_done(batch, (batch.part(0, len(batch), deaths=deaths),))
+
+    def _nothing_done(self, batch: Batch, rest: tuple[Batch, ...]) -> BatchDone:
+        return BatchDone(batch.part(0, 0), [], {}, (), self.name, _not_empty(*rest))
+
+    def _death_of(self, call: str) -> WorkerDiedError:
         process = self._process
-        error = WorkerDiedError(
-            f"the worker process {process.pid or ''} {process.describe_end()} while it ran {batch.describe(position)}; "
-            "the other calls of its batch run again elsewhere",
+        return WorkerDiedError(
+            f"the worker process {process.pid or ''} {process.describe_end()} while it ran {call}",
             process.pid,
             process.exit_code,
             process.signal,
         )
-        rest = (batch.part(0, position), batch.part(position + 1, len(batch)))
-        return BatchDone(blamed, [None], {0: error}, ((1, 0.0),), self.name, tuple(part for part in rest if len(part)))
 
     async def _see_end(self) -> None:
         self.usable = False
@@ -247,6 +258,10 @@ def _read_answer(answer: Frame, batch: Batch, worker_name: str) -> BatchDone:
                 values[position] = None
     done = batch if len(values) == len(batch) else batch.part(0, len(values))
     return BatchDone(done, values, errors, message.timings, worker_name)
+
+
+def _not_empty(*parts: Batch) -> tuple[Batch, ...]:
+    return tuple(part for part in parts if len(part))
 
 
 def _unpack_failure(answer: Frame) -> BaseException:

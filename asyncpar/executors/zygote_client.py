@@ -21,7 +21,7 @@ import anyio
 
 from asyncpar.errors import ExecutorUnavailableError
 from asyncpar.wire.async_channel import AsyncChannel
-from asyncpar.workers.control import POSITION, make_page_file, map_page, unmap_page
+from asyncpar.workers.control import POSITION, SPAN, make_page_file, map_page, unmap_page
 from asyncpar.workers.protocol import EXITED, FORK, KILL, NOT_FORKED, Record, unpack_records
 
 _CONTROL_FD = 3  # the first after stdin, stdout and stderr
@@ -37,7 +37,7 @@ class WorkerProcess:
         self.worker_id = worker_id
         self.channel = channel
         self.page = page
-        self.last_position = 0  # on the control page, when it was given back
+        self.last_position = self.last_span = 0  # on the control page, when it was given back
         self.ended = False
         self._closed = False
         self.report: Record | None = None  # stays None when the zygote was lost
@@ -48,6 +48,7 @@ class WorkerProcess:
             self._closed = True
             self.channel.close()
             self.last_position = int(self.page[POSITION])
+            self.last_span = int(self.page[SPAN])
             unmap_page(self.page)
 
     def describe_end(self) -> str:
@@ -123,6 +124,8 @@ class Zygote:
 
     async def aclose(self) -> None:
         """Ends the zygote, which ends its workers, and waits until it is reaped."""
+        if not self.alive:
+            return
         with contextlib.suppress(OSError):  # it went first
             self._control.shutdown(socket.SHUT_WR)
         with anyio.move_on_after(self._grace + _EXIT_SECONDS):
@@ -133,7 +136,6 @@ class Zygote:
         if self.alive:
             os.kill(self._pid, signal.SIGKILL)
             self._see_end()
-        self._control.close()
 
     async def _read_reports(self) -> None:
         """Takes in what the zygote says next; its silence for ever is its end."""
@@ -157,6 +159,7 @@ class Zygote:
     def _see_end(self) -> None:
         """The control socket has ended, and with it the zygote: it leaves by `_exit` or is killed."""
         self.alive = False
+        self._control.close()
         with contextlib.suppress(ChildProcessError):  # somebody else in this program waits for every child
             os.waitpid(self._pid, 0)
         for worker in self._workers.values():

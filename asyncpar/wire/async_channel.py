@@ -7,6 +7,7 @@ large one the event loop turns, so that no frame, however large, holds it for lo
 import socket
 
 import anyio
+import anyio.lowlevel
 
 from asyncpar.wire.channel import unsent
 from asyncpar.wire.frames import Frame, FrameReader, to_parts
@@ -44,6 +45,8 @@ class AsyncChannel:
             except (BrokenPipeError, ConnectionResetError):
                 raise EOFError("the worker has closed the channel") from None
             parts = unsent(parts, sent)
+            if parts:
+                await anyio.lowlevel.checkpoint()
         self.broken = False
 
     async def receive(self) -> Frame:

@@ -44,6 +44,9 @@ class Channel:
             self._reader.advance(count)
         return frame
 
+    def close(self) -> None:
+        self._sock.close()
+
 
 def unsent(parts: list[Buffer], sent: int) -> list[Buffer]:
     """What is left of `parts` once `sent` bytes have gone."""

@@ -66,7 +66,7 @@ class Encoder:
                 pickles.append(dump(element))
             except Exception as error:
                 del self._column_buffers[before:]
-                refusal = PicklingError(f"{describe(position)} cannot be pickled: {error}")
+                refusal = PicklingError(f"{describe(position)} cannot be sent between processes: {error}")
                 pickles.append(dump(Undeliverable(refusal)))
             counts.append(len(self._column_buffers) - before)
         return pickles, counts

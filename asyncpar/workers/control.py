@@ -15,6 +15,7 @@ from typing import TypeAlias
 POSITION = 0  # of the call that is running, in its batch; before the first, one of the two states below
 BEGAN = 1  # when that call began, on the monotonic clock
 STOP = 2  # 1 when no further call is to be started
+SPAN = 3  # how many calls from POSITION on are under way or will be before the page is touched again
 
 NOT_RECEIVED = -1.0  # set by the parent: the worker has not seen the batch
 RECEIVED = -2.0  # set by the worker: it has, and is reading it or writing its answer
@@ -50,4 +51,4 @@ def unmap_page(page: "memoryview[float]") -> None:
 
 def private_page() -> list[float]:
     """A page for a worker that lives in the parent's own memory."""
-    return [RECEIVED, 0.0, 0.0]
+    return [RECEIVED, 0.0, 0.0, 0.0]

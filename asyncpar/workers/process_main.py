@@ -39,6 +39,8 @@ def run_worker(channel_fd: int, page_fd: int) -> None:
                 channel.send(answer)
     except EOFError:
         worker.close()
+    finally:
+        channel.close()
 
 
 class _Worker:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from asyncpar.workers.control import BEGAN, POSITION, STOP, ControlPage
+from asyncpar.workers.control import BEGAN, POSITION, SPAN, STOP, ControlPage
 from asyncpar.workers.run_batch import BatchReport
 
 
@@ -36,7 +36,6 @@ async def run_coroutines(
         for position, arguments in rows:
             if control[STOP] or (stop_on_error and errors):
                 return
-            control[POSITION] = position
             control[BEGAN] = began = time.monotonic()
             values[position] = None
             try:
@@ -45,6 +44,8 @@ async def run_coroutines(
                 errors[position] = error
             seconds[position] = time.monotonic() - began
 
+    control[SPAN] = len(columns[0])  # any of them may be under way when the worker dies
+    control[POSITION] = 0
     lanes = [asyncio.create_task(lane()) for _ in range(min(concurrency, len(columns[0])))]
     await asyncio.gather(*lanes)
     order = range(len(values))  # calls start in order, so those that were run are a prefix

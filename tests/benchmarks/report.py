@@ -52,20 +52,21 @@ def _report(case: Case, contender: Contender, readings: Readings) -> Row:
     if contender.name not in readings:
         return Row(case.name, contender.name, "failed", _NOTHING, target, "no" if contender.target else _NOTHING)
     figures = [reading.figure for reading in readings[contender.name]]
-    references = _references(case, contender, readings)
-    ratio = _NOTHING if not references else f"{median(map(float.__truediv__, figures, references)):.2f}"
+    ratios = _ratios(case, contender, readings)
+    ratio = f"{median(ratios):.2f}" if ratios else _NOTHING
     return Row(
-        case.name,
-        contender.name,
-        _format(median(figures), case.unit),
-        ratio,
-        target,
-        _verdict(case, contender, figures, references, readings),
+        case.name, contender.name, _format(median(figures), case.unit), ratio, target, _verdict(case, contender, readings)
     )
 
 
+def _ratios(case: Case, contender: Contender, readings: Readings) -> list[float]:
+    """Each round's figure as a multiple of what it is compared with; empty if that is missing."""
+    references = _references(case, contender, readings)
+    own = readings[contender.name]
+    return [reading.figure / reference for reading, reference in zip(own, references, strict=True)] if references else []
+
+
 def _references(case: Case, contender: Contender, readings: Readings) -> list[float]:
-    """What each round's figure is compared with; empty if that was not measured."""
     own = readings[contender.name]
     if case.reference is None:
         target = next((each.target for each in case.contenders if each.target is not None), None)
@@ -75,24 +76,30 @@ def _references(case: Case, contender: Contender, readings: Readings) -> list[fl
     return [reading.figure for reading in readings.get(case.reference, [])]
 
 
-def _verdict(case: Case, contender: Contender, figures: list[float], references: list[float], readings: Readings) -> str:
+def _verdict(case: Case, contender: Contender, readings: Readings) -> str:
     verdicts = []
     if contender.target is not None:
-        verdicts.append("yes" if references and _is_met(contender.target, figures, references) else "no")
-    if contender.role == "asyncpar":
-        faster = _faster_peers(case, figures, readings)
-        verdicts += [f"lost to {' and '.join(faster)}"] if faster else []
+        verdicts.append("yes" if _is_met(case, contender, contender.target, readings) else "no")
+    if contender.role == "asyncpar" and (better := _better_peers(case, contender, readings)):
+        verdicts.append(f"lost to {' and '.join(better)}")
     return ", ".join(verdicts) or _NOTHING
 
 
-def _is_met(target: Target, figures: list[float], references: list[float]) -> bool:
-    return median(figure - target.limit(reference) for figure, reference in zip(figures, references, strict=True)) <= 0
+def _is_met(case: Case, contender: Contender, target: Target, readings: Readings) -> bool:
+    references = _references(case, contender, readings)
+    figures = [reading.figure for reading in readings[contender.name]]
+    excess = [figure - target.limit(reference) for figure, reference in zip(figures, references, strict=False)]
+    return bool(excess) and median(excess) <= 0
 
 
-def _faster_peers(case: Case, figures: list[float], readings: Readings) -> list[str]:
-    peers = [contender.name for contender in case.contenders if contender.role == "peer" and contender.name in readings]
+def _better_peers(case: Case, contender: Contender, readings: Readings) -> list[str]:
+    """The peers with the lower ratio in the median of the rounds."""
+    own = _ratios(case, contender, readings)
+    peers = [peer for peer in case.contenders if peer.role == "peer" and peer.name in readings]
     return [
-        peer for peer in peers if median(theirs.figure / ours for theirs, ours in zip(readings[peer], figures, strict=True)) < 1
+        peer.name
+        for peer in peers
+        if own and median(t / o for t, o in zip(_ratios(case, peer, readings), own, strict=True)) < 1
     ]
 
 

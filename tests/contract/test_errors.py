@@ -154,7 +154,7 @@ async def test_a_result_that_cannot_be_pickled_fails_only_its_call() -> None:
     )
     assert results[::2] == [0, 2]
     assert isinstance(results[1], PicklingError)
-    assert "the result, a lock, cannot be pickled" in str(results[1])
+    assert "the result, a lock, cannot be sent between processes" in str(results[1])
 
 
 async def test_a_function_that_cannot_be_pickled_is_named() -> None:

@@ -1,0 +1,117 @@
+"""As users run it: scripts without a guard, functions typed on stdin, notebook cells; and what importing asyncpar costs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+SCRIPT = textwrap.dedent(
+    """
+    import dataclasses
+    import anyio
+    import asyncpar
+
+    OFFSET = 100
+
+    @dataclasses.dataclass
+    class Point:
+        x: int
+
+        def moved(self):
+            return Point(self.x + OFFSET)
+
+    class Refusal(Exception):
+        pass
+
+    def move(x):
+        if x == 3:
+            raise Refusal(f"not {x}")
+        return Point(x).moved()
+
+    async def main():
+        points = await asyncpar.pmap(move, [1, 2], executor="process")
+        assert all(type(point) is Point for point in points)
+        print(points)
+        try:
+            await asyncpar.pmap(move, [3], executor="process")
+        except Refusal as error:
+            print("refused:", error)
+
+    anyio.run(main)
+    """
+)
+EXPECTED = "[Point(x=101), Point(x=102)]\nrefused: not 3\n"
+
+
+def run(*arguments: str, stdin: str = "") -> str:
+    done = subprocess.run([sys.executable, *arguments], input=stdin, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stderr == ""
+    assert done.returncode == 0
+    return done.stdout
+
+
+def test_a_script_needs_no_guard(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT)
+    assert run(str(tmp_path / "script.py")) == EXPECTED
+
+
+def test_a_function_may_be_typed_on_stdin() -> None:
+    assert run("-", stdin=SCRIPT) == EXPECTED
+
+
+def test_a_function_may_stand_on_the_command_line() -> None:
+    assert run("-c", SCRIPT) == EXPECTED
+
+
+NOTEBOOK = """
+import asyncio, sys
+
+async def kernel():
+    namespace = {"__name__": "__main__"}
+    for number, cell in enumerate(CELLS):
+        code = compile(cell, f"<cell {number}>", "exec", flags=0x2000)  # PyCF_ALLOW_TOP_LEVEL_AWAIT, as notebooks do
+        pending = eval(code, namespace)
+        if pending is not None:
+            await pending
+
+CELLS = [
+    "from asyncpar import pmap\\nbase = 10\\ndef shift(x):\\n    return x + base",
+    "print(await pmap(shift, range(3), executor='process'))",
+    "base = 20",
+    "print(await pmap(shift, range(3), executor='process'))",
+    "def shift(x):\\n    return -x",
+    "print(await pmap(shift, range(3), executor='process'))",
+]
+asyncio.run(kernel())
+"""
+
+
+def test_notebook_cells_may_define_and_redefine_functions() -> None:
+    assert run("-c", NOTEBOOK) == "[10, 11, 12]\n[20, 21, 22]\n[0, -1, -2]\n"
+
+
+@pytest.mark.parametrize("statement", ["import asyncpar", "import asyncpar; dir(asyncpar)"])
+def test_importing_asyncpar_imports_none_of_its_dependencies(statement: str) -> None:
+    heavy = {"anyio", "asyncio", "numpy", "uvloop", "cloudpickle", "trio"}
+    assert run("-c", f"{statement}; import sys; print(sorted({heavy} & set(sys.modules)))") == "[]\n"
+
+
+def test_mapping_imports_neither_numpy_nor_uvloop() -> None:
+    program = "import sys, anyio; from asyncpar import pmap\n"
+    program += "async def main(): return await pmap(abs, [-1], executor='process')\n"
+    program += "anyio.run(main); print(sorted({'numpy', 'uvloop'} & set(sys.modules)))"
+    assert run("-c", program) == "[]\n"
+
+
+def test_a_worker_that_computes_a_square_root_stays_light() -> None:
+    program = "import math, sys, anyio; from asyncpar import pmap\n"
+    program += "async def main():\n"
+    program += "    await pmap(math.sqrt, [4], executor='process', n_jobs=1)\n"
+    program += "    heavy = {'anyio', 'asyncio', 'numpy', 'uvloop', 'multiprocessing', 'concurrent.futures'}\n"
+    program += "    print(await pmap(lambda _: sorted(heavy & set(sys.modules)), [0], executor='process', n_jobs=1))\n"
+    program += "anyio.run(main)"
+    assert run("-c", program) == "[[]]\n"

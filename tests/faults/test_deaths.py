@@ -1,0 +1,230 @@
+"""Guarantees 3, 5 and 8 under fire: workers, the zygote and the parent are killed, and nothing is lost or left."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import psutil
+import pytest
+
+from asyncpar import ExecutorUnavailableError, ProcessExecutor, WorkerDiedError, pmap
+from tests.contract.test_leaving_early import wait_until
+from tests.functions import Beacon, die_on_negative, double, kill_self, process_id
+
+on_every_loop = pytest.mark.anyio
+
+
+@on_every_loop
+async def test_a_killed_worker_fails_the_run_and_names_signal_and_item() -> None:
+    async with ProcessExecutor(2) as executor:
+        with pytest.raises(WorkerDiedError, match=r"was killed by SIGKILL while it ran call 0, item 'x'") as caught:
+            await pmap(kill_self, ["x"], executor=executor)
+        assert caught.value.signal == signal.SIGKILL
+        assert caught.value.exit_code is None
+        assert caught.value.pid
+        assert await pmap(double, range(10), executor=executor) == [2 * x for x in range(10)]
+
+
+@on_every_loop
+@pytest.mark.parametrize("batch_size", [1, 5, 20])
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_death_costs_one_call_and_spares_the_rest(batch_size: int, stream: bool) -> None:
+    items = [0, 1, 2, -3, 4, 5, -6, *range(7, 20)]
+    async with ProcessExecutor(2) as executor:
+        results = pmap(die_on_negative, items, executor=executor, on_error="return", batch_size=batch_size)
+        got = [result async for result in results] if stream else await results
+    for item, result in zip(items, got, strict=True):
+        if item >= 0:
+            assert result == item
+        else:
+            assert isinstance(result, WorkerDiedError)
+            assert result.exit_code == 7
+            assert f"item {item}" in str(result)
+
+
+@on_every_loop
+async def test_an_idle_worker_that_was_killed_is_replaced_unnoticed() -> None:
+    async with ProcessExecutor(2) as executor:
+        pids = set(await pmap(process_id, range(20), executor=executor, batch_size=1))
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        await wait_until(lambda: not any(map(psutil.pid_exists, pids)))
+        assert await pmap(double, range(10), executor=executor) == [2 * x for x in range(10)]
+
+
+@on_every_loop
+async def test_a_killed_zygote_is_replaced() -> None:
+    async with ProcessExecutor(2) as executor:
+        await pmap(double, range(10), executor=executor)
+        (zygote,) = psutil.Process().children()
+        workers = zygote.children()
+        zygote.kill()
+        await wait_until(lambda: not any(worker.is_running() for worker in workers))  # they die with it
+        assert await pmap(double, range(10), executor=executor) == [2 * x for x in range(10)]
+
+
+@on_every_loop
+async def test_a_zygote_killed_during_a_run_ends_the_run_or_heals(tmp_path: Path) -> None:
+    beacon = Beacon(tmp_path / "beacon")
+    async with ProcessExecutor(1) as executor:
+
+        async def run() -> None:
+            with pytest.raises((WorkerDiedError, ExecutorUnavailableError)):
+                await pmap(beacon.spin, [0], executor=executor)
+
+        with anyio.fail_after(30):
+            async with anyio.create_task_group() as group:
+                group.start_soon(run)
+                await wait_until(lambda: beacon.count > 0)
+                (zygote,) = psutil.Process().children()
+                zygote.kill()
+            assert await pmap(double, range(10), executor=executor) == [2 * x for x in range(10)]
+
+
+PARENT = """
+import sys, anyio, asyncpar
+from pathlib import Path
+from tests.functions import Beacon
+
+async def main():
+    beacons = [Beacon(Path(path)) for path in sys.argv[2:]]
+    async with asyncpar.ProcessExecutor(len(beacons)) as executor:
+        await asyncpar.pmap(lambda x: beacons[x].spin(), range(len(beacons)), executor=executor, batch_size=1)
+
+async def idle():
+    beacon = Beacon(Path(sys.argv[2]))
+    pids = await asyncpar.pmap(beacon.nap, range(2), executor="process")
+    print("idle", flush=True)
+    await anyio.sleep_forever()
+
+async def normal():
+    beacon = Beacon(Path(sys.argv[2]))
+    await asyncpar.pmap(beacon.nap, range(2), executor="process")
+
+async def never_closed():
+    beacon = Beacon(Path(sys.argv[2]))
+    executor = asyncpar.ProcessExecutor(1)
+    await asyncpar.pmap(beacon.nap, range(2), executor=executor)
+
+anyio.run({"busy": main, "idle": idle, "normal": normal, "never_closed": never_closed}[sys.argv[1]])
+"""
+
+
+@contextlib.contextmanager
+def started(program: str, *arguments: object, **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """A Python program that is killed when the test is through with it, however that comes."""
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", program, *map(str, arguments)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **(pipes | options)) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def wait_for_spinning(*beacons: Beacon) -> list[int]:
+    async def wait() -> None:
+        await wait_until(lambda: all(beacon.count > 0 for beacon in beacons))
+
+    anyio.run(wait)
+    return [beacon.pid for beacon in beacons]
+
+
+def family_of(pid: int) -> list[psutil.Process]:
+    return psutil.Process(pid).children(recursive=True)
+
+
+def assert_all_end(processes: list[psutil.Process]) -> None:
+    gone, alive = psutil.wait_procs(processes, timeout=20)
+    assert not alive
+    assert len(gone) >= 2  # a zygote and a worker at the least
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_busy_workers_do_not_outlive_their_parent(tmp_path: Path, number: signal.Signals) -> None:
+    beacons = [Beacon(tmp_path / "first"), Beacon(tmp_path / "second")]
+    with started(PARENT, "busy", *(beacon.path for beacon in beacons)) as parent:
+        wait_for_spinning(*beacons)
+        family = family_of(parent.pid)
+        assert len(family) == 3
+        parent.send_signal(number)
+        parent.communicate(timeout=20)
+        assert_all_end(family)
+
+
+def test_idle_workers_do_not_outlive_a_killed_parent(tmp_path: Path) -> None:
+    with started(PARENT, "idle", Beacon(tmp_path / "beacon").path) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "idle\n"
+        family = family_of(parent.pid)
+        parent.kill()
+        assert_all_end(family)
+
+
+@pytest.mark.parametrize("mode", ["normal", "never_closed"])
+def test_a_program_that_ends_leaves_nothing_and_says_nothing(tmp_path: Path, mode: str) -> None:
+    with started(PARENT, mode, Beacon(tmp_path / "beacon").path) as parent:
+        output, errors = parent.communicate(timeout=20)
+    assert (parent.returncode, output, errors) == (0, "", "")
+    assert not psutil.pid_exists(Beacon(tmp_path / "beacon").pid)
+
+
+HOLDER = """
+import os, sys, time, anyio, asyncpar
+from pathlib import Path
+from tests.functions import Beacon
+
+async def main():
+    beacon = Beacon(Path(sys.argv[1]))
+    async with asyncpar.ProcessExecutor(1) as executor:
+        await asyncpar.pmap(abs, [1], executor=executor)
+        if os.fork() == 0:  # a copy that keeps every descriptor of its parent open
+            time.sleep(60)
+            os._exit(0)
+        await asyncpar.pmap(beacon.spin, [0], executor=executor)
+
+anyio.run(main)
+"""
+
+
+def test_workers_end_with_their_parent_even_if_a_forked_copy_of_it_lives_on(tmp_path: Path) -> None:
+    beacon = Beacon(tmp_path / "beacon")
+    with started(HOLDER, beacon.path) as parent:
+        (worker,) = wait_for_spinning(beacon)
+        zygote = psutil.Process(worker).parent()
+        (copy,) = (child for child in psutil.Process(parent.pid).children() if child != zygote)
+        family = [process for process in family_of(parent.pid) if process.pid != copy.pid]
+        parent.kill()
+        assert_all_end(family)
+        copy.kill()
+
+
+INTERRUPTED = """
+import sys, anyio, asyncpar
+from pathlib import Path
+from tests.functions import Beacon
+
+async def main():
+    await asyncpar.pmap(Beacon(Path(sys.argv[1])).spin, [0], executor="process")
+
+anyio.run(main)
+"""
+
+
+def test_ctrl_c_raises_keyboard_interrupt_and_no_worker_says_a_word(tmp_path: Path) -> None:
+    beacon = Beacon(tmp_path / "beacon")
+    with started(INTERRUPTED, beacon.path, process_group=0) as parent:
+        (worker,) = wait_for_spinning(beacon)
+        os.killpg(parent.pid, signal.SIGINT)  # as a terminal does: to the whole foreground group
+        _, errors = parent.communicate(timeout=20)
+        assert errors.rstrip().endswith("KeyboardInterrupt")
+        assert errors.splitlines().count("KeyboardInterrupt") == 1  # the parent's
+        assert not psutil.pid_exists(worker)
