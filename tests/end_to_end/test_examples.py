@@ -186,9 +186,11 @@ class Server:
         self.port: int = self._listener.getsockname()[1]
         self.watching = threading.Event()  # a map's handler awaits what its client does: the map has begun
         self.handled = threading.Event()  # that handler has ended, and its map with it
-        config = uvicorn.Config(self._watched, log_config=None, ws="none", lifespan="on", timeout_graceful_shutdown=PATIENCE)
+        config = uvicorn.Config(
+            self._watched, interface="asgi3", log_config=None, ws="none", lifespan="on", timeout_graceful_shutdown=PATIENCE
+        )
         self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run, args=([self._listener],), name="service")
+        self._thread = threading.Thread(target=self._serve, name="service")
 
     def start(self) -> None:
         self._thread.start()
@@ -196,8 +198,11 @@ class Server:
     def stop(self) -> None:
         self._server.should_exit = True
         self._thread.join(PATIENCE)
-        self._listener.close()
         assert not self._thread.is_alive()
+
+    def _serve(self) -> None:
+        with self._listener:  # closed if the service fails to start, too, so that no client waits for it
+            self._server.run([self._listener])
 
     def connect(self) -> http.client.HTTPConnection:
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)

@@ -8,13 +8,14 @@ what is measured is the event loop and the operating system's scheduler together
 from __future__ import annotations
 
 import http.client
+import json
 import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,7 +25,7 @@ from tests.benchmarks.frame import Case, Contender, Target, scaled
 
 _ROOT = Path(__file__).resolve().parents[3]
 _EXAMPLE = Path("examples", "service.py")
-_HEAVY_METHOD, _HEAVY_PATH, _HEAVY_BODY = "POST", "/primes", "[" + ", ".join(["20000"] * 2000) + "]"  # asked again when it ends
+_HEAVY = "/primes?upto=10000000000"  # a minute of work on every processor; asked for again should it end
 _PINGS = 500
 _PAUSE_SECONDS = 2e-3
 _START_SECONDS = 20.0
@@ -32,21 +33,20 @@ _REQUEST_SECONDS = 60.0
 
 
 def _ping_p95(busy: bool, quick: bool) -> float:
-    with _service() as port:
-        if not busy:
-            return _measure_pings(port, quick)
-        with _heavy_maps(port):
-            return _measure_pings(port, quick)
+    with _service() as port, _heavy_maps(port) if busy else nullcontext():
+        return _measure_pings(port, busy, quick)
 
 
-def _measure_pings(port: int, quick: bool) -> float:
+def _measure_pings(port: int, busy: bool, quick: bool) -> float:
     samples = []
     with closing(_connect(port)) as connection:
         for _ in range(scaled(_PINGS, quick)):
             time.sleep(_PAUSE_SECONDS)
             began = time.perf_counter()
-            _request(connection, "GET", "/ping")
+            _get(connection, "/ping")
             samples.append(time.perf_counter() - began)
+        running = json.loads(_get(connection, "/status"))["maps"]["running"]
+    assert running == busy, "a heavy map must be running all the time, or none at all"
     return quantiles(samples, n=20)[-1]
 
 
@@ -76,7 +76,7 @@ def _heavy_maps(port: int) -> Iterator[None]:
     def ask() -> None:
         try:
             while not stop.is_set():
-                _request(connection, _HEAVY_METHOD, _HEAVY_PATH, _HEAVY_BODY)
+                _get(connection, _HEAVY)
         except Exception as error:
             if not stop.is_set():
                 failures.append(error)
@@ -101,7 +101,8 @@ def _wait_until_up(port: int) -> None:
     while True:
         try:
             with closing(_connect(port)) as connection:
-                return _request(connection, "GET", "/ping")
+                _get(connection, "/ping")
+                return
         except ConnectionError:
             if time.monotonic() > deadline:
                 raise
@@ -112,12 +113,13 @@ def _connect(port: int) -> http.client.HTTPConnection:
     return http.client.HTTPConnection("127.0.0.1", port, timeout=_REQUEST_SECONDS)
 
 
-def _request(connection: http.client.HTTPConnection, method: str, path: str, body: str | None = None) -> None:
-    connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
+def _get(connection: http.client.HTTPConnection, path: str) -> bytes:
+    connection.request("GET", path)
     response = connection.getresponse()
-    response.read()
+    content = response.read()
     if response.status != http.HTTPStatus.OK:
-        raise RuntimeError(f"{method} {path} was answered with status {response.status}")
+        raise RuntimeError(f"GET {path} was answered with status {response.status}")
+    return content
 
 
 def _unavailable() -> str | None:
