@@ -5,8 +5,10 @@ worker is left alone with the last one:
 
     size = TARGET_SECONDS / seconds per call                      (cost: a round trip is below 1 % of a batch)
     size <= remaining / (2 * workers), where that is known        (tail: guided self-scheduling,
-                                                                   Polychronopoulos & Kuck 1987, with half their share)
+                                                                   Polychronopoulos & Kuck 1987, with half their share),
+            but not less than LEAST_SECONDS of work               (a shorter batch costs more than it evens out)
     size <= GROWTH * the largest batch seen                       (an estimate from few calls is trusted only so far)
+    size <= MOST_CALLS                                            (the event loop pickles and unpickles a batch in one go)
 
 Seconds per call are an exponentially weighted mean over batches, weighted by how many calls each had.
 """
@@ -16,6 +18,8 @@ from __future__ import annotations
 from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 TARGET_SECONDS = 0.03  # a guess between results that are late (100 ms) and a round trip of 0.1 ms being 1 % (10 ms)
+LEAST_SECONDS = 1e-3  # ten round trips of 0.1 ms; a guess
+MOST_CALLS = 50_000  # 1 ms of pickling for a list of numbers, of the 5 ms that may hold the event loop
 GROWTH = 8  # from single calls to thousands within five batches
 RECENT = 0.4  # weight of the newest batch; a guess
 
@@ -79,9 +83,10 @@ class AdaptiveSizer:
 
     def _next(self, timing: BatchTiming) -> int:
         seconds = self._seconds_per_call or 1e-9  # a clock too coarse to see the calls
-        size = min(TARGET_SECONDS / seconds, GROWTH * self._largest)
+        size = TARGET_SECONDS / seconds
         if timing.remaining is not None:
-            size = min(size, timing.remaining / (2 * timing.workers))
+            size = min(size, max(timing.remaining / (2 * timing.workers), LEAST_SECONDS / seconds))
+        size = min(size, GROWTH * self._largest, MOST_CALLS)
         return max(int(size), self._least(timing.remaining, timing.workers))
 
     def _least(self, remaining: int | None, workers: int) -> int:

@@ -3,12 +3,32 @@
 from __future__ import annotations
 
 from collections import deque
-from itertools import chain
+from collections.abc import Iterator
 from typing import Any
 
 import anyio
 
 from asyncpar.outcomes import BatchDone, OnError, values_by_policy
+
+
+class _Order:
+    """Gives finished batches back in input order, each as soon as all earlier ones are there; or, unordered, at once."""
+
+    def __init__(self, *, ordered: bool) -> None:
+        self._ordered = ordered
+        self._early: dict[int, BatchDone] = {}  # {index of the first call: batch that waits for an earlier one}
+        self._next_index = 0
+
+    def release(self, done: BatchDone) -> Iterator[BatchDone]:
+        """What can be given out now that `done` is there."""
+        following: BatchDone | None = done
+        if self._ordered:
+            self._early[done.batch.start] = done
+            following = self._early.pop(self._next_index, None)
+        while following is not None:
+            self._next_index += len(following.values)
+            yield following
+            following = self._early.pop(self._next_index, None)
 
 
 class ListSink:
@@ -17,20 +37,15 @@ class ListSink:
     keeps_all = True
 
     def __init__(self, *, ordered: bool, on_error: OnError) -> None:
-        self._ordered = ordered
+        self._order = _Order(ordered=ordered)
         self._on_error: OnError = on_error
-        self._pieces: list[tuple[int, list[Any]]] = []  # (index of the first call, values), as they finish
+        self.values: list[Any] = []
 
     def put(self, done: BatchDone) -> int:
-        self._pieces.append((done.batch.start, values_by_policy(done, self._on_error)))
+        if done.values:
+            for released in self._order.release(done):
+                self.values += values_by_policy(released, self._on_error)
         return len(done.values)
-
-    def values(self) -> list[Any]:
-        if self._ordered:
-            self._pieces.sort(key=lambda piece: piece[0])
-        if len(self._pieces) == 1:
-            return self._pieces[0][1]
-        return list(chain.from_iterable(values for _, values in self._pieces))
 
 
 class StreamSink:
@@ -39,25 +54,16 @@ class StreamSink:
     keeps_all = False
 
     def __init__(self, *, ordered: bool) -> None:
-        self._ordered = ordered
+        self._order = _Order(ordered=ordered)
         self._ready: deque[BatchDone] = deque()
-        self._early: dict[int, BatchDone] = {}  # {index of the first call: batch that waits for an earlier one}
-        self._next_index = 0
         self._changed: anyio.Event | None = None
         self.ended = False
         self.error: BaseException | None = None
 
     def put(self, done: BatchDone) -> int:
-        if not done.values:
-            return 0
-        if self._ordered:
-            self._early[done.batch.start] = done
-            while (following := self._early.pop(self._next_index, None)) is not None:
-                self._next_index += len(following.values)
-                self._ready.append(following)
-        else:
-            self._ready.append(done)
-        self._wake()
+        if done.values:
+            self._ready.extend(self._order.release(done))
+            self._wake()
         return 0
 
     def end(self, error: BaseException | None) -> None:

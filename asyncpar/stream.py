@@ -29,17 +29,22 @@ class Stream:
         self.run = plan.make_run(self._sink, errors_are_values=outcomes)
         self._task: BackgroundTask | None = None
         self._loop: LoopHandle | None = None
-        self._current: list[Any] = []  # what is left of the batch that is being handed out, last first
+        self.ready: list[Any] = []  # what is left of the batch that is being handed out, last first
 
     async def next(self) -> Any:
-        if not self._current:
+        """The next result, once it is there."""
+        if not self.ready:
             await self._refill()
+        return self.take()
+
+    def take(self) -> Any:
+        """The next of the results that are `ready`."""
         self.run.hand(1)
-        return self._current.pop()
+        return self.ready.pop()
 
     async def aclose(self) -> None:
         self.ended = True
-        self._current.clear()
+        self.ready.clear()
         if self._task is None:
             await self._source.aclose()
             self._sink.end(None)
@@ -57,14 +62,14 @@ class Stream:
         if self._task is None and not self._sink.ended:
             self._loop = LoopHandle()
             self._task = await start_background(functools.partial(_drive_stream, self.run, self._sink))
-        while not self._current:
+        while not self.ready:
             await anyio.lowlevel.checkpoint()  # once a batch: a fast consumer lets others live
             await self._sink.wait()
             done = self._sink.take()
             if done is not None:
                 values = to_outcomes(done) if self.outcomes else values_by_policy(done, self._on_error)
                 self.run.hand(len(done.values) - len(values))  # skipped ones leave the window at once
-                self._current = values[::-1]
+                self.ready = values[::-1]
             elif self._sink.ended:
                 self._raise_end()
 

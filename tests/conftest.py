@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import psutil
 import pytest
 
@@ -52,7 +53,7 @@ def uvloop_has_run_once() -> None:
         import uvloop
     except ImportError:
         return
-    uvloop.run(anyio.sleep(0))
+    uvloop.run(anyio.lowlevel.checkpoint())
 
 
 @pytest.fixture(autouse=True)

@@ -17,8 +17,11 @@ import anyio
 from asyncpar.background import BackgroundTask, start_background
 from asyncpar.cpus import resolve_max_workers
 from asyncpar.executors.base import Executor, Program
-from asyncpar.executors.process_worker import Initializer, PickledFunction, ProcessWorker
+from asyncpar.executors.process_worker import Initializer, PickledFunction, ProcessWorker, SentFunction
 from asyncpar.executors.zygote_client import Zygote, refuse_unless_supported, start_zygote
+from asyncpar.wire.codec import is_importable
+
+_KEPT_FUNCTIONS = 64  # a name costs a worker a hundred bytes; a run of an importable function saves 10 µs by this
 
 
 class ProcessExecutor(Executor[ProcessWorker]):
@@ -73,11 +76,22 @@ class ProcessExecutor(Executor[ProcessWorker]):
         self._starting = anyio.Lock()
         self._life: BackgroundTask | None = None
         self._last_function_id = 0
+        self._importable: dict[int, SentFunction] = {}  # {id of the function: its pickle, which holds the function}
 
     def adopt(self, program: Program) -> PickledFunction:
         self._bind_to_loop()
+        if not is_importable(program.fn):
+            return PickledFunction(program, self._pickle(program.fn), self._forget_function)
+        kept = self._importable.get(id(program.fn))
+        if kept is None:
+            if len(self._importable) >= _KEPT_FUNCTIONS:
+                self._forget_function(self._importable.pop(next(iter(self._importable))))
+            kept = self._importable[id(program.fn)] = self._pickle(program.fn)
+        return PickledFunction(program, kept, None)
+
+    def _pickle(self, fn: Callable[..., Any]) -> SentFunction:
         self._last_function_id += 1
-        return PickledFunction(program, self._last_function_id, self._forget_function)
+        return SentFunction(fn, self._last_function_id)
 
     def _borrow_nowait(self) -> ProcessWorker | None:
         worker = super()._borrow_nowait()
@@ -146,7 +160,7 @@ class ProcessExecutor(Executor[ProcessWorker]):
                 zygote, self._zygote = self._zygote, None
                 await zygote.aclose()
 
-    def _forget_function(self, function: PickledFunction) -> None:
+    def _forget_function(self, function: SentFunction) -> None:
         for worker in self._workers:
             worker.forget(function)
 

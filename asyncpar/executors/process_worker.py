@@ -35,45 +35,54 @@ _FORGET_AT_ONCE_BYTES = 1 << 16  # a larger function is not left with idle worke
 _DEATHS_BEFORE_BLAME = 2  # a worker may die while it reads a batch by no fault of that batch; not twice in a row
 
 
-class _ProcessParcel(Parcel):
-    """A batch whose columns are encoded; `encoder` holds their buffers."""
+class SentFunction:
+    """A function in the form in which it is sent, once to each worker; `function_id` is its name from then on."""
 
-    __slots__ = ("columns", "encoder", "function")
+    def __init__(self, fn: Callable[..., Any], function_id: int) -> None:
+        self.fn = fn
+        self.function_id = function_id
+        self.encoded, self.buffers = encode_function(fn)
+        self.size = sum(map(len, self.encoded[0])) + sum(map(len, self.buffers))
 
-    def __init__(self, function: PickledFunction, batch: Batch) -> None:
-        super().__init__(function.program, batch)
+
+class PickledFunction(AdoptedFunction):
+    """The function of one run. `discard` is called with it when the run is over, unless it is None: then it is kept."""
+
+    def __init__(self, program: Program, sent: SentFunction, discard: Callable[[SentFunction], None] | None) -> None:
+        super().__init__(program)
+        self._sent = sent
+        self._discard = discard
+
+    def pack(self, batch: Batch) -> ProcessParcel:
+        return ProcessParcel(self.program, self._sent, batch)
+
+    def discard(self) -> None:
+        if self._discard is not None:
+            self._discard(self._sent)
+
+
+class ProcessParcel(Parcel):
+    """A batch whose columns are encoded already."""
+
+    __slots__ = ("_columns", "_encoder", "function")
+
+    def __init__(self, program: Program, function: SentFunction, batch: Batch) -> None:
+        super().__init__(program, batch)
         self.function = function
-        self.encoder = Encoder()
-        self.columns = tuple(
+        self._encoder = Encoder()
+        self._columns = tuple(
             [
-                self.encoder.column(column, partial(_describe_argument, batch, place))
+                self._encoder.column(column, partial(_describe_argument, batch, place))
                 for place, column in enumerate(batch.columns)
             ]
         )
 
-
-class PickledFunction(AdoptedFunction):
-    """A function as it is sent: pickled once, and sent to each worker with the first batch that worker gets."""
-
-    def __init__(self, program: Program, function_id: int, forget: Callable[[PickledFunction], None]) -> None:
-        super().__init__(program)
-        self.function_id = function_id
-        self._forget = forget
-        self._encoded, self._buffers = encode_function(program.fn)
-        self.size = sum(map(len, self._encoded[0])) + sum(map(len, self._buffers))
-
-    def pack(self, batch: Batch) -> _ProcessParcel:
-        return _ProcessParcel(self, batch)
-
-    def discard(self) -> None:
-        self._forget(self)
-
-    def frame(self, parcel: _ProcessParcel, *, known: bool, forget: tuple[int, ...]) -> Frame:
+    def frame(self, *, known: bool, forget: tuple[int, ...]) -> Frame:
         """The message to a worker that knows the function already, or does not."""
-        program = self.program
-        function, buffers = (None, []) if known else (self._encoded, self._buffers)
-        message = BatchMessage(self.function_id, function, forget, program.concurrency, program.stop_on_error, parcel.columns)
-        return parcel.encoder.frame(BATCH, tuple(message), buffers)
+        program, function = self.program, self.function
+        encoded, buffers = (None, []) if known else (function.encoded, function.buffers)
+        message = BatchMessage(function.function_id, encoded, forget, program.concurrency, program.stop_on_error, self._columns)
+        return self._encoder.frame(BATCH, tuple(message), buffers)
 
 
 class ProcessWorker(Worker):
@@ -115,7 +124,7 @@ class ProcessWorker(Worker):
             await self.kill()
             raise _unpack_failure(answer)
 
-    async def run(self, parcel: _ProcessParcel) -> BatchDone:
+    async def run(self, parcel: ProcessParcel) -> BatchDone:
         process = self._process
         process.page[POSITION] = NOT_RECEIVED
         try:
@@ -132,7 +141,7 @@ class ProcessWorker(Worker):
             return await anyio.to_thread.run_sync(_read_answer, answer, parcel.batch, self.name)
         return _read_answer(answer, parcel.batch, self.name)
 
-    def forget(self, function: PickledFunction) -> None:
+    def forget(self, function: SentFunction) -> None:
         """The worker need not keep `function` any longer; it hears so with its next batch, or now if that is large."""
         if function.function_id not in self._known:
             return
@@ -161,12 +170,12 @@ class ProcessWorker(Worker):
         self._zygote.kill(self._process)  # first: even if this task is cancelled a second time, the worker goes
         await self._see_end()
 
-    def _frame(self, parcel: _ProcessParcel) -> Frame:
+    def _frame(self, parcel: ProcessParcel) -> Frame:
         function = parcel.function
         known = function.function_id in self._known
         forget, self._to_forget = tuple(self._to_forget), []
         self._known.add(function.function_id)
-        return function.frame(parcel, known=known, forget=forget)
+        return parcel.frame(known=known, forget=forget)
 
     async def _stop(self) -> None:
         process = self._process

@@ -110,7 +110,7 @@ def encode_function(fn: Callable[..., Any]) -> tuple[EncodedColumn, list[Buffer]
     """`fn` as a column of one, by reference where a worker can import it and else by value, and its large buffers."""
     buffers: list[Buffer] = []
     try:
-        pickled = pickle.dumps(fn, PROTOCOL) if _is_importable(fn) else _ElementPickler(buffers)(fn)
+        pickled = pickle.dumps(fn, PROTOCOL) if is_importable(fn) else _ElementPickler(buffers)(fn)
     except Exception as error:
         raise PicklingError(
             f"the function {fn!r} cannot be sent to another process: {error}; "
@@ -136,7 +136,7 @@ class _ElementPickler:
         return self._file.getvalue()
 
 
-def _is_importable(fn: Callable[..., Any]) -> bool:
+def is_importable(fn: Callable[..., Any]) -> bool:
     """Whether a worker finds `fn` by its name; then cloudpickle, which takes four times as long, would say no more."""
     module_name: str = getattr(fn, "__module__", None) or ""
     module = sys.modules.get(module_name) if module_name != "__main__" else None

@@ -8,7 +8,6 @@ list with the same places.
 import mmap
 import os
 import sys
-import tempfile
 from collections.abc import MutableSequence
 from typing import TypeAlias
 
@@ -28,6 +27,8 @@ def make_page_file() -> int:
     if sys.platform == "linux":
         descriptor = os.memfd_create("asyncpar-control")
     else:
+        import tempfile
+
         with tempfile.TemporaryFile(prefix="asyncpar-") as file:
             descriptor = os.dup(file.fileno())
     os.ftruncate(descriptor, mmap.PAGESIZE)

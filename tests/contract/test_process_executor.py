@@ -226,12 +226,11 @@ async def test_several_runs_share_an_executor(executor: Executor[Any]) -> None:
 
 async def test_a_one_item_run_is_not_starved_by_a_long_one() -> None:
     """Workers are lent for one batch, first come, first served."""
-    async with ProcessExecutor(1) as executor:
-        async with pmap(identity, endless(), executor=executor, batch_size=1) as results:
+    async with ProcessExecutor(1) as executor, pmap(identity, endless(), executor=executor, batch_size=1) as results:
+        await anext(results)
+        with anyio.fail_after(30):
+            assert await pmap(double, [4], executor=executor) == [8]
             await anext(results)
-            with anyio.fail_after(30):
-                assert await pmap(double, [4], executor=executor) == [8]
-                await anext(results)
 
 
 def endless() -> Any:

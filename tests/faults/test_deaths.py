@@ -139,7 +139,7 @@ def wait_for_spinning(*beacons: Beacon) -> list[int]:
 
 
 def family_of(pid: int) -> list[psutil.Process]:
-    return psutil.Process(pid).children(recursive=True)
+    return [*psutil.Process(pid).children(recursive=True)]
 
 
 def assert_all_end(processes: list[psutil.Process]) -> None:

@@ -78,6 +78,6 @@ def test_an_unused_map_is_warned_about() -> None:
 
 
 def test_numpy_integers_are_integers() -> None:
-    results = pmap(abs, [1], n_jobs=np.int64(1), batch_size=np.int64(1))  # type: ignore[arg-type]
+    results = pmap(abs, [1], n_jobs=np.int64(1), batch_size=np.int64(1))  # type: ignore[call-overload]
     with pytest.warns(RuntimeWarning):
         del results
