@@ -73,7 +73,7 @@ def make_plan(
     )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Plan:
     """A checked request; it becomes a run in the event loop where it is consumed."""
 

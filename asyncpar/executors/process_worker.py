@@ -81,8 +81,15 @@ class ProcessParcel(Parcel):
         """The message to a worker that knows the function already, or does not."""
         program, function = self.program, self.function
         encoded, buffers = (None, []) if known else (function.encoded, function.buffers)
-        message = BatchMessage(function.function_id, encoded, forget, program.concurrency, program.stop_on_error, self._columns)
-        return self._encoder.frame(BATCH, tuple(message), buffers)
+        message: BatchMessage = (
+            function.function_id,
+            encoded,
+            forget,
+            program.concurrency,
+            program.stop_on_error,
+            self._columns,
+        )
+        return self._encoder.frame(BATCH, message, buffers)
 
 
 class ProcessWorker(Worker):
@@ -249,24 +256,25 @@ def _setup_frame(initializer: Initializer | None) -> Frame:
         directory: str | None = os.getcwd()
     except FileNotFoundError:  # it has been removed
         directory = None
-    setup = Setup(directory, dict(os.environ), list(sys.path), list(sys.argv), encoded)
-    return Encoder().frame(SETUP, tuple(setup), buffers)
+    setup: Setup = (directory, dict(os.environ), list(sys.path), list(sys.argv), encoded)
+    return Encoder().frame(SETUP, setup, buffers)
 
 
 def _read_answer(answer: Frame, batch: Batch, worker_name: str) -> BatchDone:
     assert answer.kind == DONE
     decoder = Decoder(answer)
-    message = DoneMessage._make(decoder.message)
-    (column,), spoiled = decoder.columns([message.values])
+    message: DoneMessage = decoder.message
+    encoded, packed_errors, timings = message
+    (column,), spoiled = decoder.columns([encoded])
     values = list(column)
-    errors = {position: unpack_error(PackedError(*packed)) for position, packed in message.errors.items()}
+    errors = {position: unpack_error(PackedError(*packed)) for position, packed in packed_errors.items()}
     if spoiled:
         for position, value in enumerate(values):
             if isinstance(value, Undeliverable):
                 errors[position] = value.error
                 values[position] = None
     done = batch if len(values) == len(batch) else batch.part(0, len(values))
-    return BatchDone(done, values, errors, message.timings, worker_name)
+    return BatchDone(done, values, errors, timings, worker_name)
 
 
 def _not_empty(*parts: Batch) -> tuple[Batch, ...]:

@@ -3,7 +3,7 @@
 import select
 import socket
 
-from asyncpar.wire.frames import Buffer, Frame, FrameReader, to_parts
+from asyncpar.wire.frames import Frame, FrameReader, to_parts, without
 
 _PARTS_AT_ONCE = 256  # fewer than IOV_MAX, which is 1024 on Linux and 16 at the least in POSIX; a guess
 
@@ -30,7 +30,7 @@ class Channel:
                 sent = self._sock.sendmsg(parts[:_PARTS_AT_ONCE])
             except (BrokenPipeError, ConnectionResetError):
                 raise EOFError("the parent has closed the channel") from None
-            parts = unsent(parts, sent)
+            parts = without(parts, sent)
 
     def receive(self) -> Frame:
         while (frame := self._reader.take()) is None:
@@ -46,12 +46,3 @@ class Channel:
 
     def close(self) -> None:
         self._sock.close()
-
-
-def unsent(parts: list[Buffer], sent: int) -> list[Buffer]:
-    """What is left of `parts` once `sent` bytes have gone."""
-    for index, part in enumerate(parts):
-        if sent < len(part):
-            return [memoryview(part)[sent:], *parts[index + 1 :]]
-        sent -= len(part)
-    return []

@@ -22,6 +22,7 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 _HEADER = struct.Struct("<BxxxIQ")
 _SCRATCH_BYTES = 1 << 16  # one read takes a whole small frame; 64 KiB is what a default socket hands over at once
 _MAPPED_BYTES = 1 << 20  # below, malloc's own memory is warm and zeroing takes 50 µs; a guess
+_BYTES_AT_ONCE = 1 << 18  # copied by one system call in about 0.1 ms, far below the 5 ms that may hold an event loop
 
 
 class Frame(NamedTuple):
@@ -33,12 +34,26 @@ class Frame(NamedTuple):
 
 
 def to_parts(frame: Frame) -> list[Buffer]:
-    """The frame as the pieces to write, in order; large buffers are not copied."""
+    """The frame as the pieces to write, in order, none of them empty; large buffers are not copied."""
     head = _HEADER.pack(frame.kind, len(frame.buffers), len(frame.payload))
     if not frame.buffers:
         return [head + frame.payload] if len(frame.payload) < _SCRATCH_BYTES else [head, frame.payload]
     lengths = struct.pack(f"<{len(frame.buffers)}Q", *map(len, frame.buffers))
     return [head + lengths, frame.payload, *(buffer for buffer in frame.buffers if len(buffer))]
+
+
+def first_piece(parts: list[Buffer]) -> Buffer:
+    """What to write next of `parts`: no more than an event loop may be held for."""
+    return parts[0] if len(parts[0]) <= _BYTES_AT_ONCE else memoryview(parts[0])[:_BYTES_AT_ONCE]
+
+
+def without(parts: list[Buffer], sent: int) -> list[Buffer]:
+    """What is left of `parts` once `sent` bytes have gone."""
+    for index, part in enumerate(parts):
+        if sent < len(part):
+            return [memoryview(part)[sent:], *parts[index + 1 :]]
+        sent -= len(part)
+    return []
 
 
 def _allocate(length: int) -> bytearray | mmap.mmap:
@@ -60,10 +75,10 @@ class FrameReader:
         self._unfilled: list[memoryview] = []  # what is still missing of them, last first
 
     def space(self) -> memoryview:
-        """Where the next bytes of the stream go; never empty."""
+        """Where the next bytes of the stream go; never empty, and never so much that reading it takes long."""
         if self._unfilled:
-            return self._unfilled[-1]
-        return self._scratch[self._held :]
+            return self._unfilled[-1][:_BYTES_AT_ONCE]
+        return self._scratch[self._held :] if self._held else self._scratch
 
     def advance(self, count: int) -> None:
         """`count` bytes have been written to the start of `space()`."""

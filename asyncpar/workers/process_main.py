@@ -71,19 +71,19 @@ class _Worker:
 
     def _answer_batch(self, decoder: Decoder) -> Frame:
         self._control[POSITION] = RECEIVED
-        message = BatchMessage._make(decoder.message)
-        if message.forget:
-            self._forget(message.forget)
-        columns, spoiled = decoder.columns(message.columns)
-        if message.function is not None:
-            self._functions[message.function_id] = _only(decoder, message.function)
-        fn = self._functions[message.function_id]
+        message: BatchMessage = decoder.message
+        function_id, function, forget, concurrency, stop_on_error, encoded_columns = message
+        self._forget(forget)
+        columns, spoiled = decoder.columns(encoded_columns)
+        if function is not None:
+            self._functions[function_id] = _only(decoder, function)
+        fn = self._functions[function_id]
         if spoiled:
             fn = partial(_call_unless_undeliverable, fn)
-        if message.concurrency:
-            report = self._run_coroutines(fn, columns, message)
+        if concurrency:
+            report = self._run_coroutines(fn, columns, concurrency, stop_on_error)
         else:
-            report = run_batch(fn, columns, self._control, message.stop_on_error)
+            report = run_batch(fn, columns, self._control, stop_on_error)
         self._control[POSITION] = RECEIVED
         return _done(report)
 
@@ -91,14 +91,14 @@ class _Worker:
         for function_id in function_ids:
             self._functions.pop(function_id, None)
 
-    def _run_coroutines(self, fn: Callable[..., Any], columns: list[Any], message: BatchMessage) -> BatchReport:
+    def _run_coroutines(self, fn: Callable[..., Any], columns: list[Any], concurrency: int, stop_on_error: bool) -> BatchReport:
         import asyncio
 
         from asyncpar.workers.run_coroutines import run_coroutines
 
         if self._runner is None:
             self._runner = asyncio.Runner()
-        batch = run_coroutines(fn, columns, self._control, concurrency=message.concurrency, stop_on_error=message.stop_on_error)
+        batch = run_coroutines(fn, columns, self._control, concurrency=concurrency, stop_on_error=stop_on_error)
         report: BatchReport = self._runner.run(batch)
         return report
 
@@ -108,26 +108,30 @@ class _Worker:
 
 
 def _take_on(decoder: Decoder) -> None:
-    setup = Setup(*decoder.message)
+    setup: Setup = decoder.message
+    directory, environment, path, argv, initializer = setup
     os.environ.clear()
-    os.environ.update(setup.environment)
-    sys.path[:] = setup.path
-    sys.argv[:] = setup.argv
-    if setup.directory is not None:
-        os.chdir(setup.directory)
+    os.environ.update(environment)
+    sys.path[:] = path
+    sys.argv[:] = argv
+    if directory is not None:
+        os.chdir(directory)
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:  # preloaded: without this all workers would draw the same numbers
         numpy_random.seed()
-    if setup.initializer is not None:
-        initializer = _only(decoder, setup.initializer)
-        initializer()
+    if initializer is not None:
+        _only(decoder, initializer)()
 
 
 def _done(report: BatchReport) -> Frame:
     encoder = Encoder()
     values = encoder.column(report.values, partial(_describe_result, report.values))
-    errors = {position: pack_error(error, hidden_frames=1) for position, error in report.errors.items()}
-    return encoder.frame(DONE, tuple(DoneMessage(values, errors, report.timings)))
+    message: DoneMessage = (
+        values,
+        {position: pack_error(error, hidden_frames=1) for position, error in report.errors.items()},
+        report.timings,
+    )
+    return encoder.frame(DONE, message)
 
 
 def _only(decoder: Decoder, encoded: Any) -> Any:

@@ -8,7 +8,7 @@ control socket; a FORK record carries two descriptors: the worker's end of its c
 from __future__ import annotations
 
 import struct
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from asyncpar.wire.codec import EncodedColumn
 from asyncpar.wire.failures import PackedError
@@ -16,33 +16,18 @@ from asyncpar.wire.failures import PackedError
 SETUP, READY, BATCH, DONE, FAILED, FORGET = range(1, 7)  # kinds of frames between parent and worker
 
 
-class Setup(NamedTuple):
-    """The parent's surroundings at the moment of the request, and what to run first."""
+# Messages are plain tuples, which pickle three times as fast as named ones.
 
-    directory: str | None
-    environment: dict[str, str]
-    path: list[str]
-    argv: list[str]
-    initializer: EncodedColumn | None  # a column of one: a callable that takes nothing
+# SETUP, the parent's surroundings at the moment of the request: working directory (None if it has been removed),
+# environment, sys.path, sys.argv, and the initializer, a column of one callable that takes nothing, or None.
+Setup: TypeAlias = tuple[str | None, dict[str, str], list[str], list[str], EncodedColumn | None]
 
+# BATCH, calls to run: id of the function, the function itself (a column of one) if this worker has not seen it, ids of
+# functions to forget, calls under way at once (0 for a plain function), whether to stop at an error, and the columns.
+BatchMessage: TypeAlias = tuple[int, EncodedColumn | None, tuple[int, ...], int, bool, tuple[EncodedColumn, ...]]
 
-class BatchMessage(NamedTuple):
-    """Calls to run. `function` comes with the first batch of a run that this worker sees; `forget` are runs that ended."""
-
-    function_id: int
-    function: EncodedColumn | None
-    forget: tuple[int, ...]
-    concurrency: int  # 0 for a plain function
-    stop_on_error: bool
-    columns: tuple[EncodedColumn, ...]
-
-
-class DoneMessage(NamedTuple):
-    """What `run_batch` reported, with the values as a column and the errors packed."""
-
-    values: EncodedColumn
-    errors: dict[int, PackedError]
-    timings: list[tuple[int, float]]
+# DONE, what `run_batch` reported: the values as a column, the errors packed, by position, and the timings.
+DoneMessage: TypeAlias = tuple[EncodedColumn, dict[int, PackedError], list[tuple[int, float]]]
 
 
 FORK, KILL, EXITED, NOT_FORKED = range(1, 5)  # kinds of records between parent and zygote
