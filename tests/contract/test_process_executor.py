@@ -224,13 +224,22 @@ async def test_several_runs_share_an_executor(executor: Executor[Any]) -> None:
     assert results == {number: [2 * x for x in range(number)] for number in range(0, 200, 20)}
 
 
-async def test_a_one_item_run_is_not_starved_by_a_long_one() -> None:
+async def test_a_one_item_run_is_not_starved_by_long_ones() -> None:
     """Workers are lent for one batch, first come, first served."""
-    async with ProcessExecutor(1) as executor, pmap(identity, endless(), executor=executor, batch_size=1) as results:
-        await anext(results)
+
+    async def consume(executor: Executor[Any], started: anyio.Event) -> None:
+        async with pmap(identity, endless(), executor=executor, batch_size=1) as results:
+            async for _ in results:
+                started.set()
+
+    async with ProcessExecutor(1) as executor, anyio.create_task_group() as group:
+        for _ in range(2):
+            started = anyio.Event()
+            group.start_soon(consume, executor, started)
+            await started.wait()
         with anyio.fail_after(30):
             assert await pmap(double, [4], executor=executor) == [8]
-            await anext(results)
+        group.cancel_scope.cancel()
 
 
 def endless() -> Any:

@@ -94,10 +94,13 @@ import sys, anyio, asyncpar
 from pathlib import Path
 from tests.functions import Beacon
 
-async def main():
+async def main(preload=()):
     beacons = [Beacon(Path(path)) for path in sys.argv[2:]]
-    async with asyncpar.ProcessExecutor(len(beacons)) as executor:
+    async with asyncpar.ProcessExecutor(len(beacons), preload=preload) as executor:
         await asyncpar.pmap(lambda x: beacons[x].spin(), range(len(beacons)), executor=executor, batch_size=1)
+
+async def unaided():
+    await main(preload=["tests.faults.no_death_signal"])
 
 async def idle():
     beacon = Beacon(Path(sys.argv[2]))
@@ -114,7 +117,7 @@ async def never_closed():
     executor = asyncpar.ProcessExecutor(1)
     await asyncpar.pmap(beacon.nap, range(2), executor=executor)
 
-anyio.run({"busy": main, "idle": idle, "normal": normal, "never_closed": never_closed}[sys.argv[1]])
+anyio.run({"busy": main, "unaided": unaided, "idle": idle, "normal": normal, "never_closed": never_closed}[sys.argv[1]])
 """
 
 
@@ -175,6 +178,18 @@ def test_a_program_that_ends_leaves_nothing_and_says_nothing(tmp_path: Path, mod
         output, errors = parent.communicate(timeout=20)
     assert (parent.returncode, output, errors) == (0, "", "")
     assert not psutil.pid_exists(Beacon(tmp_path / "beacon").pid)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_the_zygote_ends_busy_workers_also_where_the_kernel_would_not(tmp_path: Path, number: signal.Signals) -> None:
+    """Linux kills the workers of a dead zygote by itself; elsewhere it is the zygote that must, before it exits."""
+    beacons = [Beacon(tmp_path / "first"), Beacon(tmp_path / "second")]
+    with started(PARENT, "unaided", *(beacon.path for beacon in beacons)) as parent:
+        wait_for_spinning(*beacons)
+        family = family_of(parent.pid)
+        parent.send_signal(number)
+        parent.communicate(timeout=20)
+        assert_all_end(family)
 
 
 HOLDER = """

@@ -1,0 +1,7 @@
+"""Preloaded into a zygote, this takes away what the kernel does for it: no worker is killed because its zygote has died."""
+
+from __future__ import annotations
+
+from asyncpar.workers import zygote
+
+zygote._load_prctl = lambda: None
