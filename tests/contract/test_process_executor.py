@@ -224,20 +224,23 @@ async def test_several_runs_share_an_executor(executor: Executor[Any]) -> None:
     assert results == {number: [2 * x for x in range(number)] for number in range(0, 200, 20)}
 
 
-async def test_a_one_item_run_is_not_starved_by_long_ones() -> None:
-    """Workers are lent for one batch, first come, first served."""
+async def test_runs_take_turns_on_the_workers_that_they_share() -> None:
+    """Workers are lent for one batch, first come, first served: neither long runs nor a one-item run are starved."""
+    finished = [anyio.Event() for _ in range(3)]
 
-    async def consume(executor: Executor[Any], started: anyio.Event) -> None:
+    async def consume(executor: Executor[Any], finished: anyio.Event) -> None:
         async with pmap(identity, endless(), executor=executor, batch_size=1) as results:
-            async for _ in results:
-                started.set()
+            for _ in range(10):
+                await anext(results)
+            finished.set()
+            await anyio.sleep_forever()
 
     async with ProcessExecutor(1) as executor, anyio.create_task_group() as group:
-        for _ in range(2):
-            started = anyio.Event()
-            group.start_soon(consume, executor, started)
-            await started.wait()
+        for event in finished:
+            group.start_soon(consume, executor, event)
         with anyio.fail_after(30):
+            for event in finished:
+                await event.wait()
             assert await pmap(double, [4], executor=executor) == [8]
         group.cancel_scope.cancel()
 
