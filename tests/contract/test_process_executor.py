@@ -233,7 +233,8 @@ async def test_runs_take_turns_on_the_workers_that_they_share() -> None:
             for _ in range(10):
                 await anext(results)
             finished.set()
-            await anyio.sleep_forever()
+            async for _ in results:
+                pass  # goes on asking for the worker
 
     async with ProcessExecutor(1) as executor, anyio.create_task_group() as group:
         for event in finished:
