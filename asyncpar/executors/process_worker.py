@@ -185,18 +185,22 @@ class ProcessWorker(Worker):
         return parcel.frame(known=known, forget=forget)
 
     async def _stop(self) -> None:
+        """Ends the batch that was sent: by asking, and after the grace by force."""
         process = self._process
-        if not process.channel.broken:
-            process.page[STOP] = 1
-            with anyio.move_on_after(self._grace, shield=True):
-                try:
+        self.usable = False  # until it has answered: even if this task is cancelled a second time meanwhile
+        try:
+            if not process.channel.broken:
+                process.page[STOP] = 1
+                with anyio.move_on_after(self._grace, shield=True):
                     await process.channel.receive()
-                except EOFError:
-                    await self._see_end()
+                    process.page[STOP] = 0
+                    self.usable = True
                     return
-                process.page[STOP] = 0
-                return
-        await self.kill()
+        except EOFError:  # it has died meanwhile
+            pass
+        finally:
+            if not self.usable:
+                await self.kill()
 
     async def _bury(self, batch: Batch) -> BatchDone:
         """The worker died: the call that was running is blamed for it, and the others are to be run again."""
@@ -236,9 +240,11 @@ class ProcessWorker(Worker):
 
     async def _see_end(self) -> None:
         self.usable = False
-        with anyio.CancelScope(shield=True):
-            await self._zygote.wait_ended(self._process)
-        self._process.close()
+        try:
+            with anyio.CancelScope(shield=True):
+                await self._zygote.wait_ended(self._process)
+        finally:
+            self._process.close()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,36 +5,41 @@ and 10 µs of Python, a tenth of the whole round trip to a worker. A `Readiness`
 becomes readable while nobody waits (its worker died) is taken out at once, so that the loop does not spin on it, and entered
 again by the next wait.
 
-On trio, whose own wait is as cheap as can be, and on event loops without `add_reader`, this is `anyio.wait_readable`.
+On trio, whose own wait is as cheap as can be, this is `anyio.wait_readable`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import socket
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.lowlevel
 
+if TYPE_CHECKING:
+    import asyncio
+
 
 class Readiness:
-    """Waits for one socket, one waiter at a time. Call `close` before the socket is closed."""
+    """Waits for one socket, one waiter at a time, in one event loop. Call `close` before the socket is closed."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._loop: asyncio.AbstractEventLoop | None = None  # where the socket is entered
+        self._loop: Any = None  # asyncio's loop, once there was a wait in it
+        self._entered = False
         self._future: asyncio.Future[None] | None = None
 
     async def wait(self) -> None:
         """Returns when the socket can be read, or has ended."""
-        loop = asyncio._get_running_loop()
-        if loop is None:  # trio
+        if self._loop is None:
+            self._loop = anyio.lowlevel.current_token().native_token
+        if not hasattr(self._loop, "add_reader"):  # trio
             await anyio.wait_readable(self._sock)
             return
-        future = self._future = loop.create_future()
-        if self._loop is not loop:
-            self._loop = loop
-            loop.add_reader(self._sock, self._on_readable)
+        if not self._entered:
+            self._loop.add_reader(self._sock, self._on_readable)
+            self._entered = True
+        future = self._future = self._loop.create_future()
         try:
             await future
         finally:
@@ -42,9 +47,9 @@ class Readiness:
 
     def close(self) -> None:
         """Takes the socket out of the selector."""
-        if self._loop is not None and not self._loop.is_closed():
+        if self._entered and not self._loop.is_closed():
             self._loop.remove_reader(self._sock)
-        self._loop = None
+        self._entered = False
 
     def _on_readable(self) -> None:
         if self._future is None:

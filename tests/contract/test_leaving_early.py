@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import itertools
 import os
@@ -177,6 +178,27 @@ async def test_cancelling_an_await_keeps_workers_that_stop_in_time(tmp_path: Pat
         (pid,) = await pmap(process_of, [0], executor=executor)
         assert pid == beacon.pid
         assert beacon.count == count  # no further call was started
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_second_cancellation_while_workers_stop_does_no_harm(tmp_path: Path) -> None:
+    """asyncio's own `Task.cancel` goes through every shield; a worker that has not answered must not be lent again."""
+    beacon = Beacon(tmp_path / "beacon")
+    async with ProcessExecutor(1, grace=30) as executor:
+
+        async def run() -> list[int]:
+            return await pmap(beacon.spin, range(100), executor=executor)
+
+        task = asyncio.ensure_future(run())
+        await wait_until(lambda: beacon.count > 0)
+        task.cancel()
+        for _ in range(3):
+            await anyio.lowlevel.checkpoint()
+        assert not task.done()  # it waits for the worker
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await pmap(double, range(10), executor=executor) == [2 * x for x in range(10)]
 
 
 async def test_leaving_a_stream_ends_calls_that_do_not_listen(tmp_path: Path) -> None:
