@@ -13,8 +13,7 @@ context variables of whoever started it, and is awaited by the keeper in every c
 from __future__ import annotations
 
 import contextvars
-import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import anyio
@@ -41,22 +40,39 @@ class BackgroundTask:
         """Returns when the task has ended."""
         await self._ended.wait()
 
-    async def run(self, fn: Callable[[], Awaitable[None]]) -> None:
+    async def run(self, fn: Callable[[], Awaitable[None]], *, task_status: anyio.abc.TaskStatus[None]) -> None:
         try:
             with self._scope:
+                task_status.started()
                 await fn()
         finally:
             self._ended.set()
 
 
 async def start_background(fn: Callable[[], Awaitable[None]]) -> BackgroundTask:
-    """Runs `fn` in a task of the event loop's own, in a copy of the current context."""
-    group = _keeper_group.get()
-    if group is None:
-        group = await _start_keeper()
+    """Runs `fn` in a task of the event loop's own, in a copy of the current context; returns when it has begun."""
+    keeper = _keeper.get()
+    if keeper is None:
+        keeper = _Keeper()
+        _keeper.set(keeper)
+        _spawn(keeper.keep)
+    await keeper.ready.wait()
     task = BackgroundTask()
-    group.start_soon(task.run, fn)
+    # Not `start_soon`: a task that is cancelled before its first step would never be seen to end
+    await keeper.group.start(task.run, fn)
     return task
+
+
+def is_own_cancellation(error: BaseException) -> bool:
+    """Whether `error` cancels the task that runs now, and is not just a cancellation that a call ran into and raised."""
+    if not isinstance(error, anyio.get_cancelled_exc_class()):
+        return False
+    if not _runs_on_asyncio():
+        return True  # nobody but trio makes its `Cancelled`
+    import asyncio
+
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 class LoopHandle:
@@ -78,36 +94,38 @@ class LoopHandle:
             return
 
 
-_keeper_group: RunVar[anyio.abc.TaskGroup | None] = RunVar("asyncpar_keeper_group", None)
+class _Keeper:
+    """The owner of an event loop's background tasks."""
+
+    def __init__(self) -> None:
+        self.ready = anyio.Event()
+        self.group = anyio.create_task_group()
+
+    async def keep(self) -> None:
+        try:
+            async with self.group:
+                self.ready.set()
+                await anyio.sleep_forever()
+        finally:
+            _keeper.set(None)
+
+
+_keeper: RunVar[_Keeper | None] = RunVar("asyncpar_keeper", None)
 _asyncio_keepers: set[Any] = set()  # the loop itself holds its tasks only weakly
 
 
-async def _start_keeper() -> anyio.abc.TaskGroup:
-    started = anyio.Event()
-
-    async def keep() -> None:
-        try:
-            async with anyio.create_task_group() as group:
-                _keeper_group.set(group)
-                started.set()
-                await anyio.sleep_forever()
-        finally:
-            _keeper_group.set(None)
-
-    if "asyncio" in sys.modules and _runs_on_asyncio():
+def _spawn(fn: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Starts a task that nobody but the event loop owns."""
+    if _runs_on_asyncio():
         import asyncio
 
-        task = asyncio.get_running_loop().create_task(keep(), context=contextvars.Context())
+        task = asyncio.get_running_loop().create_task(fn(), context=contextvars.Context())
         _asyncio_keepers.add(task)
         task.add_done_callback(_asyncio_keepers.discard)
     else:
         import trio
 
-        trio.lowlevel.spawn_system_task(keep)
-    await started.wait()
-    group = _keeper_group.get()
-    assert group is not None  # set before `started`, and unset only when the loop ends
-    return group
+        trio.lowlevel.spawn_system_task(fn)
 
 
 def _runs_on_asyncio() -> bool:

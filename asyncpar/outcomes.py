@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
@@ -11,28 +12,31 @@ T = TypeVar("T")
 OnError: TypeAlias = Literal["raise", "return", "skip"]
 ON_ERROR: tuple[OnError, ...] = ("raise", "return", "skip")
 
-_LONGEST_REPR = 120  # characters of an item shown in a note; a line of a terminal
+_REPR = reprlib.Repr(maxstring=100, maxother=100, maxlong=100)  # of an item in a note: about a line of a terminal
 
 
 class Batch:
     """Consecutive calls, as columns: one sequence for each argument, all of one length. Never changed once made.
 
-    `start` is the index of the first call in the run; `deaths` counts the workers that died while they read it.
+    `start` is the index of the first call in the run; `deaths` counts the workers that died while they read it, `attempts`
+    how often its calls may have been started, the next time included.
     """
 
-    __slots__ = ("columns", "deaths", "start")
+    __slots__ = ("attempts", "columns", "deaths", "start")
 
-    def __init__(self, start: int, columns: tuple[Sequence[Any], ...], deaths: int = 0) -> None:
+    def __init__(self, start: int, columns: tuple[Sequence[Any], ...], deaths: int = 0, attempts: int = 1) -> None:
         self.start = start
         self.columns = columns
         self.deaths = deaths
+        self.attempts = attempts
 
     def __len__(self) -> int:
         return len(self.columns[0])
 
-    def part(self, begin: int, end: int, *, deaths: int = 0) -> Batch:
-        """The calls from position `begin` up to `end`."""
-        return Batch(self.start + begin, tuple(column[begin:end] for column in self.columns), deaths)
+    def part(self, begin: int, end: int, *, deaths: int = 0, again: bool = False) -> Batch:
+        """The calls from position `begin` up to `end`; `again`: they may have been started already."""
+        columns = tuple(column[begin:end] for column in self.columns)
+        return Batch(self.start + begin, columns, deaths, self.attempts + again)
 
     def describe(self, position: int) -> str:
         """The call at `position`, with its index and the shortened repr of its item."""
@@ -71,7 +75,7 @@ class Outcome(Generic[T]):
         value: what the call returned; None if it failed.
         error: what it raised, or None.
         seconds: how long the call took in its worker; for calls far below 10 µs, the mean of the few around it.
-        attempts: how often the call was started, as far as is known.
+        attempts: how often the call may have been started: once, unless a worker died with it.
         worker: which worker ran it.
     """
 
@@ -127,7 +131,7 @@ def to_outcomes(done: BatchDone) -> list[Outcome[Any]]:
     """One outcome for each call."""
     seconds = [spent / calls for calls, spent in done.timings for _ in range(calls)]
     start, errors, worker = done.batch.start, done.errors, done.worker
-    attempts = 1 + done.batch.deaths
+    attempts = done.batch.attempts
     return [
         Outcome(start + position, value, errors.get(position), seconds[position], attempts, worker)
         for position, value in enumerate(done.values)
@@ -136,7 +140,6 @@ def to_outcomes(done: BatchDone) -> list[Outcome[Any]]:
 
 def _short_repr(item: object) -> str:
     try:
-        text = repr(item)
+        return _REPR.repr(item)
     except Exception as error:  # the item's own __repr__
-        text = f"<{type(item).__qualname__} whose repr raised {type(error).__name__}>"
-    return text if len(text) <= _LONGEST_REPR else f"{text[: _LONGEST_REPR - 30]} … {text[-25:]}"
+        return f"<{type(item).__qualname__} whose repr raised {type(error).__name__}>"

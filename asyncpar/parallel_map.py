@@ -218,7 +218,12 @@ class ParallelMap(Generic[T]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self.aclose()
+        try:
+            await self.aclose()
+        except Exception as closing_error:
+            if error is None:
+                raise
+            error.add_note(f"asyncpar: closing the source of the map then raised {closing_error!r}")
 
     def outcomes(self) -> AsyncIterator[Outcome[T]]:
         """Iterates over outcomes instead of values, in the same order.
@@ -236,7 +241,7 @@ class ParallelMap(Generic[T]):
         return self._run.statistics()
 
     async def aclose(self) -> None:
-        """Stops the run if it goes on; returns when none of its calls is running any more."""
+        """Stops the run if it goes on; returns when none of its calls is running any more. Raises what its source does."""
         self._closed = True
         if self._stream is not None:
             await self._stream.aclose()
@@ -285,4 +290,6 @@ class _Outcomes(AsyncIterator[Outcome[T]]):
 
 async def _collect(run: Run, sink: ListSink) -> list[Any]:
     await run.drive()
+    if run.error is not None:
+        raise run.error
     return sink.values

@@ -67,10 +67,11 @@ class StreamSink:
         return 0
 
     def end(self, error: BaseException | None) -> None:
-        """No more will come; `error` is raised to the consumer once it has taken what is ready."""
-        self.error = error
-        self.ended = True
-        self._wake()
+        """No more will come; `error` is raised to the consumer once it has taken what is ready. The first end counts."""
+        if not self.ended:
+            self.error = error
+            self.ended = True
+            self._wake()
 
     def take(self) -> BatchDone | None:
         return self._ready.popleft() if self._ready else None

@@ -147,7 +147,7 @@ class AsyncSource(Source):
         try:
             row = []  # a loop: in a comprehension, StopIteration would turn into a RuntimeError
             for iterator in self._iterators:
-                row.append(next(iterator) if isinstance(iterator, Iterator) else await anext(iterator))  # noqa: PERF401 - see above
+                row.append(await anext(iterator) if isinstance(iterator, AsyncIterator) else next(iterator))  # noqa: PERF401 - see above
         except (StopIteration, StopAsyncIteration):
             self._end(None)
             return False

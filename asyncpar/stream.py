@@ -9,6 +9,7 @@ import anyio
 import anyio.lowlevel
 
 from asyncpar.background import BackgroundTask, LoopHandle, start_background
+from asyncpar.errors import ExecutorUnavailableError
 from asyncpar.outcomes import OnError, to_outcomes, values_by_policy
 from asyncpar.plan import Plan
 from asyncpar.scheduler import Run
@@ -27,6 +28,7 @@ class Stream:
         self._source = plan.source
         self._sink = StreamSink(ordered=plan.ordered)
         self.run = plan.make_run(self._sink, errors_are_values=outcomes)
+        self._awaited = False  # somebody waits in `next`
         self._task: BackgroundTask | None = None
         self._loop: LoopHandle | None = None
         self.ready: list[Any] = []  # what is left of the batch that is being handed out, last first
@@ -34,7 +36,13 @@ class Stream:
     async def next(self) -> Any:
         """The next result, once it is there."""
         if not self.ready:
-            await self._refill()
+            if self._awaited:
+                raise RuntimeError("two tasks cannot iterate over one ParallelMap at the same time; give each its own pmap()")
+            self._awaited = True
+            try:
+                await self._refill()
+            finally:
+                self._awaited = False
         return self.take()
 
     def take(self) -> Any:
@@ -45,13 +53,15 @@ class Stream:
     async def aclose(self) -> None:
         self.ended = True
         self.ready.clear()
+        self._sink.end(None)
         if self._task is None:
             await self._source.aclose()
-            self._sink.end(None)
         else:
             self._task.cancel()
             with anyio.CancelScope(shield=True):
                 await self._task.wait()
+            if self.run.closing_error is not None:
+                raise self.run.closing_error
 
     def abandon(self) -> None:
         """Called by the garbage collector, in whatever thread."""
@@ -59,19 +69,24 @@ class Stream:
             self._loop.call_soon(self._task.cancel)
 
     async def _refill(self) -> None:
-        if self._task is None and not self._sink.ended:
-            self._loop = LoopHandle()
-            self._task = await start_background(functools.partial(_drive_stream, self.run, self._sink))
+        if self._task is None and not self.ended:
+            await self._start()
         while not self.ready:
             await anyio.lowlevel.checkpoint()  # once a batch: a fast consumer lets others live
             await self._sink.wait()
-            done = self._sink.take()
+            done = None if self.ended else self._sink.take()
             if done is not None:
                 values = to_outcomes(done) if self.outcomes else values_by_policy(done, self._on_error)
                 self.run.hand(len(done.values) - len(values))  # skipped ones leave the window at once
                 self.ready = values[::-1]
             elif self._sink.ended:
                 self._raise_end()
+
+    async def _start(self) -> None:
+        self._loop = LoopHandle()
+        self._task = task = await start_background(functools.partial(_drive_stream, self.run, self._sink))
+        if self.ended:  # it was closed while the event loop made ready
+            task.cancel()
 
     def _raise_end(self) -> NoReturn:
         self.ended = True
@@ -83,12 +98,10 @@ class Stream:
 
 async def _drive_stream(run: Run, sink: StreamSink) -> None:
     """The background task of a stream: delivers even its failure as a value."""
-    error: BaseException | None = None
     try:
         await run.drive()
-    except anyio.get_cancelled_exc_class():
-        raise
-    except BaseException as failure:
-        error = failure
     finally:
+        error = run.error
+        if error is None and not run.completed:
+            error = ExecutorUnavailableError("the event loop has ended this map before all results were there")
         sink.end(error)

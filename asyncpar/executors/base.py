@@ -23,6 +23,7 @@ starve another: between two of its batches the queue moves.
 
 from __future__ import annotations
 
+import weakref
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
@@ -103,7 +104,7 @@ class Executor(ABC, Generic[W]):
         self._started = 0
         self._waiters: deque[_Waiter[W]] = deque()
         self._closed = False
-        self._loop: object = None  # the event loop that it belongs to
+        self._loop: weakref.ref[object] | None = None  # to the event loop that it belongs to
 
     def adopt(self, program: Program) -> AdoptedFunction:
         """Takes on the function of a run.
@@ -136,15 +137,16 @@ class Executor(ABC, Generic[W]):
         """Ends all workers, those that are lent included, and whatever else belongs to the executor."""
 
     async def aclose(self) -> None:
-        """Stops all workers, busy ones included, and waits for their end. Does nothing the second time."""
-        if self._closed:
-            return
+        """Stops all workers, busy ones included, and waits for their end. A second time it waits for the same end."""
+        self._refuse_from_now_on()
+        with anyio.CancelScope(shield=True):
+            await self._shut_down()
+
+    def _refuse_from_now_on(self) -> None:
         self._closed = True
         while self._waiters:
             self._waiters.popleft().wake()
         self._idle.clear()
-        with anyio.CancelScope(shield=True):
-            await self._shut_down()
 
     async def __aenter__(self) -> Self:
         self._refuse_if_closed()
@@ -214,8 +216,8 @@ class Executor(ABC, Generic[W]):
         self._refuse_if_closed()
         loop = anyio.lowlevel.current_token().native_token
         if self._loop is None:
-            self._loop = loop
-        elif self._loop is not loop:
+            self._loop = weakref.ref(loop)
+        elif self._loop() is not loop:
             raise ExecutorUnavailableError(
                 f"this {type(self).__name__} belongs to another event loop; make one in each event loop that needs one"
             )

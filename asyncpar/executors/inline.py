@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import time
 
+import anyio
 import anyio.lowlevel
 
+from asyncpar.background import is_own_cancellation
 from asyncpar.executors.base import Executor, Parcel, Worker
 from asyncpar.outcomes import BatchDone
 from asyncpar.workers.control import private_page
@@ -25,7 +27,8 @@ class InlineWorker(Worker):
         if program.concurrency:
             report = await _await_calls(parcel)
         else:  # KeyboardInterrupt and SystemExit are the program's own here and go straight through
-            report = run_batch(program.fn, batch.columns, private_page(), stop_on_error=program.stop_on_error, catch=Exception)
+            catch = (Exception, anyio.get_cancelled_exc_class())
+            report = run_batch(program.fn, batch.columns, private_page(), program.stop_on_error, catch)
         return BatchDone(batch, report.values, report.errors, report.timings, "the caller's task")
 
 
@@ -52,7 +55,10 @@ async def _await_calls(parcel: Parcel) -> BatchReport:
         began = time.monotonic()
         try:
             report.values.append(await parcel.program.fn(*arguments))
-        except Exception as error:
+        except BaseException as error:
+            # A call may run into a cancellation that is none of ours: it awaited a task that somebody had cancelled
+            if not isinstance(error, Exception | anyio.get_cancelled_exc_class()) or is_own_cancellation(error):
+                raise
             report.errors[position] = error
             report.values.append(None)
         report.timings.append((1, time.monotonic() - began))

@@ -111,39 +111,50 @@ class ProcessExecutor(Executor[ProcessWorker]):
 
     async def _start_worker(self) -> ProcessWorker:
         async with self._starting:
-            if self._life is None or self._life.ended:
+            self._refuse_if_closed()
+            if self._life is None:
                 self._life = await start_background(self._live)
-        self._refuse_if_closed()
-        if self._zygote is None or not self._zygote.alive:
-            self._zygote = start_zygote(self._preload, self._grace)
-        worker = ProcessWorker(self._zygote.fork(), self._zygote, self._grace)
+        worker = await self._fork()
         self._workers.add(worker)
         try:
+            self._refuse_if_closed()
             await worker.set_up(self._initializer)
         except BaseException:
             self._workers.discard(worker)
             raise
         return worker
 
+    async def _fork(self) -> ProcessWorker:
+        zygote = self._zygote
+        if zygote is not None and zygote.alive:
+            try:
+                return ProcessWorker(await zygote.fork(), zygote, self._grace)
+            except ConnectionError:  # it has been killed, which nobody knew before
+                await zygote.aclose()
+        if self._zygote is None or not self._zygote.alive:  # nobody else has started one meanwhile
+            self._zygote = start_zygote(self._preload, self._grace)
+        zygote = self._zygote
+        return ProcessWorker(await zygote.fork(), zygote, self._grace)
+
     async def _shut_down(self) -> None:
-        for worker in self._workers:
-            worker.hang_up()
+        """What has to be done is done by `_live`, so that it is done even if whoever waits here is cancelled."""
         if self._life is not None:
             self._life.cancel()
             await self._life.wait()
-        if self._zygote is not None:
-            await self._zygote.aclose()
-        for worker in self._workers:
-            await worker.kill()
 
     async def _live(self) -> None:
-        """Retires idle workers for as long as the executor lives, and closes it when the event loop ends first."""
+        """Retires idle workers for as long as the executor lives, and ends everything when it, or the event loop, ends."""
         try:
             await self._retire_idle_workers()
         finally:
-            if not self._closed:
-                self._life = None
-                await self.aclose()
+            self._refuse_from_now_on()
+            with anyio.CancelScope(shield=True):
+                for worker in self._workers:
+                    worker.hang_up()
+                if self._zygote is not None:
+                    await self._zygote.aclose()
+                for worker in list(self._workers):
+                    await worker.kill()
 
     async def _retire_idle_workers(self) -> None:
         while True:

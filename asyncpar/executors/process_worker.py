@@ -27,7 +27,7 @@ from asyncpar.outcomes import Batch, BatchDone
 from asyncpar.wire.codec import Decoder, Encoder, Undeliverable, encode_function
 from asyncpar.wire.failures import PackedError, unpack_error
 from asyncpar.wire.frames import Frame
-from asyncpar.workers.control import NOT_RECEIVED, POSITION, RECEIVED, STOP
+from asyncpar.workers.control import NOT_RECEIVED, POSITION, STOP
 from asyncpar.workers.protocol import BATCH, DONE, FAILED, FORGET, SETUP, BatchMessage, DoneMessage, Setup
 
 _OFF_LOOP_BYTES = 1 << 18  # a longer pickle is read in a thread: reading it could hold the event loop for a millisecond
@@ -101,6 +101,7 @@ class ProcessWorker(Worker):
         self._grace = grace
         self._known: set[int] = set()  # ids of the functions that it holds
         self._to_forget: list[int] = []
+        self._has_answered = False
         self.idle = False
         self.idle_since = 0.0
 
@@ -143,7 +144,9 @@ class ProcessWorker(Worker):
             await self._stop()
             raise
         if answer.kind == FAILED:
+            self._known.discard(parcel.function.function_id)
             raise _unpack_failure(answer)
+        self._has_answered = True
         if len(answer.payload) > _OFF_LOOP_BYTES:
             return await anyio.to_thread.run_sync(_read_answer, answer, parcel.batch, self.name)
         return _read_answer(answer, parcel.batch, self.name)
@@ -209,16 +212,16 @@ class ProcessWorker(Worker):
         if hung_up:
             raise ExecutorUnavailableError("the executor was closed while this run was using it")
         position, span = self._process.last_position, min(self._process.last_span, len(batch))
-        if position == NOT_RECEIVED:
+        if position == NOT_RECEIVED and self._has_answered:  # it died between two batches
             return self._all_again(batch, batch.deaths)
-        if position == RECEIVED:
+        if position < 0:
             if batch.deaths + 1 < _DEATHS_BEFORE_BLAME:
                 return self._all_again(batch, batch.deaths + 1)
             position, span = 0, len(batch)
         end = min(position + span, len(batch))
-        before, after = batch.part(0, position), batch.part(end, len(batch))
+        before, after = batch.part(0, position, again=True), batch.part(end, len(batch))
         if end - position > 1:  # several calls are suspect: alone, each will show itself
-            singles = [batch.part(suspect, suspect + 1) for suspect in range(position, end)]
+            singles = [batch.part(suspect, suspect + 1, again=True) for suspect in range(position, end)]
             return self._nothing_done(batch, (before, *singles, after))
         error = self._death_of(batch.describe(position))
         return BatchDone(batch.part(position, end), [None], {0: error}, ((1, 0.0),), self.name, _not_empty(before, after))
@@ -279,8 +282,10 @@ def _read_answer(answer: Frame, batch: Batch, worker_name: str) -> BatchDone:
             if isinstance(value, Undeliverable):
                 errors[position] = value.error
                 values[position] = None
-    done = batch if len(values) == len(batch) else batch.part(0, len(values))
-    return BatchDone(done, values, errors, timings, worker_name)
+    if len(values) == len(batch):
+        return BatchDone(batch, values, errors, timings, worker_name)
+    rest = batch.part(len(values), len(batch))  # it stopped at an error
+    return BatchDone(batch.part(0, len(values)), values, errors, timings, worker_name, (rest,))
 
 
 def _not_empty(*parts: Batch) -> tuple[Batch, ...]:

@@ -14,7 +14,7 @@ import signal
 import socket
 import struct
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import anyio
@@ -67,13 +67,17 @@ class WorkerProcess:
 
     @property
     def signal(self) -> int | None:
-        ended = self.report is not None and self.report.kind == EXITED and os.WIFSIGNALED(self.report.code)
-        return os.WTERMSIG(self.report.code) if ended and self.report is not None else None
+        """What killed it, if a signal did."""
+        return os.WTERMSIG(self._status) if self._status is not None and os.WIFSIGNALED(self._status) else None
 
     @property
     def exit_code(self) -> int | None:
-        ended = self.report is not None and self.report.kind == EXITED and os.WIFEXITED(self.report.code)
-        return os.WEXITSTATUS(self.report.code) if ended and self.report is not None else None
+        """What it exited with, if it did."""
+        return os.WEXITSTATUS(self._status) if self._status is not None and os.WIFEXITED(self._status) else None
+
+    @property
+    def _status(self) -> int | None:
+        return self.report.code if self.report is not None and self.report.kind == EXITED else None
 
 
 class Zygote:
@@ -86,63 +90,81 @@ class Zygote:
         self._workers: dict[int, WorkerProcess] = {}  # {worker id: worker}, of those that have not ended
         self._last_id = 0
         self._reading = anyio.Lock()
+        self._sending = anyio.Lock()
+        self._unsent: list[Record] = []
         self._partial = b""  # of a record
         self.alive = True
 
-    def fork(self) -> WorkerProcess:
-        """Asks for a worker; it will be heard on its channel, or of in its report."""
+    async def fork(self) -> WorkerProcess:
+        """Asks for a worker; it will be heard on its channel, or of in its report.
+
+        Raises:
+            ConnectionError: the zygote is gone.
+        """
         ours, theirs = socket.socketpair()
         page_fd = make_page_file()
+        self._last_id += 1
+        worker = WorkerProcess(self._last_id, AsyncChannel(ours), map_page(page_fd))
         try:
-            self._last_id += 1
-            worker = WorkerProcess(self._last_id, AsyncChannel(ours), map_page(page_fd))
-            self._workers[worker.worker_id] = worker
-            request = Record(FORK, worker.worker_id).pack()
-            socket.send_fds(self._control, [request], [theirs.fileno(), page_fd])
-        except OSError as error:
-            ours.close()
-            self._workers.pop(self._last_id, None)
-            raise ExecutorUnavailableError(
-                f"a worker process could not be requested: {error}; the process that forks workers may have been killed"
-            ) from error
+            await self._send(Record(FORK, worker.worker_id), theirs.fileno(), page_fd)
+        except BaseException:
+            worker.close()
+            raise
         finally:
             theirs.close()
             os.close(page_fd)
+        self._workers[worker.worker_id] = worker
         return worker
 
     def kill(self, worker: WorkerProcess) -> None:
         """Sends SIGKILL through the zygote, which knows whether the process still is that worker."""
-        with contextlib.suppress(OSError):  # the zygote is gone, and its workers with it
-            self._control.send(Record(KILL, worker.worker_id).pack())
+        request = Record(KILL, worker.worker_id)
+        try:
+            self._control.send(request.pack())
+        except BlockingIOError:  # hundreds of requests are under way; whoever waits for the end sends this one first
+            self._unsent.append(request)
+        except OSError:  # the zygote is gone, and its workers with it
+            return
 
     async def wait_ended(self, worker: WorkerProcess) -> None:
         """Returns when the worker is no more."""
-        while not worker.ended:
-            async with self._reading:
-                if not worker.ended:
-                    await self._read_reports()
+        while self._unsent:
+            with contextlib.suppress(OSError):  # as above
+                await self._send(self._unsent.pop())
+        await self._read_until(lambda: worker.ended)
 
     async def aclose(self) -> None:
         """Ends the zygote, which ends its workers, and waits until it is reaped."""
-        if not self.alive:
-            return
         with contextlib.suppress(OSError):  # it went first
             self._control.shutdown(socket.SHUT_WR)
         with anyio.move_on_after(self._grace + _EXIT_SECONDS):
-            while self.alive:
-                async with self._reading:
-                    if self.alive:
-                        await self._read_reports()
+            await self._read_until(lambda: not self.alive)
         if self.alive:
             os.kill(self._pid, signal.SIGKILL)
             self._see_end()
 
+    async def _send(self, record: Record, *descriptors: int) -> None:
+        async with self._sending:
+            while self.alive:
+                try:
+                    socket.send_fds(self._control, [record.pack()], descriptors)
+                    return
+                except BlockingIOError:
+                    await anyio.wait_writable(self._control)
+        raise ConnectionResetError("the process that forks workers has ended")
+
+    async def _read_until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            async with self._reading:
+                if not condition():
+                    await self._read_reports()
+
     async def _read_reports(self) -> None:
         """Takes in what the zygote says next; its silence for ever is its end."""
-        await anyio.wait_readable(self._control)
         try:
+            await anyio.wait_readable(self._control)
             data = self._control.recv(1 << 16)
-        except BlockingIOError:
+        except (BlockingIOError, anyio.ClosedResourceError):  # or somebody else has seen the end
             return
         except ConnectionResetError:
             data = b""
@@ -158,7 +180,10 @@ class Zygote:
 
     def _see_end(self) -> None:
         """The control socket has ended, and with it the zygote: it leaves by `_exit` or is killed."""
+        if not self.alive:
+            return
         self.alive = False
+        anyio.notify_closing(self._control)
         self._control.close()
         with contextlib.suppress(ChildProcessError):  # somebody else in this program waits for every child
             os.waitpid(self._pid, 0)
@@ -206,15 +231,16 @@ def refuse_unless_supported() -> None:
 def _spawn(control_fd: int) -> int:
     """An interpreter running the zygote, in a process group of its own, with the control socket as descriptor 3."""
     command = [sys.executable, "-P", *_interpreter_flags(), "-c", _PROGRAM, _PACKAGE_ROOT, str(_CONTROL_FD)]
-    # An inheritable duplicate far above 3, so that dup2 in the child never meets its own source
-    source = os.dup(control_fd) if control_fd != _CONTROL_FD else os.dup(os.dup(control_fd))
+    import fcntl
+
+    # A duplicate above 3: dup2 of a descriptor onto itself would not make it inheritable
+    source = fcntl.fcntl(control_fd, fcntl.F_DUPFD_CLOEXEC, _CONTROL_FD + 1)
     try:
-        os.set_inheritable(source, True)
         actions = [
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_DUP2, source, _CONTROL_FD),
         ]
-        return os.posix_spawn(sys.executable, command, os.environ, file_actions=actions, setpgroup=0)
+        return os.posix_spawn(sys.executable, command, os.environ, file_actions=actions, setpgroup=0, setsigmask=())
     except OSError as error:
         raise ExecutorUnavailableError(f"{sys.executable} could not be started: {error}") from error
     finally:

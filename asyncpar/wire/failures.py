@@ -51,6 +51,7 @@ def unpack_error(packed: PackedError) -> BaseException:
 
 
 def _pickle_error(error: BaseException) -> bytes | None:
+    """By the first of the first two ways that gives back an exception of the same class with the same `args`."""
     import cloudpickle
 
     for form in (error, _Rebuilt(error)):
@@ -59,13 +60,17 @@ def _pickle_error(error: BaseException) -> bytes | None:
         except Exception:  # noqa: S112 - the next form is tried, and None says that none worked
             continue
         loaded = _load_error(data)
-        if loaded is None:
-            continue
-        if type(loaded) is type(error) and loaded.args == error.args:
-            return data
-        if type(loaded).__qualname__ == type(error).__qualname__ and form is not error:
+        if type(loaded) is type(error) and _same_arguments(loaded, error):
             return data
     return None
+
+
+def _same_arguments(loaded: BaseException, error: BaseException) -> bool:
+    """Whether `__init__` took its `args` back unchanged; by type alone where they cannot be compared, as arrays cannot."""
+    try:
+        return bool(loaded.args == error.args)
+    except Exception:
+        return [type(argument) for argument in loaded.args] == [type(argument) for argument in error.args]
 
 
 def _load_error(data: bytes) -> BaseException | None:

@@ -28,6 +28,7 @@ from asyncpar.workers.run_batch import BatchReport, run_batch
 
 def run_worker(channel_fd: int, page_fd: int) -> NoReturn:
     """Serves batches until the parent closes the channel, and exits."""
+    os.set_inheritable(channel_fd, False)  # or a program that a call starts would keep the channel open after our death
     channel = Channel(socket.socket(fileno=channel_fd))
     control = map_page(page_fd)
     os.close(page_fd)

@@ -33,7 +33,7 @@ def run_batch(
     columns: Sequence[Sequence[Any]],
     control: ControlPage,
     stop_on_error: bool = False,
-    catch: type[BaseException] = BaseException,
+    catch: type[BaseException] | tuple[type[BaseException], ...] = BaseException,
 ) -> BatchReport:
     """Calls `fn` on each row of `columns` until all are done, `control` says stop, or an error does.
 

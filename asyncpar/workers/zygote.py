@@ -20,6 +20,7 @@ worker, does not report how one died), and spawning a fresh interpreter for each
 
 from __future__ import annotations
 
+import errno
 import gc
 import importlib
 import os
@@ -37,11 +38,13 @@ from asyncpar.workers.protocol import EXITED, FORK, KILL, NOT_FORKED, RECORD_SIZ
 
 _PARENT_CHECK_SECONDS = 0.5  # only where there are no pidfds
 _PR_SET_PDEATHSIG = 1
+_MOST_DESCRIPTORS = 1 << 16  # more than a process has by default
 
 
 def main(control_fd: int) -> None:
     """The zygote's whole life, and that of each of its workers: returns when this process has nothing more to do."""
     control = socket.socket(fileno=control_fd)
+    os.closerange(control_fd + 1, _MOST_DESCRIPTORS)  # what C libraries of the parent have left inheritable
     config = _receive_config(control)
     sys.path[:] = config["path"]
     _ignore_terminal()
@@ -124,6 +127,9 @@ class _Zygote:
         return None
 
     def _fork(self, worker_id: int) -> tuple[int, int] | None:
+        if len(self._descriptors) < 2:  # they were lost on the way, for this process has no room for more
+            self._report(NOT_FORKED, worker_id, 0, errno.EMFILE)
+            return None
         channel_fd, page_fd = self._descriptors[:2]
         del self._descriptors[:2]
         zygote_pid = os.getpid()

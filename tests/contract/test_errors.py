@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import traceback
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 
 from asyncpar import Executor, ParallelMap, PicklingError, RemoteError, RemoteTraceback, pmap
@@ -162,6 +164,66 @@ async def test_a_function_that_cannot_be_pickled_is_named() -> None:
     with pytest.raises(PicklingError, match='run it with executor="thread"'):
         await pmap(lambda x: lock, [1, 2], executor="process")
     assert await pmap(double, [1], executor="process") == [2]
+
+
+def raise_with_an_array(x: int) -> int:
+    if x == 1:
+        raise ValueError("bad", np.arange(3))
+    return x
+
+
+async def test_an_exception_may_hold_what_cannot_be_compared(executor: Executor[Any]) -> None:
+    results = await pmap(raise_with_an_array, range(3), executor=executor, on_error="return")
+    assert results[::2] == [0, 2]
+    assert isinstance(results[1], ValueError)
+    assert results[1].args[1].tolist() == [0, 1, 2]
+
+
+class ChangesItsMessage(Exception):
+    """Its `__init__` takes its `args` back, but does not give the same exception."""
+
+    def __init__(self, code: object) -> None:
+        super().__init__(f"code {code}")
+
+
+def raise_changing(x: object) -> None:
+    raise ChangesItsMessage(x)
+
+
+async def test_an_exception_that_changes_its_message_arrives_unchanged(executor: Executor[Any]) -> None:
+    with pytest.raises(ChangesItsMessage) as caught:
+        await pmap(raise_changing, [5], executor=executor)
+    assert caught.value.args == ("code 5",)
+
+
+async def awaits_a_cancelled_task(x: int) -> int:
+    if x == 3:
+        task = asyncio.ensure_future(asyncio.sleep(10))
+        task.cancel()
+        await task
+    return x
+
+
+def raise_cancelled(x: int) -> int:
+    if x == 3:
+        raise asyncio.CancelledError
+    return x
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("executor", [None, "inline", "thread", "process"])
+@pytest.mark.parametrize("function", [awaits_a_cancelled_task, raise_cancelled])
+async def test_a_cancellation_that_a_call_ran_into_is_that_calls_error(executor: Any, function: Any) -> None:
+    if function is raise_cancelled and executor is None:
+        executor = "inline"
+    results = await pmap(function, range(8), executor=executor, on_error="return")
+    assert [x for x in results if isinstance(x, int)] == [0, 1, 2, 4, 5, 6, 7]
+    assert isinstance(results[3], asyncio.CancelledError)
+    with pytest.raises(asyncio.CancelledError):
+        await pmap(function, range(8), executor=executor)
+    with pytest.raises(asyncio.CancelledError):
+        _ = [result async for result in pmap(function, range(8), executor=executor)]
+    assert asyncio.current_task().cancelling() == 0  # type: ignore[union-attr]  # this is a task
 
 
 class ReadsBadly:

@@ -15,7 +15,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from asyncpar import Executor, ExecutorUnavailableError, ProcessExecutor, ThreadExecutor, pmap
+from asyncpar import Executor, ExecutorUnavailableError, InlineExecutor, ProcessExecutor, ThreadExecutor, pmap
 from tests.functions import Beacon, double, double_soon, identity
 
 pytestmark = pytest.mark.anyio
@@ -150,6 +150,74 @@ async def test_a_timeout_around_anext_loses_nothing_inside_the_block(executor: E
         assert scope.cancelled_caught
         gate.set()
         assert await anext(results) == 4
+
+
+async def test_two_tasks_cannot_iterate_over_one_map(executor: Executor[Any]) -> None:
+    async def source() -> AsyncIterator[int]:
+        await anyio.sleep_forever()
+        yield 1
+
+    async with pmap(double, source(), executor=executor) as results, anyio.create_task_group() as group:
+        group.start_soon(anext, results)
+        await anyio.wait_all_tasks_blocked()
+        with pytest.raises(RuntimeError, match="two tasks cannot iterate over one ParallelMap"):
+            await anext(results)
+        group.cancel_scope.cancel()
+
+
+async def test_a_map_that_is_closed_while_it_begins_runs_nothing() -> None:
+    calls: list[int] = []
+
+    begun = anyio.Event()
+
+    async def first(results: Any) -> None:
+        begun.set()
+        with pytest.raises(StopAsyncIteration):
+            await anext(results)
+
+    async with InlineExecutor() as executor:
+        results = pmap(calls.append, range(8), executor=executor)
+        async with anyio.create_task_group() as group:
+            group.start_soon(first, results)
+            await begun.wait()
+            await results.aclose()
+        before = len(calls)
+        await anyio.wait_all_tasks_blocked()
+        assert len(calls) == before
+
+
+async def test_a_source_that_never_waits_does_not_hold_the_event_loop(executor: Executor[Any]) -> None:
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            await anyio.lowlevel.checkpoint()
+            turns += 1
+
+    async def source() -> AsyncIterator[int]:
+        for number in range(2000):
+            yield number
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(count_turns)
+        await pmap(double, source(), executor=executor, buffersize=2000)
+        assert turns >= 2000 // 64
+        group.cancel_scope.cancel()
+
+
+async def test_an_error_of_a_call_matters_more_than_one_of_closing_its_source(executor: Executor[Any]) -> None:
+    def source() -> Iterator[int]:
+        try:
+            yield from itertools.count()
+        finally:
+            raise OSError("while closing")
+
+    with pytest.raises(ZeroDivisionError):
+        await pmap(lambda x: 1 // 0, source(), executor=executor)
+    with pytest.raises(OSError, match="while closing"):
+        async with pmap(double, source(), executor=executor) as results:
+            await anext(results)
 
 
 # Process workers: what is said to have stopped is watched through a file

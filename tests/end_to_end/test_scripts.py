@@ -94,6 +94,28 @@ def test_notebook_cells_may_define_and_redefine_functions() -> None:
     assert run("-c", NOTEBOOK) == "[10, 11, 12]\n[20, 21, 22]\n[0, -1, -2]\n"
 
 
+STARTED_LAST = """
+import asyncio
+from asyncpar import pmap
+
+async def consume():
+    async for _ in pmap(abs, range(10), executor=EXECUTOR):
+        pass
+
+async def main():
+    async for _ in pmap(abs, range(3), executor=EXECUTOR):
+        pass
+    asyncio.create_task(consume())
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("executor", ["process", "thread", "inline"])
+def test_a_map_that_begins_as_the_program_ends_does_not_hang_it(executor: str) -> None:
+    assert run("-c", STARTED_LAST.replace("EXECUTOR", repr(executor))) == ""
+
+
 @pytest.mark.parametrize("statement", ["import asyncpar", "import asyncpar; dir(asyncpar)"])
 def test_importing_asyncpar_imports_none_of_its_dependencies(statement: str) -> None:
     heavy = {"anyio", "asyncio", "numpy", "uvloop", "cloudpickle", "trio"}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import importlib
 import os
 import signal
 import subprocess
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import psutil
 import pytest
 
@@ -68,6 +71,85 @@ async def test_a_killed_zygote_is_replaced() -> None:
         workers = zygote.children()
         zygote.kill()
         await wait_until(lambda: not any(worker.is_running() for worker in workers))  # they die with it
+        assert await pmap(double, range(10), executor=executor) == [2 * x for x in range(10)]
+
+
+@on_every_loop
+async def test_a_killed_zygote_is_replaced_also_for_a_worker_more() -> None:
+    async with ProcessExecutor(2) as executor:
+        await pmap(double, [1], executor=executor)
+        (zygote,) = psutil.Process().children()
+        zygote.kill()
+        await wait_until(lambda: zygote.status() == psutil.STATUS_ZOMBIE)
+        assert await pmap(double, range(50), executor=executor, batch_size=1) == [2 * x for x in range(50)]
+
+
+@on_every_loop
+async def test_a_function_that_could_not_be_loaded_is_sent_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = tmp_path / "comes_late.py"
+    module.write_text("def f(x):\n    return x + 1\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import comes_late  # type: ignore[import-not-found]
+
+    module.rename(tmp_path / "hidden")
+    async with ProcessExecutor(1) as executor:
+        with pytest.raises(ModuleNotFoundError, match="comes_late"):
+            await pmap(comes_late.f, range(3), executor=executor)
+        (tmp_path / "hidden").rename(module)
+        await pmap(lambda _: importlib.invalidate_caches(), [0], executor=executor)
+        assert await pmap(comes_late.f, range(3), executor=executor) == [1, 2, 3]
+
+
+@on_every_loop
+async def test_a_blocked_sigchld_is_not_inherited() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+    try:
+        async with ProcessExecutor(1) as executor:
+            with anyio.fail_after(30), pytest.raises(WorkerDiedError):
+                await pmap(kill_self, [0], executor=executor)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+
+
+def start_a_sleeper(path: Path) -> None:
+    sleeper = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    path.write_text(str(sleeper.pid))
+    os._exit(3)
+
+
+@on_every_loop
+async def test_a_program_that_a_call_started_keeps_nothing_open(tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    try:
+        with anyio.fail_after(30):
+            async with ProcessExecutor(1) as executor:
+                with pytest.raises(WorkerDiedError, match="exited with code 3"):
+                    await pmap(start_a_sleeper, [pid_file], executor=executor)
+    finally:
+        os.kill(int(pid_file.read_text()), signal.SIGKILL)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("turns", [0, 1, 5])
+async def test_a_cancelled_aclose_goes_on_in_the_background(turns: int) -> None:
+    executor = ProcessExecutor(2)
+    await pmap(double, range(10), executor=executor)
+    closing = asyncio.ensure_future(executor.aclose())
+    for _ in range(turns):
+        await anyio.lowlevel.checkpoint()
+    closing.cancel()
+    await asyncio.wait([closing])
+    with anyio.fail_after(30):
+        await executor.aclose()
+    assert not psutil.Process().children(recursive=True)
+
+
+@on_every_loop
+async def test_more_workers_than_the_control_socket_holds_requests() -> None:
+    async with ProcessExecutor(320, preload=["tests.faults.slow_to_load"]) as executor:
+        async with pmap(double, range(320), executor=executor, batch_size=1) as results:
+            assert await anext(results) == 0
         assert await pmap(double, range(10), executor=executor) == [2 * x for x in range(10)]
 
 
