@@ -36,7 +36,6 @@ from asyncpar.sources import AsyncSource, Source
 from asyncpar.statistics import Statistics
 
 _WINDOW_BATCHES = 4  # batches in the window for each worker: one running, one next, two waiting for an earlier one; a guess
-
 _PUMP_PIECE = 64  # items between two turns of the event loop; 3 % at 3 µs an item
 
 
@@ -56,7 +55,6 @@ class Run:
     Args:
         limit: how many workers the run may hold at once.
         window: how many items may be pulled and not yet handed; None: chosen from the batch size.
-        stop_on_error: the first error ends the run and is raised by `drive`.
     """
 
     def __init__(

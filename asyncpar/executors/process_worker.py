@@ -164,9 +164,10 @@ class ProcessWorker(Worker):
     async def retire(self) -> None:
         """Lets an idle worker exit like any Python program; kills it if that takes longer than the grace."""
         self.hang_up()
-        with anyio.CancelScope(shield=True):
-            with anyio.move_on_after(self._grace):
+        try:
+            with anyio.move_on_after(self._grace, shield=True):
                 await self._zygote.wait_ended(self._process)
+        finally:
             await self.kill()
 
     def hang_up(self) -> None:
