@@ -12,7 +12,8 @@ T = TypeVar("T")
 OnError: TypeAlias = Literal["raise", "return", "skip"]
 ON_ERROR: tuple[OnError, ...] = ("raise", "return", "skip")
 
-_REPR = reprlib.Repr(maxstring=100, maxother=100, maxlong=100)  # of an item in a note: about a line of a terminal
+_REPR = reprlib.Repr()  # of an item in a note: about a line of a terminal
+_REPR.maxstring = _REPR.maxother = _REPR.maxlong = 100
 
 
 class Batch:

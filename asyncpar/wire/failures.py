@@ -60,7 +60,7 @@ def _pickle_error(error: BaseException) -> bytes | None:
         except Exception:  # noqa: S112 - the next form is tried, and None says that none worked
             continue
         loaded = _load_error(data)
-        if type(loaded) is type(error) and _same_arguments(loaded, error):
+        if loaded is not None and type(loaded) is type(error) and _same_arguments(loaded, error):
             return data
     return None
 
