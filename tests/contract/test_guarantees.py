@@ -6,6 +6,7 @@ import functools
 import math
 import operator
 from collections.abc import AsyncIterator, Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -173,6 +174,27 @@ async def test_outcomes_tell_index_value_error_and_duration(executor: Executor[A
     assert outcomes[1].unwrap() == 2
     with pytest.raises(ValueError, match="4 is even"):
         outcomes[4].unwrap()
+
+
+request: ContextVar[str] = ContextVar("request")
+
+
+def with_request(x: int) -> tuple[int, str]:
+    return x, request.get()
+
+
+async def with_request_soon(x: int) -> tuple[int, str]:
+    return x, request.get()
+
+
+@pytest.mark.parametrize(
+    ("function", "executor"), [(with_request, "thread"), (with_request, "inline"), (with_request_soon, None)]
+)
+@pytest.mark.parametrize("stream", [True, False])
+async def test_calls_in_this_process_see_the_callers_context_variables(function: Any, executor: Any, stream: bool) -> None:
+    request.set("mine")
+    results = pmap(function, range(20), executor=executor)
+    assert ([result async for result in results] if stream else await results) == [(x, "mine") for x in range(20)]
 
 
 async def test_items_are_private_copies_or_the_same_object_as_in_the_comprehension(executor: Executor[Any]) -> None:
