@@ -202,7 +202,7 @@ def start_zygote(preload: Sequence[str], grace: float) -> Zygote:
     ours, theirs = socket.socketpair()
     try:
         pid = _spawn(theirs.fileno())
-        config = {"parent_pid": os.getpid(), "path": list(sys.path), "preload": tuple(preload), "grace": grace}
+        config = {"parent_pid": os.getpid(), "path": _absolute_path(), "preload": tuple(preload), "grace": grace}
         data = pickle.dumps(config)
         ours.sendall(struct.pack("<Q", len(data)) + data)
     except BaseException:
@@ -245,6 +245,14 @@ def _spawn(control_fd: int) -> int:
         raise ExecutorUnavailableError(f"{sys.executable} could not be started: {error}") from error
     finally:
         os.close(source)
+
+
+def _absolute_path() -> list[str]:
+    """`sys.path` for somebody in another directory: "" means the working directory, and relative entries start there."""
+    try:
+        return [str(Path(entry).absolute()) for entry in sys.path]
+    except FileNotFoundError:  # the working directory has been removed
+        return [entry for entry in sys.path if Path(entry).is_absolute()]
 
 
 def _interpreter_flags() -> list[str]:
