@@ -8,7 +8,7 @@ control socket; a FORK record carries two descriptors: the worker's end of its c
 from __future__ import annotations
 
 import struct
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from asyncpar.wire.codec import EncodedColumn
 from asyncpar.wire.failures import PackedError
@@ -56,6 +56,3 @@ def unpack_records(data: bytes) -> tuple[list[Record], bytes]:
     for kind, _, worker_id, pid, code, peak_memory in _RECORD.iter_unpack(data[:whole]):
         records.append(Record(kind, worker_id, pid, code, peak_memory))
     return records, data[whole:]
-
-
-ZygoteConfig = dict[str, Any]  # parent_pid, path, preload, grace; pickled, length first, at the start of the control socket
