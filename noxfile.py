@@ -60,6 +60,6 @@ def docs(session: nox.Session) -> None:
 
 @nox.session(python=NEWEST)
 def bench(session: nox.Session) -> None:
-    """Benchmarks beside the peers: one Markdown table."""
+    """Benchmarks beside the peers: one Markdown table and, if all of them are run, the plot in the documentation."""
     install(session, "bench", "test")
-    session.run("python", "-m", "tests.benchmarks", *session.posargs)
+    session.run("python", "-m", "tests.benchmarks", *(session.posargs or ["--plot", "docs/benchmarks.svg"]))

@@ -36,8 +36,12 @@ class Batch:
 
     def part(self, begin: int, end: int, *, deaths: int = 0, again: bool = False) -> Batch:
         """The calls from position `begin` up to `end`; `again`: they may have been started already."""
-        columns = tuple(column[begin:end] for column in self.columns)
+        columns = tuple([column[begin:end] for column in self.columns])
         return Batch(self.start + begin, columns, deaths, self.attempts + again)
+
+    def rest(self, begin: int) -> tuple[Batch, ...]:
+        """The calls from position `begin` on, which nobody has started, as a batch of their own; () if there are none."""
+        return (self.part(begin, len(self)),) if begin < len(self) else ()
 
     def describe(self, position: int) -> str:
         """The call at `position`, with its index and the shortened repr of its item."""
@@ -46,10 +50,10 @@ class Batch:
 
 
 class BatchDone(NamedTuple):
-    """What became of a batch: `values` of its calls, with None where `errors` (by position) has the exception.
+    """What became of a batch: `values` of its first calls, with None where `errors` (by position) has the exception.
 
-    `rest` are calls of the batch as it was sent that have no outcome and are to be run again. `timings` are runs of
-    (calls, seconds), in order.
+    `rest` are calls of the batch as it was sent that have no outcome and are still to be run. `timings` are runs of
+    (calls, seconds), in order. It is an `Answer` that has been read already.
     """
 
     batch: Batch
@@ -58,6 +62,13 @@ class BatchDone(NamedTuple):
     timings: Sequence[tuple[int, float]]
     worker: str
     rest: tuple[Batch, ...] = ()
+
+    @property
+    def is_large(self) -> bool:
+        return False
+
+    def read(self) -> BatchDone:
+        return self
 
     @property
     def busy_seconds(self) -> float:

@@ -1,19 +1,25 @@
 """The loop between a source, an executor and a consumer. One `Run` is one `pmap`, from first item to last outcome.
 
-A run has up to `limit` *slots*, coroutines that each repeat: cut the next batch from the source, pack it, lease a worker,
+A run has *slots*, coroutines that each repeat: cut the next batch from the source, pack it, wait for a turn, lease a worker,
 await the worker, hand the outcomes to the sink. Decisions are made synchronously (`_cut`, `_conclude`, `_staff`), as plain
 values; only then is anything awaited.
 
-A slot that finds nothing to do ends instead of waiting, and whatever makes work appear (room in the window, an item from the
-pump, calls of a dead worker) starts one: so no slot ever waits for an event that another one must send.
+There are twice as many slots as the run may hold workers, so that, while workers compute, the next batch for each of them is
+already cut and packed: a slot that has packed waits for its *turn*, of which there is one for each worker. Whoever has a turn
+takes the foremost of the packed batches, not his own: calls that came back undone (their worker died, or their batch outlived
+its time budget) are cut and packed before new ones and overtake those that wait.
 
-The first slot is the caller's own task. The task group, and the other slots in it, exist only when the first batch is not
-the whole run, so that a map over one item costs little more than the round trip to its worker.
+A slot that finds nothing to do ends instead of waiting, and whatever makes work appear (room in the window, an item from the
+pump, calls that came back) starts one: so no slot ever waits for an event that another one must send.
+
+The first slot is the caller's own task. The task group, the other slots and the feedback coroutine in it exist only when the
+first batch is not the whole run, so that a map over one item costs little more than the round trip to its worker.
 
 # Invariants:
 #   pulled - handed <= window                 (memory does not grow with the input)
-#   slots <= limit                            (the run's share of the executor)
-#   every pulled item is in exactly one of: the pump's store, again, a slot's batch, the sink, or handed
+#   slots <= 2 * limit, turns <= limit        (the run's share of the executor)
+#   len(packed) == slots that have packed and not yet taken
+#   every pulled item is in exactly one of: the pump's store, again, packed, a slot's batch, the sink, or handed
 #
 # Guarantees: when `drive` returns or raises, no slot, no pump and no call of the run is alive, and the source is closed.
 """
@@ -21,16 +27,18 @@ the whole run, so that a map over one item costs little more than the round trip
 from __future__ import annotations
 
 import time
-from collections import deque
+from heapq import heappop, heappush
 from typing import Any, Protocol
 
 import anyio
 import anyio.abc
 import anyio.lowlevel
+import anyio.to_thread
 
 from asyncpar.background import is_own_cancellation
 from asyncpar.batching import BatchSizer, BatchTiming
-from asyncpar.executors.base import AdoptedFunction, Executor, Program
+from asyncpar.executors.base import AdoptedFunction, Executor, Parcel, Program
+from asyncpar.feedback import Feedback
 from asyncpar.outcomes import Batch, BatchDone, annotate, first_error, raisable
 from asyncpar.sources import AsyncSource, Source
 from asyncpar.statistics import Statistics
@@ -57,6 +65,23 @@ class Run:
         window: how many items may be pulled and not yet handed; None: chosen from the batch size.
     """
 
+    # What every run begins with; as attributes of the class they cost a run of one batch nothing
+    _function: AdoptedFunction | None = None
+    _group: anyio.abc.TaskGroup | None = None
+    _turns: anyio.Semaphore | None = None
+    _feedback: Feedback | None = None
+    _completed: anyio.Event | None = None
+    _room_made: anyio.Event | None = None  # the pump waits for it
+    _slots = 1
+    _next_index = 0
+    _blocked = False  # a slot ended for want of room in the window
+    _stopping = False
+    _error: BaseException | None = None
+    closing_error: Exception | None = None  # what closing the source raised
+    completed = False  # every item that came has an outcome in the sink
+    _pulled = _handed = _finished = _failed = _batches = 0
+    _busy_seconds = 0.0
+
     def __init__(
         self,
         program: Program,
@@ -75,27 +100,19 @@ class Run:
         self._sink = sink
         self._limit = limit
         self._fixed_window = window
-        self._function: AdoptedFunction | None = None
-        self._group: anyio.abc.TaskGroup | None = None
-        self._completed: anyio.Event | None = None
-        self._room_made: anyio.Event | None = None  # the pump waits for it
-        self._again: deque[Batch] = deque()  # calls whose worker died; they go before new ones
-        self._slots = 1
-        self._next_index = 0
-        self._blocked = False  # a slot ended for want of room in the window
-        self._stopping = False
-        self._error: BaseException | None = None
-        self.closing_error: Exception | None = None  # what closing the source raised
-        self.completed = False  # every item that came has an outcome in the sink
-        self._pulled = self._handed = self._finished = self._failed = self._batches = 0
-        self._busy_seconds = 0.0
+        self._again: list[tuple[int, Batch, int]] = []  # a heap: (index of the first call, its batch, its position there)
+        self._packed: list[tuple[int, Parcel]] = []  # a heap: (index of the first call, its parcel)
         self._began = time.monotonic()
 
     async def drive(self) -> None:
         """Runs to the end in the caller's task. What went wrong stands in `error` afterwards; only a cancellation is raised."""
         try:
             self._function = self._executor.adopt(self._program)
-            await self._drive_slots()
+            has_packed = self._pack_next()
+            if self._source.exhausted:  # the whole run is in hand
+                await self._slot(has_packed)
+            else:
+                await self._drive_slots(has_packed)
             self.completed = self._error is None
         except BaseException as error:
             if is_own_cancellation(error):
@@ -105,7 +122,8 @@ class Run:
             self._stopping = True
             if self._function is not None:
                 self._function.discard()
-            await self._close_source()
+            if self._source.needs_closing:
+                await self._close_source()
 
     @property
     def error(self) -> BaseException | None:
@@ -125,6 +143,7 @@ class Run:
             self._room_made.set()
 
     def statistics(self) -> Statistics:
+        sizer = self._sizer
         return Statistics(
             pulled=self._pulled,
             finished=self._finished,
@@ -132,38 +151,41 @@ class Run:
             handed=self._handed,
             window=self._window(),
             batches=self._batches,
-            batch_size=self._sizer.size,
+            batch_size=sizer.size,
             workers=self._limit,
             busy_seconds=self._busy_seconds,
             elapsed_seconds=time.monotonic() - self._began,
+            seconds_per_call=sizer.seconds_per_call,
+            overhead_seconds=sizer.overhead_seconds,
+            history=() if self._feedback is None else self._feedback.history,
         )
 
     # Slots
 
-    async def _drive_slots(self) -> None:
-        source = self._source
-        batch = self._cut()
-        if source.exhausted:  # the whole run is in hand
-            await self._slot(batch)
-            return
+    async def _drive_slots(self, has_packed: bool) -> None:
+        most_slots = self._most_slots()
         self._completed = anyio.Event()
+        self._feedback = Feedback(self._sizer, most_slots)
+        if most_slots > self._limit:
+            self._turns = anyio.Semaphore(self._limit, fast_acquire=True)
         try:
             async with anyio.create_task_group() as self._group:
-                if isinstance(source, AsyncSource):
-                    self._group.start_soon(self._pump, source)
-                await self._slot(batch)
+                self._group.start_soon(self._feedback.run)
+                if isinstance(self._source, AsyncSource):
+                    self._group.start_soon(self._pump, self._source)
+                await self._slot(has_packed)
                 await self._completed.wait()
+                self._group.cancel_scope.cancel()  # the feedback coroutine has nothing more to hear
         finally:
             self._group = None
 
-    async def _slot(self, batch: Batch | None = None) -> None:
-        """Runs `batch`, or else the next one, and then one after another for as long as there are any."""
+    async def _slot(self, has_packed: bool = False) -> None:
+        """Runs one batch after another for as long as there are any; `has_packed`: the first is packed already."""
         try:
-            batch = batch or self._cut()
-            while batch is not None:
+            while has_packed or self._pack_next():
+                has_packed = False
                 self._staff()
-                await self._run(batch)
-                batch = self._cut()
+                await self._run_foremost()
         except BaseException as error:  # kept as a value, so that it can be raised once every slot has ended
             if is_own_cancellation(error):
                 raise
@@ -172,18 +194,34 @@ class Run:
             self._slots -= 1
             self._see_whether_complete()
 
-    async def _run(self, batch: Batch) -> None:
-        assert self._function is not None
-        parcel = self._function.pack(batch)
-        async with self._executor.lease() as worker:
-            done = await worker.run(parcel)
-        self._conclude(done)
+    async def _run_foremost(self) -> None:
+        executor, turns = self._executor, self._turns
+        if turns is not None:
+            await turns.acquire()
+        try:
+            async with executor.lease() as worker:
+                if self._stopping:  # since this slot began to wait
+                    return
+                parcel = heappop(self._packed)[1]
+                began = executor.clock()
+                answer = await worker.run(parcel)
+                round_trip = executor.clock() - began
+        finally:
+            if turns is not None:
+                turns.release()
+        if self._packed:  # that one goes to the worker first
+            await anyio.lowlevel.checkpoint()
+        done = await anyio.to_thread.run_sync(answer.read) if answer.is_large else answer.read()
+        self._conclude(done, round_trip)
 
     def _staff(self) -> None:
         """Starts one more slot if there is work for it; that one will see to the next."""
-        if self._group is not None and self._slots < self._limit and self._has_work():
+        if self._group is not None and self._slots < self._most_slots() and self._has_work():
             self._slots += 1
             self._group.start_soon(self._slot)
+
+    def _most_slots(self) -> int:
+        return 2 * self._limit if self._executor.prepares else self._limit
 
     def _see_whether_complete(self) -> None:
         done = self._source.exhausted and not self._again and not self._slots
@@ -192,12 +230,21 @@ class Run:
 
     # Decisions
 
+    def _pack_next(self) -> bool:
+        """Packs the next batch; false when there is none now."""
+        batch = self._cut()
+        if batch is None:
+            return False
+        assert self._function is not None
+        heappush(self._packed, (batch.start, self._function.pack(batch, self._sizer.budget(len(batch)))))
+        return True
+
     def _cut(self) -> Batch | None:
         """The next batch, or None when there is none now."""
         if self._stopping:
             return None
         if self._again:
-            return self._again.popleft()
+            return self._cut_again()
         if self._source.exhausted:
             return None
         size = self._next_size()
@@ -216,7 +263,17 @@ class Run:
             self._pulled += len(batch)
         return batch
 
-    def _conclude(self, done: BatchDone) -> None:
+    def _cut_again(self) -> Batch:
+        """The foremost of the calls that came back, as many as a batch has now."""
+        _, batch, begin = heappop(self._again)
+        size = self._next_size()
+        if len(batch) - begin <= size:
+            return batch.part(begin, len(batch), deaths=batch.deaths) if begin else batch
+        end = begin + size
+        heappush(self._again, (batch.start + end, batch, end))
+        return batch.part(begin, end, deaths=batch.deaths)
+
+    def _conclude(self, done: BatchDone, round_trip: float) -> None:
         """Takes in what became of a batch."""
         if self._stopping:
             return
@@ -227,10 +284,10 @@ class Run:
         self._failed += len(done.errors)
         self._batches += 1
         self._busy_seconds += busy_seconds
-        if done.rest:
-            self._again.extend(done.rest)
-        if not self._source.exhausted:
-            self._sizer.observe(BatchTiming(len(done.values), busy_seconds, self._source.remaining, self._limit))
+        for rest in done.rest:
+            heappush(self._again, (rest.start, rest, 0))
+        if self._feedback is not None:
+            self._feedback.report(BatchTiming(len(done.values), busy_seconds, round_trip, self._remaining(), self._limit))
         handed = self._sink.put(done)
         if handed:
             self.hand(handed)
@@ -238,6 +295,11 @@ class Run:
             error = first_error(done)
             assert error is not None
             self._fail(error)
+
+    def _remaining(self) -> int | None:
+        """Calls that are not even packed."""
+        remaining = self._source.remaining
+        return None if remaining is None else remaining + sum(len(batch) - begin for _, batch, begin in self._again)
 
     def _fail(self, error: BaseException) -> None:
         """Ends the run; the first error is the one that is raised."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
 from typing import Any
 
 import anyio
@@ -19,16 +18,19 @@ class _Order:
         self._early: dict[int, BatchDone] = {}  # {index of the first call: batch that waits for an earlier one}
         self._next_index = 0
 
-    def release(self, done: BatchDone) -> Iterator[BatchDone]:
+    def release(self, done: BatchDone) -> list[BatchDone]:
         """What can be given out now that `done` is there."""
-        following: BatchDone | None = done
-        if self._ordered:
+        if not self._ordered:
+            return [done]
+        if done.batch.start != self._next_index:
             self._early[done.batch.start] = done
-            following = self._early.pop(self._next_index, None)
-        while following is not None:
+            return []
+        released = [done]
+        self._next_index += len(done.values)
+        while self._early and (following := self._early.pop(self._next_index, None)) is not None:
             self._next_index += len(following.values)
-            yield following
-            following = self._early.pop(self._next_index, None)
+            released.append(following)
+        return released
 
 
 class ListSink:

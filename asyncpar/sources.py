@@ -39,6 +39,7 @@ class Source(ABC):
     """Where a run's items come from."""
 
     is_async = False
+    needs_closing = True
     exhausted = False
     error: BaseException | None = None
 
@@ -71,6 +72,8 @@ def open_source(iterables: Sequence[Any]) -> Source:
 class SlicedSource(Source):
     """Sequences, cut as slices: ten items of a range cost as much as ten million."""
 
+    needs_closing = False
+
     def __init__(self, sequences: Sequence[Any]) -> None:
         self._sequences = sequences
         self._length = min(map(len, sequences))
@@ -85,7 +88,7 @@ class SlicedSource(Source):
         begin = self._position
         end = self._position = min(begin + count, self._length)
         self.exhausted = end == self._length
-        return tuple(sequence[begin:end] for sequence in self._sequences) if end > begin else ()
+        return tuple([sequence[begin:end] for sequence in self._sequences]) if end > begin else ()
 
 
 class IteratorSource(Source):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from asyncpar.feedback import FeedbackState
+
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
@@ -20,6 +22,9 @@ class Statistics:
         workers: how many workers the run may hold at once.
         busy_seconds: time that workers spent in calls, summed up.
         elapsed_seconds: time since the run began.
+        seconds_per_call: what the control law expects a call to take; None before the second batch.
+        overhead_seconds: what it takes a batch to cost beside its calls, sending and waking included; None likewise.
+        history: how batch size and estimates came to be what they are, a few hundred states at most, for plots.
     """
 
     pulled: int
@@ -32,9 +37,19 @@ class Statistics:
     workers: int
     busy_seconds: float
     elapsed_seconds: float
+    seconds_per_call: float | None = None
+    overhead_seconds: float | None = None
+    history: tuple[FeedbackState, ...] = ()
 
     @property
     def utilisation(self) -> float:
         """Share of the workers' time that was spent in calls, from 0 to 1 (above 1 where calls overlap in one worker)."""
         available = self.elapsed_seconds * self.workers
         return self.busy_seconds / available if available else 0.0
+
+    @property
+    def overhead_share(self) -> float:
+        """Share of a batch's round trip that is not spent in calls, as expected of the next one, from 0 to 1."""
+        if self.overhead_seconds is None or self.seconds_per_call is None:
+            return 0.0
+        return self.overhead_seconds / (self.overhead_seconds + self.batch_size * self.seconds_per_call)

@@ -1,14 +1,17 @@
 """The contract between the scheduler and whatever runs batches, and the FIFO lending that all executors share.
 
     function = executor.adopt(program)          # once per run: pickles the function where that is needed
-    parcel = function.pack(batch)               # synchronous; before a worker is asked for
+    parcel = function.pack(batch, budget)       # synchronous; before a worker is asked for
     async with executor.lease() as worker:      # FIFO among all runs that share the executor
-        done = await worker.run(parcel)
+        answer = await worker.run(parcel)
+    done = answer.read()                        # synchronous; when the worker has its next batch already
     function.discard()                          # at the end of the run
 
 What a worker's `run` promises:
 
-- It returns a `BatchDone`. Failures of calls are values in it; calls without an outcome (their worker died) are in `rest`.
+- It returns an `Answer`, which becomes a `BatchDone`. Failures of calls are values in it; calls without an outcome (the
+  time budget was over, their worker died) are in `rest`.
+- A batch that outlives its time budget comes back at the end of the call that is running then. At least one call is made.
 - It raises only what makes the whole run pointless: the function cannot be loaded, the executor is closed.
 - When it is cancelled, it returns only when no call of the batch is running any more (threads: when none will be started
   any more); afterwards `usable` says whether the worker can be lent again.
@@ -23,16 +26,17 @@ starve another: between two of its batches the queue moves.
 
 from __future__ import annotations
 
+import time
 import weakref
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Generic, NamedTuple, Self, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
 
 import anyio
-import anyio.lowlevel
 
+from asyncpar.background import current_loop
 from asyncpar.errors import ExecutorUnavailableError
 from asyncpar.outcomes import Batch, BatchDone
 
@@ -49,13 +53,25 @@ class Program(NamedTuple):
 
 
 class Parcel:
-    """A batch, ready to be run. Executors that must encode it use a subclass."""
+    """A batch, ready to be run, and the seconds that it may take. Executors that must encode it use a subclass."""
 
-    __slots__ = ("batch", "program")
+    __slots__ = ("batch", "budget", "program")
 
-    def __init__(self, program: Program, batch: Batch) -> None:
+    def __init__(self, program: Program, batch: Batch, budget: float) -> None:
         self.program = program
         self.batch = batch
+        self.budget = budget
+
+
+class Answer(Protocol):
+    """What a worker gave back, perhaps not decoded yet."""
+
+    @property
+    def is_large(self) -> bool:
+        """Whether reading it takes so long that it is to be done in a thread."""
+        ...
+
+    def read(self) -> BatchDone: ...
 
 
 class AdoptedFunction:
@@ -64,9 +80,9 @@ class AdoptedFunction:
     def __init__(self, program: Program) -> None:
         self.program = program
 
-    def pack(self, batch: Batch) -> Parcel:
-        """The batch, ready for any worker of this executor."""
-        return Parcel(self.program, batch)
+    def pack(self, batch: Batch, budget: float) -> Parcel:
+        """The batch, ready for any worker of this executor; `budget`: seconds after which it is to come back, done or not."""
+        return Parcel(self.program, batch, budget)
 
     def discard(self) -> None:
         """The run is over: workers may forget the function."""
@@ -83,7 +99,7 @@ class Worker(ABC):
     detained = False
 
     @abstractmethod
-    async def run(self, parcel: Any) -> BatchDone: ...
+    async def run(self, parcel: Any) -> Answer: ...
 
 
 W = TypeVar("W", bound=Worker)
@@ -94,9 +110,16 @@ class Executor(ABC, Generic[W]):
     a call that was abandoned goes on until that call ends).
 
     An executor belongs to the event loop in which it is first used.
+
+    Attributes:
+        capacity: how many workers there may be.
+        prepares: whether batches are cut and packed ahead, while the workers compute.
+        clock: by which round trips are measured, in seconds.
     """
 
     capacity: int
+    prepares = True
+    clock: Callable[[], float] = staticmethod(time.monotonic)
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
@@ -214,7 +237,7 @@ class Executor(ABC, Generic[W]):
 
     def _bind_to_loop(self) -> None:
         self._refuse_if_closed()
-        loop = anyio.lowlevel.current_token().native_token
+        loop = current_loop()
         if self._loop is None:
             self._loop = weakref.ref(loop)
         elif self._loop() is not loop:
@@ -231,6 +254,8 @@ class Executor(ABC, Generic[W]):
 
 class Lease(Generic[W]):
     """`async with executor.lease() as worker`: waits in line for a worker, and gives it back."""
+
+    __slots__ = ("_executor", "_worker")
 
     def __init__(self, executor: Executor[W]) -> None:
         self._executor = executor

@@ -12,6 +12,8 @@ class CoroutineExecutor(Executor[InlineWorker]):
     Each call runs in a task of its run, so cancelling the run cancels the calls that are under way.
     """
 
+    prepares = False
+
     def __init__(self, concurrency: int) -> None:
         super().__init__(capacity=concurrency)
 

@@ -28,8 +28,8 @@ class InlineWorker(Worker):
             report = await _await_calls(parcel)
         else:  # KeyboardInterrupt and SystemExit are the program's own here and go straight through
             catch = (Exception, anyio.get_cancelled_exc_class())
-            report = run_batch(program.fn, batch.columns, private_page(), program.stop_on_error, catch)
-        return BatchDone(batch, report.values, report.errors, report.timings, "the caller's task")
+            report = run_batch(program.fn, batch.columns, private_page(), parcel.budget, program.stop_on_error, catch)
+        return BatchDone(batch, *report, "the caller's task", batch.rest(len(report.values)))
 
 
 class InlineExecutor(Executor[InlineWorker]):
@@ -42,6 +42,8 @@ class InlineExecutor(Executor[InlineWorker]):
     [1, 2]
     """
 
+    prepares = False
+
     def __init__(self) -> None:
         super().__init__(capacity=1)
 
@@ -51,6 +53,7 @@ class InlineExecutor(Executor[InlineWorker]):
 
 async def _await_calls(parcel: Parcel) -> BatchReport:
     report = BatchReport([], {}, [])
+    deadline = time.monotonic() + parcel.budget
     for position, arguments in enumerate(zip(*parcel.batch.columns, strict=True)):
         began = time.monotonic()
         try:
@@ -61,7 +64,8 @@ async def _await_calls(parcel: Parcel) -> BatchReport:
                 raise
             report.errors[position] = error
             report.values.append(None)
-        report.timings.append((1, time.monotonic() - began))
-        if report.errors and parcel.program.stop_on_error:
+        now = time.monotonic()
+        report.timings.append((1, now - began))
+        if now >= deadline or (report.errors and parcel.program.stop_on_error):
             break
     return report

@@ -93,14 +93,7 @@ class ProcessExecutor(Executor[ProcessWorker]):
         self._last_function_id += 1
         return SentFunction(fn, self._last_function_id)
 
-    def _borrow_nowait(self) -> ProcessWorker | None:
-        worker = super()._borrow_nowait()
-        if worker is not None:
-            worker.idle = False
-        return worker
-
     def _shelve(self, worker: ProcessWorker) -> None:
-        worker.idle = True
         worker.idle_since = time.monotonic()
         super()._shelve(worker)
 
@@ -147,14 +140,20 @@ class ProcessExecutor(Executor[ProcessWorker]):
         try:
             await self._retire_idle_workers()
         finally:
-            self._refuse_from_now_on()
-            with anyio.CancelScope(shield=True):
-                for worker in self._workers:
-                    worker.hang_up()
-                if self._zygote is not None:
-                    await self._zygote.aclose()
-                for worker in list(self._workers):
-                    await worker.kill()
+            if (
+                self._life is not None
+            ):  # else whoever began this was cancelled at once: nothing is there, and the next may begin
+                await self._end_everything()
+
+    async def _end_everything(self) -> None:
+        self._refuse_from_now_on()
+        with anyio.CancelScope(shield=True):
+            for worker in self._workers:
+                worker.hang_up()
+            if self._zygote is not None:
+                await self._zygote.aclose()
+            for worker in list(self._workers):
+                await worker.kill()
 
     async def _retire_idle_workers(self) -> None:
         while True:
@@ -173,7 +172,7 @@ class ProcessExecutor(Executor[ProcessWorker]):
 
     def _forget_function(self, function: SentFunction) -> None:
         for worker in self._workers:
-            worker.forget(function)
+            worker.forget(function, idle=worker in self._idle)
 
 
 def _check_arguments(

@@ -14,21 +14,19 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import anyio
-import anyio.to_thread
 
 from asyncpar.errors import ExecutorUnavailableError, WorkerDiedError
-from asyncpar.executors.base import AdoptedFunction, Parcel, Program, Worker
+from asyncpar.executors.base import AdoptedFunction, Answer, Parcel, Program, Worker
 from asyncpar.executors.zygote_client import WorkerProcess, Zygote
 from asyncpar.outcomes import Batch, BatchDone
 from asyncpar.wire.codec import Decoder, Encoder, Undeliverable, encode_function
 from asyncpar.wire.failures import PackedError, unpack_error
 from asyncpar.wire.frames import Frame
 from asyncpar.workers.control import NOT_RECEIVED, POSITION, STOP
-from asyncpar.workers.protocol import BATCH, DONE, FAILED, FORGET, SETUP, BatchMessage, DoneMessage, Setup
+from asyncpar.workers.protocol import BATCH, FAILED, FORGET, SETUP, BatchMessage, DoneMessage, Setup
 
 _OFF_LOOP_BYTES = 1 << 18  # a longer pickle is read in a thread: reading it could hold the event loop for a millisecond
 _FORGET_AT_ONCE_BYTES = 1 << 16  # a larger function is not left with idle workers until they hear the next message
@@ -53,8 +51,8 @@ class PickledFunction(AdoptedFunction):
         self._sent = sent
         self._discard = discard
 
-    def pack(self, batch: Batch) -> ProcessParcel:
-        return ProcessParcel(self.program, self._sent, batch)
+    def pack(self, batch: Batch, budget: float) -> ProcessParcel:
+        return ProcessParcel(self.program, self._sent, batch, budget)
 
     def discard(self) -> None:
         if self._discard is not None:
@@ -66,16 +64,12 @@ class ProcessParcel(Parcel):
 
     __slots__ = ("_columns", "_encoder", "function")
 
-    def __init__(self, program: Program, function: SentFunction, batch: Batch) -> None:
-        super().__init__(program, batch)
+    def __init__(self, program: Program, function: SentFunction, batch: Batch, budget: float) -> None:
+        super().__init__(program, batch, budget)
         self.function = function
         self._encoder = Encoder()
-        self._columns = tuple(
-            [
-                self._encoder.column(column, partial(_describe_argument, batch, place))
-                for place, column in enumerate(batch.columns)
-            ]
-        )
+        encode = self._encoder.column
+        self._columns = tuple([encode(column, _describe_argument, batch, place) for place, column in enumerate(batch.columns)])
 
     def frame(self, *, known: bool, forget: tuple[int, ...]) -> Frame:
         """The message to a worker that knows the function already, or does not."""
@@ -87,9 +81,36 @@ class ProcessParcel(Parcel):
             forget,
             program.concurrency,
             program.stop_on_error,
+            self.budget,
             self._columns,
         )
         return self._encoder.frame(BATCH, message, buffers)
+
+
+class ProcessAnswer:
+    """A worker's answer to `batch`, not unpickled yet."""
+
+    __slots__ = ("_batch", "_frame", "_worker_name")
+
+    def __init__(self, frame: Frame, batch: Batch, worker_name: str) -> None:
+        self._frame = frame
+        self._batch = batch
+        self._worker_name = worker_name
+
+    @property
+    def is_large(self) -> bool:
+        return len(self._frame.payload) > _OFF_LOOP_BYTES
+
+    def read(self) -> BatchDone:
+        decoder = Decoder(self._frame)
+        message: DoneMessage = decoder.message
+        encoded, packed_errors, timings = message
+        (column,), spoiled = decoder.columns([encoded])
+        values = column if type(column) is list else list(column)
+        errors = {position: unpack_error(PackedError(*packed)) for position, packed in packed_errors.items()}
+        if spoiled:
+            _unpack_undeliverables(values, errors)
+        return BatchDone(self._batch, values, errors, timings, self._worker_name, self._batch.rest(len(values)))
 
 
 class ProcessWorker(Worker):
@@ -102,7 +123,6 @@ class ProcessWorker(Worker):
         self._known: set[int] = set()  # ids of the functions that it holds
         self._to_forget: list[int] = []
         self._has_answered = False
-        self.idle = False
         self.idle_since = 0.0
 
     @property
@@ -132,7 +152,7 @@ class ProcessWorker(Worker):
             await self.kill()
             raise _unpack_failure(answer)
 
-    async def run(self, parcel: ProcessParcel) -> BatchDone:
+    async def run(self, parcel: ProcessParcel) -> Answer:
         process = self._process
         process.page[POSITION] = NOT_RECEIVED
         try:
@@ -141,23 +161,21 @@ class ProcessWorker(Worker):
         except EOFError:
             return await self._bury(parcel.batch)
         except BaseException:
-            await self._stop()
+            await self._stop(parcel)
             raise
         if answer.kind == FAILED:
             self._known.discard(parcel.function.function_id)
             raise _unpack_failure(answer)
         self._has_answered = True
-        if len(answer.payload) > _OFF_LOOP_BYTES:
-            return await anyio.to_thread.run_sync(_read_answer, answer, parcel.batch, self.name)
-        return _read_answer(answer, parcel.batch, self.name)
+        return ProcessAnswer(answer, parcel.batch, self.name)
 
-    def forget(self, function: SentFunction) -> None:
+    def forget(self, function: SentFunction, *, idle: bool) -> None:
         """The worker need not keep `function` any longer; it hears so with its next batch, or now if that is large."""
         if function.function_id not in self._known:
             return
         self._known.discard(function.function_id)
         self._to_forget.append(function.function_id)
-        if function.size > _FORGET_AT_ONCE_BYTES and self.idle:
+        if function.size > _FORGET_AT_ONCE_BYTES and idle:
             self._process.channel.send_nowait(Encoder().frame(FORGET, tuple(self._to_forget)))
             self._to_forget.clear()
 
@@ -188,7 +206,7 @@ class ProcessWorker(Worker):
         self._known.add(function.function_id)
         return parcel.frame(known=known, forget=forget)
 
-    async def _stop(self) -> None:
+    async def _stop(self, parcel: ProcessParcel) -> None:
         """Ends the batch that was sent: by asking, and after the grace by force."""
         process = self._process
         self.usable = False  # until it has answered: even if this task is cancelled a second time meanwhile
@@ -196,7 +214,9 @@ class ProcessWorker(Worker):
             if not process.channel.broken:
                 process.page[STOP] = 1
                 with anyio.move_on_after(self._grace, shield=True):
-                    await process.channel.receive()
+                    answer = await process.channel.receive()
+                    if answer.kind == FAILED:
+                        self._known.discard(parcel.function.function_id)
                     process.page[STOP] = 0
                     self.usable = True
                     return
@@ -270,23 +290,12 @@ def _setup_frame(initializer: Initializer | None) -> Frame:
     return Encoder().frame(SETUP, setup, buffers)
 
 
-def _read_answer(answer: Frame, batch: Batch, worker_name: str) -> BatchDone:
-    assert answer.kind == DONE
-    decoder = Decoder(answer)
-    message: DoneMessage = decoder.message
-    encoded, packed_errors, timings = message
-    (column,), spoiled = decoder.columns([encoded])
-    values = list(column)
-    errors = {position: unpack_error(PackedError(*packed)) for position, packed in packed_errors.items()}
-    if spoiled:
-        for position, value in enumerate(values):
-            if isinstance(value, Undeliverable):
-                errors[position] = value.error
-                values[position] = None
-    if len(values) == len(batch):
-        return BatchDone(batch, values, errors, timings, worker_name)
-    rest = batch.part(len(values), len(batch))  # it stopped at an error
-    return BatchDone(batch.part(0, len(values)), values, errors, timings, worker_name, (rest,))
+def _unpack_undeliverables(values: list[Any], errors: dict[int, BaseException]) -> None:
+    """Results that could not be sent or read become errors of their calls."""
+    for position, value in enumerate(values):
+        if isinstance(value, Undeliverable):
+            errors[position] = value.error
+            values[position] = None
 
 
 def _not_empty(*parts: Batch) -> tuple[Batch, ...]:

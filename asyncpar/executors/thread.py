@@ -34,7 +34,7 @@ class ThreadWorker(Worker):
         except BaseException:
             self.detained = job.abandon()
             raise
-        return BatchDone(parcel.batch, report.values, report.errors, report.timings, job.thread_name)
+        return BatchDone(parcel.batch, *report, job.thread_name, parcel.batch.rest(len(report.values)))
 
 
 class ThreadExecutor(Executor[ThreadWorker]):
@@ -108,12 +108,12 @@ class _Job:
             return self._running
 
     def _run_calls(self) -> BatchReport:
-        program, columns = self._parcel.program, self._parcel.batch.columns
+        program, columns, budget = self._parcel.program, self._parcel.batch.columns, self._parcel.budget
         if not program.concurrency:
-            return run_batch(program.fn, columns, self._page, stop_on_error=program.stop_on_error)
+            return run_batch(program.fn, columns, self._page, budget, program.stop_on_error)
         import asyncio
 
         from asyncpar.workers.run_coroutines import run_coroutines
 
         run = partial(run_coroutines, concurrency=program.concurrency, stop_on_error=program.stop_on_error)
-        return asyncio.run(run(program.fn, columns, self._page))
+        return asyncio.run(run(program.fn, columns, self._page, budget))

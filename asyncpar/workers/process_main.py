@@ -73,7 +73,7 @@ class _Worker:
     def _answer_batch(self, decoder: Decoder) -> Frame:
         self._control[POSITION] = RECEIVED
         message: BatchMessage = decoder.message
-        function_id, function, forget, concurrency, stop_on_error, encoded_columns = message
+        function_id, function, forget, concurrency, stop_on_error, budget, encoded_columns = message
         self._forget(forget)
         columns, spoiled = decoder.columns(encoded_columns)
         if function is not None:
@@ -82,9 +82,9 @@ class _Worker:
         if spoiled:
             fn = partial(_call_unless_undeliverable, fn)
         if concurrency:
-            report = self._run_coroutines(fn, columns, concurrency, stop_on_error)
+            report = self._run_coroutines(fn, columns, budget, concurrency, stop_on_error)
         else:
-            report = run_batch(fn, columns, self._control, stop_on_error)
+            report = run_batch(fn, columns, self._control, budget, stop_on_error)
         self._control[POSITION] = RECEIVED
         return _done(report)
 
@@ -92,14 +92,16 @@ class _Worker:
         for function_id in function_ids:
             self._functions.pop(function_id, None)
 
-    def _run_coroutines(self, fn: Callable[..., Any], columns: list[Any], concurrency: int, stop_on_error: bool) -> BatchReport:
+    def _run_coroutines(
+        self, fn: Callable[..., Any], columns: list[Any], budget: float, concurrency: int, stop_on_error: bool
+    ) -> BatchReport:
         import asyncio
 
         from asyncpar.workers.run_coroutines import run_coroutines
 
         if self._runner is None:
             self._runner = asyncio.Runner()
-        batch = run_coroutines(fn, columns, self._control, concurrency=concurrency, stop_on_error=stop_on_error)
+        batch = run_coroutines(fn, columns, self._control, budget, concurrency=concurrency, stop_on_error=stop_on_error)
         report: BatchReport = self._runner.run(batch)
         return report
 
@@ -126,7 +128,7 @@ def _take_on(decoder: Decoder) -> None:
 
 def _done(report: BatchReport) -> Frame:
     encoder = Encoder()
-    values = encoder.column(report.values, partial(_describe_result, report.values))
+    values = encoder.column(report.values, _describe_result, report.values)
     message: DoneMessage = (
         values,
         {position: pack_error(error, hidden_frames=1) for position, error in report.errors.items()},

@@ -23,8 +23,9 @@ SETUP, READY, BATCH, DONE, FAILED, FORGET = range(1, 7)  # kinds of frames betwe
 Setup: TypeAlias = tuple[str | None, dict[str, str], list[str], list[str], EncodedColumn | None]
 
 # BATCH, calls to run: id of the function, the function itself (a column of one) if this worker has not seen it, ids of
-# functions to forget, calls under way at once (0 for a plain function), whether to stop at an error, and the columns.
-BatchMessage: TypeAlias = tuple[int, EncodedColumn | None, tuple[int, ...], int, bool, tuple[EncodedColumn, ...]]
+# functions to forget, calls under way at once (0 for a plain function), whether to stop at an error, the time budget in
+# seconds, and the columns.
+BatchMessage: TypeAlias = tuple[int, EncodedColumn | None, tuple[int, ...], int, bool, float, tuple[EncodedColumn, ...]]
 
 # DONE, what `run_batch` reported: the values as a column, the errors packed, by position, and the timings.
 DoneMessage: TypeAlias = tuple[EncodedColumn, dict[int, PackedError], list[tuple[int, float]]]

@@ -19,14 +19,16 @@ async def run_coroutines(
     fn: Callable[..., Awaitable[Any]],
     columns: Sequence[Sequence[Any]],
     control: ControlPage,
+    budget: float,
     *,
     concurrency: int,
     stop_on_error: bool = False,
 ) -> BatchReport:
     """Like `run_batch`, for a coroutine function: at most `concurrency` calls are under way at once.
 
-    Stopping starts no further call; those under way are awaited.
+    Stopping starts no further call, and neither does the end of the budget; those under way are awaited.
     """
+    deadline = time.monotonic() + budget
     rows = enumerate(zip(*columns, strict=True))
     values: dict[int, Any] = {}
     errors: dict[int, BaseException] = {}
@@ -34,9 +36,10 @@ async def run_coroutines(
 
     async def lane() -> None:
         for position, arguments in rows:
-            if control[STOP] or (stop_on_error and errors):
+            began = time.monotonic()
+            if control[STOP] or began >= deadline or (stop_on_error and errors):
                 return
-            control[BEGAN] = began = time.monotonic()
+            control[BEGAN] = began
             values[position] = None
             try:
                 values[position] = await fn(*arguments)

@@ -5,7 +5,7 @@ median of as many repetitions as make sense, or a `Reading` that brings its own 
 inside it, so that no contender pays for another's.
 
     Case("one-item", "…", reference="to_process", contenders=(
-        Contender("asyncpar", measure_asyncpar, "asyncpar", Target(times=1.0)),
+        Contender("asyncpar", measure_asyncpar, "asyncpar", (Target(times=1.0),)),
         Contender("to_process", measure_to_process),
     ))
 """
@@ -32,10 +32,15 @@ Measure: TypeAlias = Callable[[bool], float | Reading]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """At most `times` the reference, `plus` something in the case's unit."""
+    """At most `times` what `of` measured, `plus` something in the case's unit.
+
+    Attributes:
+        of: a contender. None: what the ratios of the case are to.
+    """
 
     times: float = 0.0
     plus: float = 0.0
+    of: str | None = None
 
     def limit(self, reference: float) -> float:
         return self.times * reference + self.plus
@@ -46,7 +51,7 @@ class Contender:
     name: str
     measure: Measure
     role: Role = "peer"
-    target: Target | None = None
+    targets: tuple[Target, ...] = ()
 
 
 def _always_available() -> str | None:
@@ -60,7 +65,7 @@ class Case:
     Attributes:
         title: what is measured, in one line.
         reference: the contender that the ratios are to, or, if none has that name, what readings bring along as `ideal`.
-            None: ratios are to the target's limit.
+            None: ratios are to the first target's limit, which then is a figure.
         unavailable: why the case cannot be measured here, or None.
     """
 

@@ -1,4 +1,4 @@
-"""The lines above the table: what it was measured on, and with which versions."""
+"""What it was measured on, and with which versions: the lines above the table and below the plot."""
 
 from __future__ import annotations
 
@@ -9,20 +9,19 @@ from importlib.metadata import PackageNotFoundError, version
 
 from asyncpar import __version__
 
-_PACKAGES = ("anyio", "cloudpickle", "joblib", "loky", "numpy", "starlette", "trio", "uvicorn", "uvloop")
+_PACKAGES = ("anyio", "cloudpickle", "joblib", "loky", "mpire", "numpy", "starlette", "trio", "uvicorn", "uvloop")
 
 
-def describe() -> str:
-    """A Markdown list."""
+def describe() -> list[str]:
+    """A few lines."""
     gil = "" if getattr(sys, "_is_gil_enabled", lambda: True)() else ", free-threaded"
     load = f", load {os.getloadavg()[0]:.1f} at the start" if hasattr(os, "getloadavg") else ""
-    lines = [
+    return [
         f"{_usable_cpus()} of {os.cpu_count()} processors{load}",
         f"{platform.system()} {platform.release()}, {platform.machine()}",
         f"{platform.python_implementation()} {platform.python_version()}{gil}",
         ", ".join([f"asyncpar {__version__}", *filter(None, map(_installed, _PACKAGES))]),
     ]
-    return "\n".join(f"- {line}" for line in lines)
 
 
 def _usable_cpus() -> int:

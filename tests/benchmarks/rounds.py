@@ -22,7 +22,7 @@ from tests.benchmarks.frame import Case, Contender, Reading
 Readings: TypeAlias = dict[str, list[Reading]]  # {contender: one for each round}; a contender that failed is missing
 
 _ROOT = Path(__file__).resolve().parents[2]
-_PATIENCE_SECONDS = 180.0  # the slowest contender takes a tenth of that
+_PATIENCE_SECONDS = 180.0  # the slowest contender takes a sixth of that
 
 
 class MeasurementError(Exception):

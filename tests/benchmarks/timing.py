@@ -1,8 +1,10 @@
-"""Repetitions and their median, plain and awaited, and the event loops to await them in."""
+"""Repetitions and their median, plain, awaited and of whole scripts, and the event loops to await them in."""
 
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from statistics import median
 from time import perf_counter
@@ -19,6 +21,12 @@ def median_seconds(action: Callable[[], object], repetitions: int) -> float:
     """The median of so many repetitions, after one that does not count."""
     action()
     return median([_seconds(action) for _ in range(repetitions)])
+
+
+def median_seconds_of_script(source: str, repetitions: int) -> float:
+    """The same for a process of its own that runs `source`, from the start of its interpreter to its end."""
+    command = [sys.executable, "-c", source]
+    return median_seconds(lambda: subprocess.run(command, check=True), repetitions)
 
 
 async def median_seconds_awaited(action: Callable[[], Awaitable[object]], repetitions: int) -> float:

@@ -295,3 +295,17 @@ async def kill_the_worker(executor: Executor[Any]) -> None:
     (pid,) = await pmap(process_id, [0], executor=executor)
     psutil.Process(pid).kill()
     await wait_until(lambda: not psutil.pid_exists(pid))
+
+
+async def test_an_executor_whose_first_user_is_cancelled_at_once_serves_the_next() -> None:
+    async def use(executor: ProcessExecutor) -> None:
+        await pmap(abs, range(3), executor=executor)
+
+    for turns in range(12):
+        async with ProcessExecutor(1) as executor:
+            async with anyio.create_task_group() as group:
+                group.start_soon(use, executor)
+                for _ in range(turns):
+                    await anyio.lowlevel.checkpoint()
+                group.cancel_scope.cancel()
+            assert await pmap(abs, [-1], executor=executor) == [1]

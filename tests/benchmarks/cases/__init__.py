@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from tests.benchmarks.cases import (
+    busy_calls,
     cold_start,
     imports,
+    loop_lag,
     one_item,
     scheduler_cost,
     service,
-    short_calls,
+    small_beside_big,
+    stream_memory,
     tiny_items,
     worker_start,
 )
@@ -16,11 +19,14 @@ from tests.benchmarks.frame import Case
 
 CASES: tuple[Case, ...] = (
     *one_item.CASES,
-    *worker_start.CASES,
-    *short_calls.CASES,
-    *scheduler_cost.CASES,
-    *imports.CASES,
-    *service.CASES,
+    *small_beside_big.CASES,
     *tiny_items.CASES,
+    *busy_calls.CASES,
+    *loop_lag.CASES,
+    *service.CASES,
+    *stream_memory.CASES,
+    *scheduler_cost.CASES,
+    *worker_start.CASES,
+    *imports.CASES,
     *cold_start.CASES,
 )

@@ -5,12 +5,10 @@ What a command-line tool pays for going parallel at all. `pass` is the interpret
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from functools import partial
 
 from tests.benchmarks.frame import Case, Contender, scaled
-from tests.benchmarks.timing import median_seconds
+from tests.benchmarks.timing import median_seconds_of_script
 
 _REPETITIONS = 10
 
@@ -42,10 +40,23 @@ with multiprocessing.get_context({method!r}).Pool(2) as pool:
     assert len(pool.map(math.sqrt, range(100))) == 100
 """
 
+_LOKY = """
+import math
+from loky import ProcessPoolExecutor
+with ProcessPoolExecutor(2) as pool:
+    assert len(list(pool.map(math.sqrt, range(100)))) == 100
+"""
+
+_MPIRE = """
+import math
+from mpire import WorkerPool
+with WorkerPool(2) as pool:
+    assert len(pool.map(math.sqrt, range(100))) == 100
+"""
+
 
 def _script(source: str, quick: bool) -> float:
-    command = [sys.executable, "-c", source]
-    return median_seconds(lambda: subprocess.run(command, check=True), scaled(_REPETITIONS, quick))
+    return median_seconds_of_script(source, scaled(_REPETITIONS, quick))
 
 
 CASES = (
@@ -58,6 +69,8 @@ CASES = (
             Contender("ProcessPoolExecutor", partial(_script, _PROCESS_POOL)),
             Contender("multiprocessing.Pool, forkserver", partial(_script, _POOL.format(method="forkserver"))),
             Contender("multiprocessing.Pool, fork", partial(_script, _POOL.format(method="fork"))),
+            Contender("loky", partial(_script, _LOKY)),
+            Contender("mpire", partial(_script, _MPIRE)),
             Contender("pass", partial(_script, "pass"), "yardstick"),
         ),
         reference="pass",

@@ -53,7 +53,7 @@ def _name(length: int) -> str:
 
 def _contenders(measure: Callable[[int, bool], float], target: Target) -> tuple[Contender, ...]:
     return tuple(
-        Contender(_name(length), partial(measure, length), "asyncpar", target if length > _LENGTHS[0] else None)
+        Contender(_name(length), partial(measure, length), "asyncpar", (target,) if length > _LENGTHS[0] else ())
         for length in _LENGTHS
     )
 

@@ -135,7 +135,7 @@ CASES = (
         "p95 of GET /ping, idle and during a heavy map",
         (
             Contender("idle", partial(_ping_p95, False), "yardstick"),
-            Contender("during a map", partial(_ping_p95, True), "asyncpar", Target(times=1.0, plus=20e-3)),
+            Contender("during a map", partial(_ping_p95, True), "asyncpar", (Target(times=1.0, plus=20e-3),)),
         ),
         reference="idle",
         unavailable=_unavailable,

@@ -1,7 +1,7 @@
 """A million times `x + 1` over two warm workers: what sending an item there and its result back costs.
 
 Nobody should compute this in another process; but whatever it costs here, every item of every map pays. Per item, from a
-`range` and from a list. joblib does a tenth of the items, because it takes twenty times as long for each.
+`range` and from a list. joblib and mpire do a tenth of the items, because they take ten times as long for each and more.
 """
 
 from __future__ import annotations
@@ -10,53 +10,43 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Literal, TypeAlias
 
-from tests.benchmarks.frame import Case, Contender, scaled
-from tests.benchmarks.timing import median_seconds, median_seconds_awaited, run_in
+from tests.benchmarks import peers
+from tests.benchmarks.frame import Case, Contender, Target, scaled
+from tests.benchmarks.timing import Loop, median_seconds, median_seconds_awaited, run_in
 from tests.benchmarks.workloads import increment
 
 Kind: TypeAlias = Literal["range", "list"]
 
 _ITEMS = 10**6
-_JOBLIB_ITEMS = 10**5
-_CHUNK = 10**4  # for concurrent.futures, whose own default sends items one by one
-_WORKERS = 2
+_FEWER_ITEMS = 10**5
+_CHUNK = 10**4
 _REPETITIONS = 3
+_TARGETS = {
+    "range": (
+        Target(plus=60e-9),
+        Target(times=1 / 1.5, of="multiprocessing.Pool"),
+        Target(times=1 / 30, of="joblib"),
+    ),
+    "list": (Target(times=1.0),),
+}
 
 
-def _asyncpar(kind: Kind, quick: bool) -> float:
+def _asyncpar(kind: Kind, loop: Loop, quick: bool) -> float:
     from asyncpar import ProcessExecutor, pmap
 
     items = _items(kind, _ITEMS, quick)
 
     async def main() -> float:
-        async with ProcessExecutor(_WORKERS) as executor:
+        async with ProcessExecutor(peers.WORKERS) as executor:
             return await median_seconds_awaited(lambda: pmap(increment, items, executor=executor), _REPETITIONS)
 
-    return run_in("asyncio", main) / len(items)
+    return run_in(loop, main) / len(items)
 
 
-def _pool(kind: Kind, quick: bool) -> float:
-    import multiprocessing
-
-    items = _items(kind, _ITEMS, quick)
-    with multiprocessing.Pool(_WORKERS) as pool:
-        return median_seconds(lambda: pool.map(increment, items), _REPETITIONS) / len(items)
-
-
-def _process_pool(kind: Kind, quick: bool) -> float:
-    from concurrent.futures import ProcessPoolExecutor
-
-    items = _items(kind, _ITEMS, quick)
-    with ProcessPoolExecutor(_WORKERS) as pool:
-        return median_seconds(lambda: list(pool.map(increment, items, chunksize=_CHUNK)), _REPETITIONS) / len(items)
-
-
-def _joblib(kind: Kind, quick: bool) -> float:
-    from joblib import Parallel, delayed  # type: ignore[import-untyped]  # it has no type information
-
-    items = _items(kind, _JOBLIB_ITEMS, quick)
-    with Parallel(n_jobs=_WORKERS) as parallel:
-        return median_seconds(lambda: parallel(delayed(increment)(item) for item in items), _REPETITIONS) / len(items)
+def _peer(peer: peers.Peer, kind: Kind, length: int, quick: bool) -> float:
+    items = _items(kind, length, quick)
+    with peer() as map_items:
+        return median_seconds(lambda: map_items(increment, items), _REPETITIONS) / len(items)
 
 
 def _items(kind: Kind, length: int, quick: bool) -> Sequence[int]:
@@ -65,14 +55,20 @@ def _items(kind: Kind, length: int, quick: bool) -> Sequence[int]:
 
 
 def _case(kind: Kind) -> Case:
+    def peer(name: str, peer: peers.Peer, length: int = _ITEMS) -> Contender:
+        return Contender(name, partial(_peer, peer, kind, length))
+
     return Case(
         f"tiny-items-{kind}",
-        f"a million times `x + 1` over 2 warm workers from a {kind}, per item",
+        f"10⁶ times x + 1 over 2 warm workers, from a {kind}, per item",
         (
-            Contender("asyncpar", partial(_asyncpar, kind), "asyncpar"),
-            Contender("multiprocessing.Pool", partial(_pool, kind)),
-            Contender(f"ProcessPoolExecutor, chunks of {_CHUNK:_}", partial(_process_pool, kind)),
-            Contender("joblib", partial(_joblib, kind)),
+            Contender("asyncpar", partial(_asyncpar, kind, "asyncio"), "asyncpar", _TARGETS[kind]),
+            Contender("asyncpar, uvloop", partial(_asyncpar, kind, "uvloop"), "asyncpar", _TARGETS[kind]),
+            peer("multiprocessing.Pool", peers.pool),
+            peer("ProcessPoolExecutor, in chunks", partial(peers.process_pool, _CHUNK)),
+            peer("loky, in chunks", partial(peers.loky, _CHUNK)),
+            peer("mpire", peers.mpire, _FEWER_ITEMS),
+            peer("joblib", peers.joblib, _FEWER_ITEMS),
         ),
         reference="multiprocessing.Pool",
     )

@@ -24,23 +24,19 @@ _REPETITIONS = 30
 
 
 def _asyncpar(quick: bool) -> float:
-    from asyncpar import ProcessExecutor
-    from asyncpar.executors.base import Program
-    from asyncpar.outcomes import Batch
+    from asyncpar import ProcessExecutor, pmap
 
     repetitions = scaled(_REPETITIONS, quick)
 
     async def main() -> float:
         async with ProcessExecutor(1 + repetitions) as executor, AsyncExitStack() as held:
-            parcel = executor.adopt(Program(math.sqrt)).pack(Batch(0, ([4],)))
-            return median([await first_result(held, executor, parcel) for _ in range(1 + repetitions)][1:])
+            return median([await first_result(held, executor) for _ in range(1 + repetitions)][1:])
 
-    async def first_result(held: AsyncExitStack, executor: ProcessExecutor, parcel: Any) -> float:
+    async def first_result(held: AsyncExitStack, executor: ProcessExecutor) -> float:
         began = perf_counter()
-        worker = await held.enter_async_context(executor.lease())
-        done = await worker.run(parcel)
+        assert await pmap(math.sqrt, [4], executor=executor) == [2.0]
         taken = perf_counter() - began
-        assert done.values == [2.0]
+        await held.enter_async_context(executor.lease())
         return taken
 
     return run_in("asyncio", main)
@@ -75,7 +71,7 @@ CASES = (
         "worker-start",
         "one more worker process until its first result",
         (
-            Contender("asyncpar", _asyncpar, "asyncpar", Target(plus=5e-3)),
+            Contender("asyncpar", _asyncpar, "asyncpar", (Target(plus=5e-3),)),
             Contender("multiprocessing, fork", partial(_process, "fork"), "yardstick"),
             Contender("multiprocessing, forkserver", partial(_process, "forkserver")),
         ),

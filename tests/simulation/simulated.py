@@ -1,0 +1,110 @@
+"""The real scheduler and the real control law over workers that only say how long they took, in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+from asyncpar.batching import make_sizer
+from asyncpar.executors.base import Executor, Parcel, Program, Worker
+from asyncpar.outcomes import BatchDone
+from asyncpar.scheduler import Run
+from asyncpar.sinks import StreamSink
+from asyncpar.sources import open_source
+from tests.simulation.durations import Profile
+from tests.simulation.virtual_time import run_in_virtual_time
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one simulated run came to.
+
+    Attributes:
+        makespan: from its beginning to its end, in virtual seconds.
+        over_bound: the makespan as a multiple of max(longest call, total / workers), which no scheduler can beat.
+        utilisation: share of the workers' time that was spent in calls.
+        parent_seconds: real processor time for each batch, the simulation's own included.
+        peak_window: the most items that were pulled and not handed on.
+        first_result: when the first result was there, in virtual seconds.
+    """
+
+    makespan: float
+    over_bound: float
+    utilisation: float
+    batches: int
+    parent_seconds: float
+    peak_window: int
+    first_result: float
+
+
+class SimulatedWorker(Worker):
+    """Sleeps for as long as the calls and the round trip would have taken; the results are Nones."""
+
+    def __init__(self, executor: SimulatedExecutor) -> None:
+        self._executor = executor
+
+    async def run(self, parcel: Parcel) -> BatchDone:
+        profile, batch = self._executor.profile, parcel.batch
+        begin, end = batch.start, batch.start + len(batch)
+        calls = profile.calls_within(begin, end, parcel.budget)
+        busy = profile.until(begin + calls) - profile.until(begin)
+        await asyncio.sleep(self._executor.round_trip + busy)
+        return BatchDone(batch, [None] * calls, {}, ((calls, busy),), "simulated", batch.rest(calls))
+
+
+class SimulatedExecutor(Executor[SimulatedWorker]):
+    """`workers` of them, each `round_trip` seconds away."""
+
+    def __init__(self, workers: int, round_trip: float, profile: Profile) -> None:
+        super().__init__(workers)
+        self.round_trip = round_trip
+        self.profile = profile
+        self.clock = asyncio.get_running_loop().time
+
+    async def _start_worker(self) -> SimulatedWorker:
+        return SimulatedWorker(self)
+
+
+def simulate(profile: Profile, workers: int, round_trip: float, *, ordered: bool = False) -> Report:
+    """Streams all calls of `profile` to a consumer that is always ready."""
+    return run_in_virtual_time(_simulate(profile, workers, round_trip, ordered))
+
+
+async def _simulate(profile: Profile, workers: int, round_trip: float, ordered: bool) -> Report:
+    executor = SimulatedExecutor(workers, round_trip, profile)
+    sink = StreamSink(ordered=ordered)
+    source = open_source([range(profile.length)])
+    sizer = make_sizer("auto", 1, source.remaining, workers)
+    run = Run(Program(id), source, executor, sizer, sink, limit=workers, window=None)
+    began = time.process_time()
+    consuming = asyncio.create_task(_consume(run, sink))
+    await run.drive()
+    sink.end(run.error)
+    peak_window, first_result, handed = await consuming
+    spent = time.process_time() - began
+    if run.error is not None:
+        raise run.error
+    assert handed == profile.length, "items were lost"
+    makespan, batches = executor.clock(), run.statistics().batches
+    bound = max(profile.longest, profile.total / workers)
+    utilisation = profile.total / (workers * makespan)
+    return Report(makespan, makespan / bound, utilisation, batches, spent / batches, peak_window, first_result)
+
+
+async def _consume(run: Run, sink: StreamSink) -> tuple[int, float, int]:
+    """The peak of the window, the time of the first result, and how many there were."""
+    peak = handed = 0
+    first_result = 0.0
+    while True:
+        await sink.wait()
+        statistics = run.statistics()
+        peak = max(peak, statistics.pulled - statistics.handed)
+        done = sink.take()
+        if done is None:
+            if sink.ended:
+                return peak, first_result, handed
+            continue
+        first_result = first_result or asyncio.get_running_loop().time()
+        handed += len(done.values)
+        run.hand(len(done.values))

@@ -1,0 +1,59 @@
+"""The real scheduler and control law over thousands of simulated runs and workers: how close they come to the lower bound."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.simulation.durations import SHAPES, make_profile
+from tests.simulation.simulated import simulate
+
+# Calls that make a run 50 times as long as workers * longest call, for calls of 1 ms in the mean
+LENGTHS = {("drifting", 2): 4_000, ("drifting", 16): 25_000, ("drifting", 256): 400_000, ("Pareto", 2): 120_000}
+
+
+@pytest.mark.parametrize(("shape", "workers"), LENGTHS)
+def test_uneven_calls_take_at_most_a_tenth_longer_than_the_bound_for_95_of_100_seeds(shape: str, workers: int) -> None:
+    seeds = 1 if workers == 256 else 20
+    ratios = []
+    for seed in range(seeds):
+        profile = make_profile(shape, LENGTHS[shape, workers], 1e-3, seed)
+        assert profile.total >= 50 * workers * profile.longest or shape == "Pareto"
+        ratios.append(simulate(profile, workers, 1e-4).over_bound)
+    assert sum(ratio <= 1.10 for ratio in ratios) >= 0.95 * seeds, sorted(ratios)
+
+
+def test_ten_thousand_workers_are_kept_busy() -> None:
+    report = simulate(make_profile("constant", 100_000, 0.1), 10_000, 1e-3)
+    assert report.utilisation >= 0.95
+
+
+def test_a_hundred_million_items_need_a_bounded_window() -> None:
+    report = simulate(make_profile("constant", 10**8, 1e-6), 2, 1e-4)
+    assert report.peak_window <= 4 * 2 * 50_000
+    assert report.over_bound <= 1.05
+
+
+def test_the_first_result_is_there_after_one_call() -> None:
+    report = simulate(make_profile("constant", 1000, 0.5), 4, 1e-3, ordered=True)
+    assert report.first_result == pytest.approx(0.501)
+
+
+@given(
+    shape=st.sampled_from(SHAPES),
+    length=st.integers(1, 3000),
+    workers=st.integers(1, 50),
+    mean=st.floats(1e-6, 1.0),
+    round_trip=st.floats(2e-5, 5e-2),
+    ordered=st.booleans(),
+    seed=st.integers(0, 100),
+)
+@settings(max_examples=100, deadline=None)
+def test_no_item_is_lost_and_no_bound_is_beaten(
+    shape: str, length: int, workers: int, mean: float, round_trip: float, ordered: bool, seed: int
+) -> None:
+    profile = make_profile(shape, length, mean, seed)
+    report = simulate(profile, workers, round_trip, ordered=ordered)
+    assert report.over_bound >= 1 - 1e-9
+    assert 0 < report.utilisation <= 1 + 1e-9
