@@ -140,9 +140,7 @@ class ProcessExecutor(Executor[ProcessWorker]):
         try:
             await self._retire_idle_workers()
         finally:
-            if (
-                self._life is not None
-            ):  # else whoever began this was cancelled at once: nothing is there, and the next may begin
+            if self._life is not None:  # else whoever began this was cancelled at once, and the next one begins anew
                 await self._end_everything()
 
     async def _end_everything(self) -> None:
