@@ -24,7 +24,8 @@ class Statistics:
         elapsed_seconds: time since the run began.
         seconds_per_call: what the control law expects a call to take; None before the second batch.
         overhead_seconds: what it takes a batch to cost beside its calls, sending and waking included; None likewise.
-        history: how batch size and estimates came to be what they are, a few hundred states at most, for plots.
+        history: how that came about, a few hundred states at most, for plots; each has `batches`, `batch_size`,
+            `seconds_per_call` and `overhead_seconds`.
     """
 
     pulled: int

@@ -110,16 +110,11 @@ class Executor(ABC, Generic[W]):
     a call that was abandoned goes on until that call ends).
 
     An executor belongs to the event loop in which it is first used.
-
-    Attributes:
-        capacity: how many workers there may be.
-        prepares: whether batches are cut and packed ahead, while the workers compute.
-        clock: by which round trips are measured, in seconds.
     """
 
-    capacity: int
-    prepares = True
-    clock: Callable[[], float] = staticmethod(time.monotonic)
+    capacity: int  # how many workers there may be
+    prepares = True  # batches are cut and packed ahead, while the workers compute
+    clock: Callable[[], float] = staticmethod(time.monotonic)  # seconds, by which round trips are measured
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
