@@ -26,7 +26,7 @@ async def run_coroutines(
 ) -> BatchReport:
     """Like `run_batch`, for a coroutine function: at most `concurrency` calls are under way at once.
 
-    Stopping starts no further call, and neither does the end of the budget; those under way are awaited.
+    Stopping starts no further call, and neither does the end of the budget once there was a first; those under way are awaited.
     """
     deadline = time.monotonic() + budget
     rows = enumerate(zip(*columns, strict=True))
@@ -37,7 +37,7 @@ async def run_coroutines(
     async def lane() -> None:
         for position, arguments in rows:
             began = time.monotonic()
-            if control[STOP] or began >= deadline or (stop_on_error and errors):
+            if control[STOP] or (values and began >= deadline) or (stop_on_error and errors):
                 return
             control[BEGAN] = began
             values[position] = None
