@@ -60,7 +60,7 @@ def test_the_size_is_always_a_positive_integer_and_the_budget_within_its_limits(
 
 
 @given(st.floats(1e-8, 1e-1), st.floats(1e-6, 1e-1))
-def test_steady_calls_make_batches_of_which_the_overhead_is_a_hundredth(call: float, overhead: float) -> None:
+def test_steady_calls_make_batches_of_which_the_overhead_is_a_small_share(call: float, overhead: float) -> None:
     sizer = settled(call, overhead)
     target = min(max(overhead / OVERHEAD_SHARE, LEAST_SECONDS), MOST_SECONDS)
     assert sizer.target_seconds == pytest.approx(target)
