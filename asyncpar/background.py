@@ -130,7 +130,9 @@ def _spawn(fn: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 
 def current_loop() -> object:
-    """What stands for the event loop that runs now: asyncio's loop, trio's token."""
+    """What the event loop that runs now is told by: asyncio's loop, trio's token. Only for comparing: where trio is a guest in
+    asyncio's loop, it is that loop.
+    """
     asyncio = sys.modules.get("asyncio")
     loop: object = None if asyncio is None else asyncio._get_running_loop()
     return anyio.lowlevel.current_token().native_token if loop is None else loop  # 3 µs, for whoever is not on asyncio

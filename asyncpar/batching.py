@@ -137,18 +137,17 @@ class AdaptiveSizer(_Learner):
 
     def __init__(self, concurrency: int = 1, remaining: int | None = None, workers: int = 1) -> None:
         super().__init__(concurrency)
-        self.size = concurrency if concurrency == 1 else self._least(remaining, workers)
+        self.size = self._least(remaining, workers)
 
     @property
     def target_seconds(self) -> float:
         """How long a batch should take."""
-        overhead = self.overhead_seconds or 0.0
-        return min(max(overhead / OVERHEAD_SHARE, LEAST_SECONDS), MOST_SECONDS)
+        return _within_limits((self.overhead_seconds or 0.0) / OVERHEAD_SHARE)
 
     def budget(self, calls: int) -> float:
         if self.seconds_per_call is None:
             return MOST_SECONDS
-        return min(max(PATIENCE * calls * self.seconds_per_call, LEAST_SECONDS), MOST_SECONDS)
+        return _within_limits(PATIENCE * calls * self.seconds_per_call)
 
     def observe(self, timing: BatchTiming) -> int:
         if timing.calls:
@@ -168,6 +167,10 @@ class AdaptiveSizer(_Learner):
         if remaining is None:
             return self._concurrency
         return max(1, min(self._concurrency, remaining // workers))
+
+
+def _within_limits(seconds: float) -> float:
+    return min(max(seconds, LEAST_SECONDS), MOST_SECONDS)
 
 
 def make_sizer(batch_size: BatchSize, concurrency: int, remaining: int | None, workers: int) -> BatchSizer:

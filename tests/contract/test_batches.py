@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from asyncpar import Executor, ProcessExecutor, ThreadExecutor, batching, pmap
 from asyncpar.executors.base import Parcel, Program
 from asyncpar.executors.process_worker import ProcessParcel
 from asyncpar.outcomes import Batch, BatchDone
+from tests.contract.test_leaving_early import wait_until
 from tests.functions import double, double_soon, identity
 
 pytestmark = pytest.mark.anyio
@@ -59,20 +61,11 @@ async def test_what_came_back_goes_before_what_is_new(monkeypatch: pytest.Monkey
         assert abs(place - item) < 2 * largest
 
 
-def write_and_wait(path: Path) -> None:
+def say_so_and_wait(directory: Path) -> None:
     """Says that it runs, and goes on when it may."""
-    import os
-    import time
-
-    (path / "running").touch()
-    while not (path / "go on").exists():
+    (directory / "running").touch()
+    while not (directory / "go on").exists():
         time.sleep(0.001)
-    os.unlink(path / "running")
-
-
-async def wait_until_running(path: Path) -> None:
-    while not (path / "running").exists():
-        await anyio.sleep(0.001)
 
 
 @pytest.mark.parametrize("kind", [ProcessExecutor, ThreadExecutor])
@@ -90,13 +83,16 @@ async def test_while_a_worker_computes_its_next_batch_is_already_pulled(kind: ty
     async with kind(1) as executor, anyio.create_task_group() as group:
 
         async def consume() -> None:
-            await pmap(write_and_wait, source(), executor=executor, batch_size=1)
+            await pmap(say_so_and_wait, source(), executor=executor, batch_size=1)
 
         group.start_soon(consume)
-        await second_pulled.wait()
-        await wait_until_running(tmp_path)
-        assert pulled == [0, 1]
-        (tmp_path / "go on").touch()
+        try:
+            with anyio.fail_after(30):
+                await second_pulled.wait()
+            await wait_until((tmp_path / "running").exists)
+            assert pulled == [0, 1]
+        finally:
+            (tmp_path / "go on").touch()
 
 
 @pytest.mark.parametrize("batch_size", [1, 7])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -34,16 +35,7 @@ class Profile:
     def calls_within(self, begin: int, end: int, budget: float) -> int:
         """How many of the calls from `begin` up to `end` are run by a worker that starts none after `budget` seconds."""
         limit = self.until(begin) + budget
-        if self.until(end - 1) < limit:
-            return end - begin
-        low, high = begin + 1, end - 1  # at least one call is made
-        while low < high:
-            middle = (low + high) // 2
-            if self.until(middle) < limit:
-                low = middle + 1
-            else:
-                high = middle
-        return max(low - begin, 1)
+        return 1 + bisect_left(range(begin + 1, end), limit, key=self.until)  # at least one call is made
 
 
 def _constant(length: int, random: np.random.Generator) -> Seconds:

@@ -1,4 +1,4 @@
-"""The real scheduler and control law over thousands of simulated runs and workers: how close they come to the lower bound."""
+"""The real scheduler and control law over simulated workers, up to ten thousand: how close they come to the lower bound."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ LENGTHS = {("drifting", 2): 4_000, ("drifting", 16): 25_000, ("drifting", 256): 
 
 
 @pytest.mark.parametrize(("shape", "workers"), LENGTHS)
-def test_uneven_calls_take_at_most_a_tenth_longer_than_the_bound_for_95_of_100_seeds(shape: str, workers: int) -> None:
+def test_uneven_calls_take_at_most_a_tenth_longer_than_the_bound_for_95_percent_of_seeds(shape: str, workers: int) -> None:
     seeds = 1 if workers == 256 else 20
     ratios = []
     for seed in range(seeds):
         profile = make_profile(shape, LENGTHS[shape, workers], 1e-3, seed)
-        assert profile.total >= 50 * workers * profile.longest or shape == "Pareto"
+        assert profile.total >= 50 * workers * profile.longest
         ratios.append(simulate(profile, workers, 1e-4).over_bound)
     assert sum(ratio <= 1.10 for ratio in ratios) >= 0.95 * seeds, sorted(ratios)
 
