@@ -63,3 +63,10 @@ def bench(session: nox.Session) -> None:
     """Benchmarks beside the peers: one Markdown table and, if all of them are run, the plot in the documentation."""
     install(session, "bench", "test")
     session.run("python", "-m", "tests.benchmarks", *(session.posargs or ["--plot", "docs/benchmarks.svg"]))
+
+
+@nox.session(python=NEWEST)
+def simulation(session: nox.Session) -> None:
+    """The scheduler and the control law over simulated workers: two Markdown tables."""
+    install(session, "test")
+    session.run("python", "-m", "tests.simulation")
