@@ -44,9 +44,7 @@ _SHARES = (
 )
 
 
-_FIRST_HEAD = (
-    "| calls | workers | mean call | round trip | items | times bound | utilisation | µs a batch | peak window |"
-)
+_FIRST_HEAD = "| calls | workers | mean call | round trip | items | times bound | utilisation | µs a batch | peak window |"
 _SECOND_HEAD = "| calls of 1 ms, round trip 0.1 ms | workers | items | seeds | worst, times bound | within 1.10 |"
 
 
