@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from asyncpar.cpus import cpu_count as cpu_count
     from asyncpar.errors import AsyncparError as AsyncparError
+    from asyncpar.errors import CallTimeoutError as CallTimeoutError
     from asyncpar.errors import ConsumedError as ConsumedError
     from asyncpar.errors import ExecutorUnavailableError as ExecutorUnavailableError
     from asyncpar.errors import PicklingError as PicklingError
@@ -31,6 +32,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "AsyncparError": "errors",
+    "CallTimeoutError": "errors",
     "ConsumedError": "errors",
     "Executor": "executors.base",
     "ExecutorUnavailableError": "errors",
@@ -50,6 +52,7 @@ _HOMES = {
 
 __all__ = [
     "AsyncparError",
+    "CallTimeoutError",
     "ConsumedError",
     "Executor",
     "ExecutorUnavailableError",

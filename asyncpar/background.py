@@ -76,6 +76,26 @@ def is_own_cancellation(error: BaseException) -> bool:
     return task is not None and task.cancelling() > 0
 
 
+async def wait_through(wait: Callable[[], Awaitable[None]]) -> None:
+    """Awaits `wait()` to its end, whoever cancels it meanwhile and however often; a cancellation is raised then.
+
+    A shield holds off the cancellation of scopes, but not asyncio's own `Task.cancel`: after that the waiting begins anew, so
+    that `wait` must be something that can, and that ends by itself soon.
+    """
+    cancellation: BaseException | None = None
+    with anyio.CancelScope(shield=True):
+        while True:
+            try:
+                await wait()
+                break
+            except BaseException as error:
+                if not is_own_cancellation(error):
+                    raise
+                cancellation = error
+    if cancellation is not None:
+        raise cancellation
+
+
 class LoopHandle:
     """Lets any thread, and any finalizer, ask the event loop that is current now to call something soon."""
 

@@ -37,21 +37,60 @@ class WorkerDiedError(AsyncparError):
     """A worker process died while it was running a call.
 
     Attributes:
+        index: place of the call's item in the input, from 0.
+        item: the item; a tuple where several iterables are mapped over.
         pid: process id of the dead worker.
         exit_code: what it exited with, or None when a signal killed it.
         signal: number of the signal that killed it, or None when it exited by itself.
+        peak_memory: the most memory that it ever held, in bytes; None if nobody saw its end.
+        likely_out_of_memory: the system has meanwhile killed processes for lack of memory, and this was how the worker died.
     """
 
     __module__ = "asyncpar"
 
-    def __init__(self, message: str, pid: int | None = None, exit_code: int | None = None, signal: int | None = None) -> None:
-        super().__init__(message, pid, exit_code, signal)
+    def __init__(
+        self,
+        message: str,
+        index: int = 0,
+        item: object = None,
+        pid: int | None = None,
+        exit_code: int | None = None,
+        signal: int | None = None,
+        peak_memory: int | None = None,
+        likely_out_of_memory: bool = False,
+    ) -> None:
+        super().__init__(message, index, item, pid, exit_code, signal, peak_memory, likely_out_of_memory)
+        self.index = index
+        self.item = item
         self.pid = pid
         self.exit_code = exit_code
         self.signal = signal
+        self.peak_memory = peak_memory
+        self.likely_out_of_memory = likely_out_of_memory
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class CallTimeoutError(AsyncparError, TimeoutError):
+    """A call took longer than `timeout`.
+
+    Attributes:
+        index: place of the call's item in the input, from 0.
+        item: the item; a tuple where several iterables are mapped over.
+        seconds: the timeout.
+    """
+
+    __module__ = "asyncpar"
+
+    def __init__(self, message: str, index: int = 0, item: object = None, seconds: float = 0.0) -> None:
+        super().__init__(message)  # alone: OSError, a base of TimeoutError, would take further arguments for an errno
+        self.index = index
+        self.item = item
+        self.seconds = seconds
+
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        return type(self), (self.args[0], self.index, self.item, self.seconds)
 
 
 class RemoteError(AsyncparError):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
+
+from asyncpar.errors import CallTimeoutError
 
 T = TypeVar("T")
 
@@ -20,33 +23,39 @@ class Batch:
     """Consecutive calls, as columns: one sequence for each argument, all of one length. Never changed once made.
 
     `start` is the index of the first call in the run; `deaths` counts the workers that died while they read it, `attempts`
-    how often its calls may have been started, the next time included.
+    how often its calls may have been started, the next time included, and `failures` how often they have failed.
     """
 
-    __slots__ = ("attempts", "columns", "deaths", "start")
+    __slots__ = ("attempts", "columns", "deaths", "failures", "start")
 
-    def __init__(self, start: int, columns: tuple[Sequence[Any], ...], deaths: int = 0, attempts: int = 1) -> None:
+    def __init__(
+        self, start: int, columns: tuple[Sequence[Any], ...], deaths: int = 0, attempts: int = 1, failures: int = 0
+    ) -> None:
         self.start = start
         self.columns = columns
         self.deaths = deaths
         self.attempts = attempts
+        self.failures = failures
 
     def __len__(self) -> int:
         return len(self.columns[0])
 
-    def part(self, begin: int, end: int, *, deaths: int = 0, again: bool = False) -> Batch:
-        """The calls from position `begin` up to `end`; `again`: they may have been started already."""
+    def part(self, begin: int, end: int, *, deaths: int = 0, again: bool = False, failed: bool = False) -> Batch:
+        """The calls from position `begin` up to `end`; `again`: they may have been started already; `failed`: and failed."""
         columns = tuple([column[begin:end] for column in self.columns])
-        return Batch(self.start + begin, columns, deaths, self.attempts + again)
+        return Batch(self.start + begin, columns, deaths, self.attempts + again, self.failures + failed)
 
     def rest(self, begin: int) -> tuple[Batch, ...]:
         """The calls from position `begin` on, which nobody has started, as a batch of their own; () if there are none."""
         return (self.part(begin, len(self)),) if begin < len(self) else ()
 
+    def item(self, position: int) -> Any:
+        """The item of the call at `position`, or the tuple of its arguments if there are several."""
+        return self.columns[0][position] if len(self.columns) == 1 else tuple(column[position] for column in self.columns)
+
     def describe(self, position: int) -> str:
         """The call at `position`, with its index and the shortened repr of its item."""
-        arguments = tuple(column[position] for column in self.columns)
-        return f"call {self.start + position}, item {_short_repr(arguments[0] if len(arguments) == 1 else arguments)}"
+        return f"call {self.start + position}, item {_short_repr(self.item(position))}"
 
 
 class BatchDone(NamedTuple):
@@ -87,7 +96,7 @@ class Outcome(Generic[T]):
         value: what the call returned; None if it failed.
         error: what it raised, or None.
         seconds: how long the call took in its worker; for calls far below 10 µs, the mean of the few around it.
-        attempts: how often the call may have been started: once, unless a worker died with it.
+        attempts: how often the call may have been started: once, unless it was retried or a worker died with its batch.
         worker: which worker ran it.
     """
 
@@ -107,8 +116,45 @@ class Outcome(Generic[T]):
 
 def annotate(done: BatchDone) -> None:
     """Adds to each error a note that names the call it came from."""
+    attempt = f", at attempt {done.batch.attempts}" if done.batch.attempts > 1 else ""
     for position, error in done.errors.items():
-        error.add_note(f"asyncpar: raised by {done.batch.describe(position)}, in {done.worker}")
+        error.add_note(f"asyncpar: raised by {done.batch.describe(position)}, in {done.worker}{attempt}")
+
+
+def timed_out(batch: Batch, position: int, seconds: float) -> CallTimeoutError:
+    """The error of a call that took longer than `seconds`."""
+    message = f"{batch.describe(position)} took longer than its timeout of {seconds:g} s"
+    return CallTimeoutError(message, batch.start + position, batch.item(position), seconds)
+
+
+def complete_timeouts(batch: Batch, errors: dict[int, BaseException]) -> None:
+    """Tells the timeouts of coroutine calls, which their worker knows only by position, what they are about."""
+    for position, error in errors.items():
+        if type(error) is CallTimeoutError and not error.args[0]:
+            errors[position] = timed_out(batch, position, error.seconds)
+
+
+def take_out(done: BatchDone, positions: Sequence[int]) -> tuple[list[BatchDone], list[Batch]]:
+    """`done` without the calls at `positions`, in stretches; and those calls, each as a batch of its own to be run again."""
+    again = [done.batch.part(position, position + 1, again=True, failed=True) for position in positions]
+    bounds = [-1, *positions, len(done.values)]
+    stretches = [_stretch(done, after + 1, before) for after, before in pairwise(bounds) if after + 1 < before]
+    return stretches, again
+
+
+def _stretch(done: BatchDone, begin: int, end: int) -> BatchDone:
+    errors = {position - begin: error for position, error in done.errors.items() if begin <= position < end}
+    timings = list(_cut_timings(done.timings, begin, end))
+    return BatchDone(done.batch.part(begin, end), done.values[begin:end], errors, timings, done.worker)
+
+
+def _cut_timings(timings: Sequence[tuple[int, float]], begin: int, end: int) -> Iterator[tuple[int, float]]:
+    first = 0
+    for calls, seconds in timings:
+        within = min(end, first + calls) - max(begin, first)
+        if within > 0:
+            yield within, seconds * within / calls
+        first += calls
 
 
 def first_error(done: BatchDone) -> BaseException | None:

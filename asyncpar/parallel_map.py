@@ -20,6 +20,7 @@ from asyncpar.errors import ConsumedError
 from asyncpar.executors.base import Executor
 from asyncpar.outcomes import OnError, Outcome
 from asyncpar.plan import Options, Plan, ReturnOptions, make_plan
+from asyncpar.retrying import ErrorTypes
 from asyncpar.scheduler import Run
 from asyncpar.sinks import ListSink
 from asyncpar.sources import Items
@@ -106,6 +107,10 @@ def pmap(
     ordered: bool = True,
     batch_size: BatchSize = "auto",
     buffersize: int | None = None,
+    timeout: float | None = None,
+    retries: int = 0,
+    retry_on: ErrorTypes = Exception,
+    retry_wait: float = 0.0,
     on_error: OnError = "raise",
     concurrency: int | None = None,
 ) -> ParallelMap[Any]:
@@ -135,6 +140,15 @@ def pmap(
         batch_size: calls sent to a worker together; "auto" finds a good number while the run goes on. Coroutine functions in
             the caller's event loop are called one by one.
         buffersize: the window: how many items may be pulled and not yet handed out; None: a few batches for each worker.
+        timeout: seconds that one call may take, from its own beginning, also inside a batch; None: as long as it likes. A call
+            that takes longer fails with `CallTimeoutError`, and the others of its batch are not harmed: its process is killed
+            and replaced (those of the batch that had finished run again), its thread is left to itself and not lent out before
+            the call has ended. A coroutine call is cancelled. A plain function in the inline executor fails when it returns.
+        retries: how often a call that fails is tried again, at the most. A call that loses its worker or takes too long has
+            failed too, if `retry_on` says so.
+        retry_on: an exception class, or a tuple of them: which failures are tried again.
+        retry_wait: seconds that a call waits before its first retry, twice as long before each further one, less a random half
+            of that. Others run meanwhile.
         on_error: "raise": the first error stops the run and is raised; "return": the exception stands among the results;
             "skip": failed calls are left out.
         concurrency: for coroutine functions: how many calls are under way at once, in the caller's event loop or in each
@@ -158,6 +172,10 @@ def pmap(
         ordered=ordered,
         batch_size=batch_size,
         buffersize=buffersize,
+        timeout=timeout,
+        retries=retries,
+        retry_on=retry_on,
+        retry_wait=retry_wait,
         on_error=on_error,
         concurrency=concurrency,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 from types import BuiltinFunctionType, FunctionType
 from typing import Any, Literal, TypedDict
 
@@ -13,8 +14,10 @@ from asyncpar.cpus import resolve_n_jobs
 from asyncpar.executors import check_executor, default_executor, default_name
 from asyncpar.executors.base import Executor, Program
 from asyncpar.outcomes import ON_ERROR, OnError
+from asyncpar.retrying import ErrorTypes, RetryPolicy
 from asyncpar.scheduler import Run, Sink
 from asyncpar.sources import Source, open_source
+from asyncpar.validation import is_int, is_number, is_positive_int
 
 DEFAULT_CONCURRENCY = 100  # as many as an HTTP client's pool has connections, by habit; a guess
 
@@ -25,6 +28,10 @@ class _CommonOptions(TypedDict, total=False):
     ordered: bool
     batch_size: BatchSize
     buffersize: int | None
+    timeout: float | None
+    retries: int
+    retry_on: ErrorTypes
+    retry_wait: float
     concurrency: int | None
 
 
@@ -49,6 +56,10 @@ def make_plan(
     ordered: bool,
     batch_size: BatchSize,
     buffersize: int | None,
+    timeout: float | None,
+    retries: int,
+    retry_on: ErrorTypes,
+    retry_wait: float,
     on_error: OnError,
     concurrency: int | None,
 ) -> Plan:
@@ -58,11 +69,15 @@ def make_plan(
     if not iterables:
         raise TypeError("pmap needs at least one iterable to map over")
     _check_options(executor, n_jobs, batch_size, buffersize, on_error, concurrency)
+    if timeout is not None or retries != 0 or retry_wait != 0 or retry_on is not Exception:  # a microsecond, if need be
+        _check_failure_options(timeout, retries, retry_on, retry_wait)
     is_coroutine = _is_coroutine_function(fn)
     if concurrency is not None and not is_coroutine:
         raise ValueError(f"concurrency is for coroutine functions, and {fn!r} is not one; n_jobs limits the workers")
     return Plan(
-        program=Program(fn, (concurrency or DEFAULT_CONCURRENCY) if is_coroutine else 0, on_error == "raise"),
+        program=Program(
+            fn, (concurrency or DEFAULT_CONCURRENCY) if is_coroutine else 0, on_error == "raise" and not retries, timeout
+        ),
         source=open_source(iterables),
         executor=executor,
         n_jobs=None if n_jobs is None else resolve_n_jobs(n_jobs),
@@ -70,6 +85,7 @@ def make_plan(
         batch_size=batch_size,
         window=buffersize,
         on_error=on_error,
+        retrying=RetryPolicy(retries, retry_on, retry_wait) if retries else None,
     )
 
 
@@ -85,17 +101,29 @@ class Plan:
     batch_size: BatchSize
     window: int | None
     on_error: OnError
+    retrying: RetryPolicy | None
 
     def make_run(self, sink: Sink, *, errors_are_values: bool = False) -> Run:
         """A run that feeds `sink`, on the executor of the current event loop if none was given as an object."""
         program = self.program
         if errors_are_values:
-            program = Program(program.fn, program.concurrency, stop_on_error=False)
+            program = program._replace(stop_on_error=False)
         in_loop = program.concurrency > 0 and self.executor is None
         executor = self._resolve_executor(in_loop)
         limit = executor.capacity if self.n_jobs is None else min(self.n_jobs, executor.capacity)
         sizer = make_sizer(1 if in_loop else self.batch_size, program.concurrency or 1, self.source.remaining, limit)
-        return Run(program, self.source, executor, sizer, sink, limit=limit, window=self.window)
+        stop_on_error = self.on_error == "raise" and not errors_are_values
+        return Run(
+            program,
+            self.source,
+            executor,
+            sizer,
+            sink,
+            limit=limit,
+            window=self.window,
+            stop_on_error=stop_on_error,
+            retrying=self.retrying,
+        )
 
     def _resolve_executor(self, in_loop: bool) -> Executor[Any]:
         if in_loop:
@@ -119,21 +147,25 @@ def _check_options(
     executor: object, n_jobs: object, batch_size: object, buffersize: object, on_error: object, concurrency: object
 ) -> None:
     check_executor(executor)
-    if n_jobs is not None and (not _is_int(n_jobs) or n_jobs == 0):
+    if n_jobs is not None and (not is_int(n_jobs) or n_jobs == 0):
         raise ValueError(f"n_jobs must be a positive number of workers, a negative one (-1 is all) or None, not {n_jobs!r}")
-    if batch_size != "auto" and not _is_positive_int(batch_size):
+    if batch_size != "auto" and not is_positive_int(batch_size):
         raise ValueError(f'batch_size must be "auto" or a number of calls, 1 or more, not {batch_size!r}')
-    if buffersize is not None and not _is_positive_int(buffersize):
+    if buffersize is not None and not is_positive_int(buffersize):
         raise ValueError(f"buffersize must be a number of items, 1 or more, or None, not {buffersize!r}")
     if on_error not in ON_ERROR:
         raise ValueError(f"on_error must be one of {', '.join(map(repr, ON_ERROR))}, not {on_error!r}")
-    if concurrency is not None and not _is_positive_int(concurrency):
+    if concurrency is not None and not is_positive_int(concurrency):
         raise ValueError(f"concurrency must be a number of calls, 1 or more, or None, not {concurrency!r}")
 
 
-def _is_int(value: Any) -> bool:
-    return hasattr(type(value), "__index__") and not isinstance(value, bool)  # numpy's integers are welcome
-
-
-def _is_positive_int(value: Any) -> bool:
-    return _is_int(value) and value >= 1
+def _check_failure_options(timeout: object, retries: object, retry_on: object, retry_wait: object) -> None:
+    if timeout is not None and (not is_number(timeout) or not timeout > 0):
+        raise ValueError(f"timeout must be a positive number of seconds for one call, or None, not {timeout!r}")
+    if not is_int(retries) or retries < 0:
+        raise ValueError(f"retries must be a number of further attempts, 0 or more, not {retries!r}")
+    if not is_number(retry_wait) or not 0 <= retry_wait < inf:
+        raise ValueError(f"retry_wait must be a number of seconds, 0 or more, not {retry_wait!r}")
+    kinds = retry_on if isinstance(retry_on, tuple) else (retry_on,)
+    if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
+        raise TypeError(f"retry_on must be an exception class or a tuple of such, not {retry_on!r}")

@@ -7,7 +7,8 @@ values; only then is anything awaited.
 There are twice as many slots as the run may hold workers, so that, while workers compute, the next batch for each of them is
 already cut and packed: a slot that has packed waits for its *turn*, of which there is one for each worker. Whoever has a turn
 takes the foremost of the packed batches, not his own: calls that came back undone (their worker died, or their batch outlived
-its time budget) are cut and packed before new ones and overtake those that wait.
+its time budget) are cut and packed before new ones and overtake those that wait. A call that has failed and is to be tried
+again is one of them; until its time has come, it lies in `put_off` and holds up nobody.
 
 A slot that finds nothing to do ends instead of waiting, and whatever makes work appear (room in the window, an item from the
 pump, calls that came back) starts one: so no slot ever waits for an event that another one must send.
@@ -19,7 +20,7 @@ first batch is not the whole run, so that a map over one item costs little more 
 #   pulled - handed <= window                 (memory does not grow with the input)
 #   slots <= 2 * limit, turns <= limit        (the run's share of the executor)
 #   len(packed) == slots that have packed and not yet taken
-#   every pulled item is in exactly one of: the pump's store, again, packed, a slot's batch, the sink, or handed
+#   every pulled item is in exactly one of: the pump's store, again, put_off, packed, a slot's batch, the sink, handed
 #
 # Guarantees: when `drive` returns or raises, no slot, no pump and no call of the run is alive, and the source is closed.
 """
@@ -33,13 +34,14 @@ from typing import Any, Protocol
 import anyio
 import anyio.abc
 import anyio.lowlevel
-import anyio.to_thread
 
 from asyncpar.background import is_own_cancellation
 from asyncpar.batching import BatchSizer, BatchTiming
 from asyncpar.executors.base import AdoptedFunction, Executor, Parcel, Program
 from asyncpar.feedback import Feedback
-from asyncpar.outcomes import Batch, BatchDone, annotate, first_error, raisable
+from asyncpar.off_loop import run_off_loop
+from asyncpar.outcomes import Batch, BatchDone, annotate, first_error, raisable, take_out
+from asyncpar.retrying import RetryPolicy
 from asyncpar.sources import AsyncSource, Source
 from asyncpar.statistics import Statistics
 
@@ -63,6 +65,8 @@ class Run:
     Args:
         limit: how many workers the run may hold at once.
         window: how many items may be pulled and not yet handed; None: chosen from the batch size.
+        stop_on_error: the first call that fails for good ends the run.
+        retrying: which calls that failed are run again.
     """
 
     # What every run begins with; as attributes of the class they cost a run of one batch nothing
@@ -72,6 +76,7 @@ class Run:
     _feedback: Feedback | None = None
     _completed: anyio.Event | None = None
     _room_made: anyio.Event | None = None  # the pump waits for it
+    _put_off_sooner: anyio.Event | None = None  # whoever brings back what was put off waits for it
     _slots = 1
     _next_index = 0
     _blocked = False  # a slot ended for want of room in the window
@@ -79,7 +84,7 @@ class Run:
     _error: BaseException | None = None
     closing_error: Exception | None = None  # what closing the source raised
     completed = False  # every item that came has an outcome in the sink
-    _pulled = _handed = _finished = _failed = _batches = 0
+    _pulled = _handed = _finished = _failed = _batches = _retried = _abandoned = 0
     _busy_seconds = 0.0
 
     def __init__(
@@ -92,6 +97,8 @@ class Run:
         *,
         limit: int,
         window: int | None,
+        stop_on_error: bool = False,
+        retrying: RetryPolicy | None = None,
     ) -> None:
         self._program = program
         self._source = source
@@ -100,16 +107,21 @@ class Run:
         self._sink = sink
         self._limit = limit
         self._fixed_window = window
+        self._stop_on_error = stop_on_error
+        self._retrying = retrying
         self._again: list[tuple[int, Batch, int]] = []  # a heap: (index of the first call, its batch, its position there)
         self._packed: list[tuple[int, Parcel]] = []  # a heap: (index of the first call, its parcel)
+        self._put_off: list[tuple[float, int, Batch]] = []  # a heap: (when its time comes, index of the call, its batch)
         self._began = time.monotonic()
 
     async def drive(self) -> None:
         """Runs to the end in the caller's task. What went wrong stands in `error` afterwards; only a cancellation is raised."""
         try:
-            self._function = self._executor.adopt(self._program)
-            has_packed = self._pack_next()
-            if self._source.exhausted:  # the whole run is in hand
+            self._function = function = self._executor.adopt(self._program)
+            if function.unfinished:
+                await run_off_loop(function.finish)
+            has_packed = await self._pack_next()
+            if self._source.exhausted and self._retrying is None:  # the whole run is in hand
                 await self._slot(has_packed)
             else:
                 await self._drive_slots(has_packed)
@@ -158,6 +170,8 @@ class Run:
             seconds_per_call=sizer.seconds_per_call,
             overhead_seconds=sizer.overhead_seconds,
             history=() if self._feedback is None else self._feedback.history,
+            retried=self._retried,
+            abandoned=self._abandoned,
         )
 
     # Slots
@@ -182,7 +196,7 @@ class Run:
     async def _slot(self, has_packed: bool = False) -> None:
         """Runs one batch after another for as long as there are any; `has_packed`: the first is packed already."""
         try:
-            while has_packed or self._pack_next():
+            while has_packed or await self._pack_next():
                 has_packed = False
                 self._staff()
                 await self._run_foremost()
@@ -194,6 +208,19 @@ class Run:
             self._slots -= 1
             self._see_whether_complete()
 
+    async def _pack_next(self) -> bool:
+        """Packs the next batch; false when there is none now."""
+        batch = self._cut()
+        if batch is None:
+            return False
+        assert self._function is not None
+        parcel = self._function.pack(batch, self._sizer.budget(len(batch)))
+        if parcel.unfinished:
+            self._staff()  # others need not wait for this one
+            await run_off_loop(parcel.finish)
+        heappush(self._packed, (batch.start, parcel))
+        return True
+
     async def _run_foremost(self) -> None:
         executor, turns = self._executor, self._turns
         if turns is not None:
@@ -204,14 +231,17 @@ class Run:
                     return
                 parcel = heappop(self._packed)[1]
                 began = executor.clock()
-                answer = await worker.run(parcel)
+                try:
+                    answer = await worker.run(parcel)
+                finally:
+                    self._abandoned += worker.abandoned
                 round_trip = executor.clock() - began
         finally:
             if turns is not None:
                 turns.release()
         if self._packed:  # that one goes to the worker first
             await anyio.lowlevel.checkpoint()
-        done = await anyio.to_thread.run_sync(answer.read) if answer.is_large else answer.read()
+        done = await run_off_loop(answer.read) if answer.is_large else answer.read()
         self._conclude(done, round_trip)
 
     def _staff(self) -> None:
@@ -224,20 +254,11 @@ class Run:
         return 2 * self._limit if self._executor.prepares else self._limit
 
     def _see_whether_complete(self) -> None:
-        done = self._source.exhausted and not self._again and not self._slots
+        done = self._source.exhausted and not self._again and not self._put_off and not self._slots
         if self._completed is not None and (done or self._stopping):
             self._completed.set()
 
     # Decisions
-
-    def _pack_next(self) -> bool:
-        """Packs the next batch; false when there is none now."""
-        batch = self._cut()
-        if batch is None:
-            return False
-        assert self._function is not None
-        heappush(self._packed, (batch.start, self._function.pack(batch, self._sizer.budget(len(batch)))))
-        return True
 
     def _cut(self) -> Batch | None:
         """The next batch, or None when there is none now."""
@@ -277,29 +298,56 @@ class Run:
         """Takes in what became of a batch."""
         if self._stopping:
             return
-        if done.errors:
-            annotate(done)
         busy_seconds = done.busy_seconds
-        self._finished += len(done.values)
-        self._failed += len(done.errors)
         self._batches += 1
         self._busy_seconds += busy_seconds
         for rest in done.rest:
             heappush(self._again, (rest.start, rest, 0))
         if self._feedback is not None:
             self._feedback.report(BatchTiming(len(done.values), busy_seconds, round_trip, self._remaining(), self._limit))
+        if done.errors and self._retrying is not None:
+            for stretch in self._take_out_retries(done, self._retrying):
+                self._put(stretch)
+        else:
+            self._put(done)
+
+    def _put(self, done: BatchDone) -> None:
+        """Gives to the sink what will not change any more."""
+        if done.errors:
+            annotate(done)
+        self._finished += len(done.values)
+        self._failed += len(done.errors)
         handed = self._sink.put(done)
         if handed:
             self.hand(handed)
-        if done.errors and self._program.stop_on_error:
+        if done.errors and self._stop_on_error:
             error = first_error(done)
             assert error is not None
             self._fail(error)
 
+    def _take_out_retries(self, done: BatchDone, retrying: RetryPolicy) -> list[BatchDone]:
+        """What is left of `done` without the calls that are run again, now or later."""
+        positions = retrying.to_retry(done)
+        if not positions:
+            return [done]
+        self._retried += len(positions)
+        stretches, again = take_out(done, positions)
+        for batch in again:
+            wait = retrying.wait_seconds(batch.failures)
+            if wait:
+                heappush(self._put_off, (anyio.current_time() + wait, batch.start, batch))
+            else:
+                heappush(self._again, (batch.start, batch, 0))
+        if self._put_off:
+            self._see_to_put_off()
+        return stretches
+
     def _remaining(self) -> int | None:
         """Calls that are not even packed."""
         remaining = self._source.remaining
-        return None if remaining is None else remaining + sum(len(batch) - begin for _, batch, begin in self._again)
+        if remaining is None:
+            return None
+        return remaining + len(self._put_off) + sum(len(batch) - begin for _, batch, begin in self._again)
 
     def _fail(self, error: BaseException) -> None:
         """Ends the run; the first error is the one that is raised."""
@@ -330,6 +378,29 @@ class Run:
 
     def _has_room(self, count: int) -> bool:
         return self._pulled - self._handed + count <= self._window()
+
+    # Calls that wait for another attempt
+
+    def _see_to_put_off(self) -> None:
+        """Makes sure that somebody brings back what was put off, and knows of the earliest."""
+        assert self._group is not None
+        if self._put_off_sooner is None:
+            self._group.start_soon(self._bring_back)
+            self._put_off_sooner = anyio.Event()
+        else:
+            self._put_off_sooner.set()
+
+    async def _bring_back(self) -> None:
+        while self._put_off:
+            self._put_off_sooner = anyio.Event()
+            with anyio.CancelScope(deadline=self._put_off[0][0]):
+                await self._put_off_sooner.wait()
+            now = anyio.current_time()
+            while self._put_off and self._put_off[0][0] <= now:
+                _, start, batch = heappop(self._put_off)
+                heappush(self._again, (start, batch, 0))
+            self._staff()
+        self._put_off_sooner = None
 
     # The two ends of the source
 

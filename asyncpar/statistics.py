@@ -14,7 +14,10 @@ class Statistics:
     Attributes:
         pulled: items taken from the source.
         finished: calls that have an outcome, failed ones included.
-        failed: calls that raised or lost their worker.
+        failed: calls that raised, took too long or lost their worker, in the end.
+        retried: calls that were run again because they had failed, each as often as it was.
+        abandoned: calls in threads that took too long or whose run was stopped, and that cannot be stopped themselves: their
+            threads go on with them, and are not lent to anybody before they have ended.
         handed: items whose outcome has been handed to the consumer (or dropped, under `on_error="skip"`).
         window: how many items may be pulled and not yet handed, now.
         batches: batches finished.
@@ -41,6 +44,8 @@ class Statistics:
     seconds_per_call: float | None = None
     overhead_seconds: float | None = None
     history: tuple[FeedbackState, ...] = ()
+    retried: int = 0
+    abandoned: int = 0
 
     @property
     def utilisation(self) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -65,10 +66,20 @@ def nothing_is_left_behind(tmp_path_factory: pytest.TempPathFactory, monkeypatch
     monkeypatch.setattr("tempfile.tempdir", str(temporary))
     monkeypatch.setenv("TMPDIR", str(temporary))
     before = _belongings(temporary)
+    threads = set(threading.enumerate())
     yield
     gc.collect()
+    _join_new_threads(threads)
     left = {kind: things - before[kind] for kind, things in _belongings(temporary).items() if things - before[kind]}
     assert not left, f"the test left behind: {left}"
+
+
+def _join_new_threads(before: set[threading.Thread]) -> None:
+    """An event loop tells its threads to end, and does not wait until they have."""
+    deadline = time.monotonic() + 2
+    for thread in threading.enumerate():
+        if thread not in before and not _is_cached(thread):
+            thread.join(max(0.0, deadline - time.monotonic()))
 
 
 def _belongings(temporary: Path) -> dict[str, set[str]]:

@@ -12,6 +12,7 @@ from typing import Any
 from anyio.lowlevel import RunVar
 
 from asyncpar.executors.base import Executor
+from asyncpar.nesting import depth
 
 NAMES = ("process", "thread", "inline")
 
@@ -19,7 +20,12 @@ _defaults: RunVar[dict[str, Executor[Any]] | None] = RunVar("asyncpar_default_ex
 
 
 def default_name() -> str:
-    """What plain functions run in when nothing is said: processes, or threads where Python has no GIL."""
+    """What plain functions run in when nothing is said: processes, or threads where Python has no GIL.
+
+    In a call of another map, which has a worker to itself already, threads; in a call of a map there, the caller's own task.
+    """
+    if levels := depth():
+        return "thread" if levels == 1 else "inline"
     gil = getattr(sys, "_is_gil_enabled", None)
     return "thread" if gil is not None and not gil() else "process"
 

@@ -1,7 +1,7 @@
 """The contract between the scheduler and whatever runs batches, and the FIFO lending that all executors share.
 
     function = executor.adopt(program)          # once per run: pickles the function where that is needed
-    parcel = function.pack(batch, budget)       # synchronous; before a worker is asked for
+    parcel = function.pack(batch, budget)       # synchronous; before a worker is asked for. Both may be unfinished
     async with executor.lease() as worker:      # FIFO among all runs that share the executor
         answer = await worker.run(parcel)
     done = answer.read()                        # synchronous; when the worker has its next batch already
@@ -45,22 +45,31 @@ class Program(NamedTuple):
     """What one run executes: a function, and how.
 
     `concurrency` is 0 for a plain function, else how many calls of a coroutine function one worker has under way.
+    `stop_on_error`: a worker makes no further call of a batch in which one has failed. `timeout`: seconds for one call.
     """
 
     fn: Callable[..., Any]
     concurrency: int = 0
     stop_on_error: bool = False
+    timeout: float | None = None
 
 
 class Parcel:
-    """A batch, ready to be run, and the seconds that it may take. Executors that must encode it use a subclass."""
+    """A batch, ready to be run, and the seconds that it may take. Executors that must encode it use a subclass.
+
+    If it is `unfinished`, because that takes long, `finish` is to be called in a thread before it is run.
+    """
 
     __slots__ = ("batch", "budget", "program")
+    unfinished = False
 
     def __init__(self, program: Program, batch: Batch, budget: float) -> None:
         self.program = program
         self.batch = batch
         self.budget = budget
+
+    def finish(self) -> None:
+        """Does what takes long. Runs in a thread."""
 
 
 class Answer(Protocol):
@@ -75,7 +84,11 @@ class Answer(Protocol):
 
 
 class AdoptedFunction:
-    """The program of one run, in the form in which its executor needs it."""
+    """The program of one run, in the form in which its executor needs it; `unfinished` like a parcel."""
+
+    @property
+    def unfinished(self) -> bool:
+        return False
 
     def __init__(self, program: Program) -> None:
         self.program = program
@@ -84,6 +97,9 @@ class AdoptedFunction:
         """The batch, ready for any worker of this executor; `budget`: seconds after which it is to come back, done or not."""
         return Parcel(self.program, batch, budget)
 
+    def finish(self) -> None:
+        """Does what takes long. Runs in a thread."""
+
     def discard(self) -> None:
         """The run is over: workers may forget the function."""
 
@@ -91,11 +107,12 @@ class AdoptedFunction:
 class Worker(ABC):
     """Runs one batch at a time.
 
-    `usable`: it can be lent again. `detained`: a call that cannot be stopped still occupies it; its place is freed by
-    whoever sees that call end.
+    `usable`: it can be lent again. `abandoned`: a call that cannot be stopped goes on in it. `detained`: it keeps its place
+    until then, which is freed by whoever sees that call end.
     """
 
     usable = True
+    abandoned = False
     detained = False
 
     @abstractmethod

@@ -7,15 +7,19 @@ batch; between batches it turns once.
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable
+from typing import Any
 
 import anyio
 import anyio.lowlevel
 
 from asyncpar.background import is_own_cancellation
 from asyncpar.executors.base import Executor, Parcel, Worker
-from asyncpar.outcomes import BatchDone
+from asyncpar.outcomes import BatchDone, timed_out
 from asyncpar.workers.control import private_page
 from asyncpar.workers.run_batch import BatchReport, run_batch
+
+_TOO_LATE = object()
 
 
 class InlineWorker(Worker):
@@ -27,8 +31,7 @@ class InlineWorker(Worker):
         if program.concurrency:
             report = await _await_calls(parcel)
         else:  # KeyboardInterrupt and SystemExit are the program's own here and go straight through
-            catch = (Exception, anyio.get_cancelled_exc_class())
-            report = run_batch(program.fn, batch.columns, private_page(), parcel.budget, program.stop_on_error, catch)
+            report = _make_calls(parcel)
         return BatchDone(batch, *report, "the caller's task", batch.rest(len(report.values)))
 
 
@@ -51,13 +54,33 @@ class InlineExecutor(Executor[InlineWorker]):
         return InlineWorker()
 
 
+def _make_calls(parcel: Parcel) -> BatchReport:
+    """Runs a batch. A call that takes too long cannot be stopped, and fails when it returns."""
+    program, batch, timeout = parcel.program, parcel.batch, parcel.program.timeout
+    catch = (Exception, anyio.get_cancelled_exc_class())
+    singly = timeout is not None
+    report = run_batch(program.fn, batch.columns, private_page(), parcel.budget, program.stop_on_error, catch, singly=singly)
+    if timeout is not None:
+        for position, (_, seconds) in enumerate(report.timings):
+            if seconds > timeout:
+                report.errors[position] = timed_out(batch, position, timeout)
+                report.values[position] = None
+    return report
+
+
 async def _await_calls(parcel: Parcel) -> BatchReport:
     report = BatchReport([], {}, [])
     deadline = time.monotonic() + parcel.budget
+    fn, timeout = parcel.program.fn, parcel.program.timeout
     for position, arguments in enumerate(zip(*parcel.batch.columns, strict=True)):
         began = time.monotonic()
         try:
-            report.values.append(await parcel.program.fn(*arguments))
+            value = await (fn(*arguments) if timeout is None else _await_in_time(fn(*arguments), timeout))
+            if value is _TOO_LATE:
+                assert timeout is not None, "only a call with a timeout can be too late"
+                report.errors[position] = timed_out(parcel.batch, position, timeout)
+                value = None
+            report.values.append(value)
         except BaseException as error:
             # A call may run into a cancellation that is none of ours: it awaited a task that somebody had cancelled
             if not isinstance(error, Exception | anyio.get_cancelled_exc_class()) or is_own_cancellation(error):
@@ -69,3 +92,10 @@ async def _await_calls(parcel: Parcel) -> BatchReport:
         if now >= deadline or (report.errors and parcel.program.stop_on_error):
             break
     return report
+
+
+async def _await_in_time(call: Awaitable[Any], timeout: float) -> Any:
+    """The value of a call, or `_TOO_LATE` if it had to be cancelled."""
+    with anyio.move_on_after(timeout):
+        return await call
+    return _TOO_LATE

@@ -17,10 +17,12 @@ import anyio
 from asyncpar.background import BackgroundTask, start_background
 from asyncpar.cpus import resolve_max_workers
 from asyncpar.executors.base import Executor, Program
-from asyncpar.executors.process_worker import Initializer, PickledFunction, ProcessWorker, SentFunction
+from asyncpar.executors.process_worker import Initializer, Limits, PickledFunction, ProcessWorker, SentFunction
 from asyncpar.executors.zygote_client import Zygote, refuse_unless_supported, start_zygote
+from asyncpar.validation import is_positive_int
 from asyncpar.wire.codec import is_importable
 
+LEAST_MEMORY = 1 << 25  # bytes; about what an interpreter holds by itself
 _KEPT_FUNCTIONS = 64  # a name costs a worker a hundred bytes; a run of an importable function saves 10 µs by this
 
 
@@ -39,6 +41,10 @@ class ProcessExecutor(Executor[ProcessWorker]):
         initargs: arguments of the initializer.
         preload: names of modules that are imported once and shared by all workers, which then start with them at hand.
             Only modules that start no threads.
+        max_calls_per_worker: how many calls a worker may make before it is replaced by a fresh one; None: any number.
+        max_memory: bytes that a worker may hold, the interpreter included; None: any number. A call that asks for more than is
+            left gets a MemoryError, where the system can refuse (Linux); a worker that holds more than that after a call, is
+            replaced. Programs that calls start inherit the limit. No call is lost by either limit.
         idle_timeout: seconds after which a worker without work exits.
         grace: seconds that a worker has for stopping, or exiting, by itself before it is killed.
 
@@ -61,14 +67,18 @@ class ProcessExecutor(Executor[ProcessWorker]):
         initializer: Callable[..., object] | None = None,
         initargs: Iterable[Any] = (),
         preload: Sequence[str] = (),
+        max_calls_per_worker: int | None = None,
+        max_memory: int | None = None,
         idle_timeout: float = 300,
         grace: float = 0.2,
     ) -> None:
         refuse_unless_supported()
         _check_arguments(initializer, preload, idle_timeout, grace)
+        _check_limits(max_calls_per_worker, max_memory)
         super().__init__(resolve_max_workers(max_workers))
         self._initializer = None if initializer is None else Initializer(initializer, tuple(initargs))
         self._preload = tuple(preload)
+        self._limits = Limits(max_calls_per_worker, max_memory)
         self._idle_timeout = idle_timeout
         self._grace = grace
         self._workers: set[ProcessWorker] = set()  # all that have not ended
@@ -111,7 +121,7 @@ class ProcessExecutor(Executor[ProcessWorker]):
         self._workers.add(worker)
         try:
             self._refuse_if_closed()
-            await worker.set_up(self._initializer)
+            await worker.set_up(self._initializer, self._limits)
         except BaseException:
             self._workers.discard(worker)
             raise
@@ -187,3 +197,12 @@ def _check_arguments(
         raise ValueError(f"idle_timeout must be a positive number of seconds, not {idle_timeout!r}")
     if grace < 0:
         raise ValueError(f"grace must be a number of seconds, 0 or more, not {grace!r}")
+
+
+def _check_limits(max_calls: object, max_memory: object) -> None:
+    if max_calls is not None and not is_positive_int(max_calls):
+        raise ValueError(f"max_calls_per_worker must be a number of calls, 1 or more, or None, not {max_calls!r}")
+    if max_memory is not None and (not is_positive_int(max_memory) or max_memory < LEAST_MEMORY):
+        raise ValueError(
+            f"max_memory must be a number of bytes, or None, not {max_memory!r}; a worker alone holds up to {LEAST_MEMORY:_}"
+        )

@@ -13,22 +13,26 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from signal import SIGKILL
+from typing import Any, NamedTuple
 
 import anyio
 
+from asyncpar.background import wait_through
 from asyncpar.errors import ExecutorUnavailableError, WorkerDiedError
 from asyncpar.executors.base import AdoptedFunction, Answer, Parcel, Program, Worker
 from asyncpar.executors.zygote_client import WorkerProcess, Zygote
-from asyncpar.outcomes import Batch, BatchDone
-from asyncpar.wire.codec import Decoder, Encoder, Undeliverable, encode_function
+from asyncpar.nesting import depth
+from asyncpar.outcomes import Batch, BatchDone, complete_timeouts, timed_out
+from asyncpar.wire.codec import Decoder, EncodedColumn, Encoder, Undeliverable, encode_function
 from asyncpar.wire.failures import PackedError, unpack_error
-from asyncpar.wire.frames import Frame
-from asyncpar.workers.control import NOT_RECEIVED, POSITION, STOP
-from asyncpar.workers.protocol import BATCH, FAILED, FORGET, SETUP, BatchMessage, DoneMessage, Setup
+from asyncpar.wire.frames import Buffer, Frame
+from asyncpar.wire.pace import IN_LOOP_BYTES, Breaths, Limit, Pace, TooLarge
+from asyncpar.workers.control import NOT_RECEIVED, POSITION, SPAN, STOP, seconds_left
+from asyncpar.workers.protocol import BATCH, FAILED, FORGET, LAST, SETUP, BatchMessage, DoneMessage, Setup
 
-_OFF_LOOP_BYTES = 1 << 18  # a longer pickle is read in a thread: reading it could hold the event loop for a millisecond
 _FORGET_AT_ONCE_BYTES = 1 << 16  # a larger function is not left with idle workers until they hear the next message
 _DEATHS_BEFORE_BLAME = 2  # a worker may die while it reads a batch by no fault of that batch; not twice in a row
 
@@ -39,8 +43,16 @@ class SentFunction:
     def __init__(self, fn: Callable[..., Any], function_id: int) -> None:
         self.fn = fn
         self.function_id = function_id
-        self.encoded, self.buffers = encode_function(fn)
-        self.size = sum(map(len, self.encoded[0])) + sum(map(len, self.buffers))
+        self.encoded: EncodedColumn | None = None
+        self.buffers: list[Buffer] = []
+        self.size = 0
+        with suppress(TooLarge):
+            self.encode(Limit())
+
+    def encode(self, pace: Pace) -> None:
+        encoded, self.buffers = encode_function(self.fn, pace)
+        self.size = sum([memoryview(data).nbytes for data in (*encoded[0], *self.buffers)])
+        self.encoded = encoded
 
 
 class PickledFunction(AdoptedFunction):
@@ -50,9 +62,22 @@ class PickledFunction(AdoptedFunction):
         super().__init__(program)
         self._sent = sent
         self._discard = discard
+        self._sends_much = False
+
+    @property
+    def unfinished(self) -> bool:
+        return self._sent.encoded is None
+
+    def finish(self) -> None:
+        self._sent.encode(Breaths())
 
     def pack(self, batch: Batch, budget: float) -> ProcessParcel:
-        return ProcessParcel(self.program, self._sent, batch, budget)
+        parcel = ProcessParcel(self.program, self._sent, batch, budget)
+        if not self._sends_much:
+            with suppress(TooLarge):
+                parcel.encode(Limit())
+        self._sends_much = parcel.unfinished  # the next batch will hardly be smaller, and is not tried in the loop
+        return parcel
 
     def discard(self) -> None:
         if self._discard is not None:
@@ -60,16 +85,25 @@ class PickledFunction(AdoptedFunction):
 
 
 class ProcessParcel(Parcel):
-    """A batch whose columns are encoded already."""
+    """A batch whose columns are encoded before a worker is asked for."""
 
-    __slots__ = ("_columns", "_encoder", "function")
+    __slots__ = ("_columns", "_encoder", "function", "unfinished")
 
     def __init__(self, program: Program, function: SentFunction, batch: Batch, budget: float) -> None:
         super().__init__(program, batch, budget)
         self.function = function
-        self._encoder = Encoder()
-        encode = self._encoder.column
-        self._columns = tuple([encode(column, _describe_argument, batch, place) for place, column in enumerate(batch.columns)])
+        self.unfinished = True
+
+    def encode(self, pace: Pace) -> None:
+        encoder, batch = Encoder(pace), self.batch
+        self._columns = tuple(
+            [encoder.column(column, _describe_argument, batch, place) for place, column in enumerate(batch.columns)]
+        )
+        self._encoder = encoder
+        self.unfinished = False
+
+    def finish(self) -> None:
+        self.encode(Breaths())
 
     def frame(self, *, known: bool, forget: tuple[int, ...]) -> Frame:
         """The message to a worker that knows the function already, or does not."""
@@ -81,6 +115,7 @@ class ProcessParcel(Parcel):
             forget,
             program.concurrency,
             program.stop_on_error,
+            program.timeout,
             self.budget,
             self._columns,
         )
@@ -99,10 +134,10 @@ class ProcessAnswer:
 
     @property
     def is_large(self) -> bool:
-        return len(self._frame.payload) > _OFF_LOOP_BYTES
+        return len(self._frame.payload) + sum(map(len, self._frame.buffers)) > IN_LOOP_BYTES
 
     def read(self) -> BatchDone:
-        decoder = Decoder(self._frame)
+        decoder = Decoder(self._frame, Breaths() if self.is_large else None)
         message: DoneMessage = decoder.message
         encoded, packed_errors, timings = message
         (column,), spoiled = decoder.columns([encoded])
@@ -110,6 +145,7 @@ class ProcessAnswer:
         errors = {position: unpack_error(PackedError(*packed)) for position, packed in packed_errors.items()}
         if spoiled:
             _unpack_undeliverables(values, errors)
+        complete_timeouts(self._batch, errors)
         return BatchDone(self._batch, values, errors, timings, self._worker_name, self._batch.rest(len(values)))
 
 
@@ -129,7 +165,7 @@ class ProcessWorker(Worker):
     def name(self) -> str:
         return f"process worker {self._process.worker_id}"
 
-    async def set_up(self, initializer: Initializer | None) -> None:
+    async def set_up(self, initializer: Initializer | None, limits: Limits) -> None:
         """Hands the worker its surroundings and waits until it is ready.
 
         Raises:
@@ -137,7 +173,7 @@ class ProcessWorker(Worker):
         """
         channel = self._process.channel
         try:
-            await channel.send(_setup_frame(initializer))
+            await channel.send(_setup_frame(initializer, limits))
             answer = await channel.receive()
         except EOFError:
             await self._see_end()
@@ -153,20 +189,24 @@ class ProcessWorker(Worker):
             raise _unpack_failure(answer)
 
     async def run(self, parcel: ProcessParcel) -> Answer:
-        process = self._process
+        process, timeout = self._process, parcel.program.timeout
         process.page[POSITION] = NOT_RECEIVED
         try:
             await process.channel.send(self._frame(parcel))
-            answer = await process.channel.receive()
+            answer = await (process.channel.receive() if timeout is None else self._receive_in_time(parcel, timeout))
         except EOFError:
             return await self._bury(parcel.batch)
         except BaseException:
             await self._stop(parcel)
             raise
+        if isinstance(answer, range):
+            return await self._end_overdue(parcel, answer)
         if answer.kind == FAILED:
             self._known.discard(parcel.function.function_id)
             raise _unpack_failure(answer)
         self._has_answered = True
+        if answer.kind == LAST:
+            await self.retire()
         return ProcessAnswer(answer, parcel.batch, self.name)
 
     def forget(self, function: SentFunction, *, idle: bool) -> None:
@@ -226,6 +266,30 @@ class ProcessWorker(Worker):
             if not self.usable:
                 await self.kill()
 
+    async def _receive_in_time(self, parcel: ProcessParcel, timeout: float) -> Frame | range:
+        """The worker's answer, or the positions of the calls one of which has been running for too long."""
+        page, channel = self._process.page, self._process.channel
+        if parcel.program.concurrency:  # it watches its calls itself; this is for one that holds its event loop
+            timeout += self._grace
+        while True:
+            position = int(page[POSITION])  # before the time: what began long ago is then no later call than this one
+            suspects = range(position, min(position + int(page[SPAN]), len(parcel.batch)))
+            left = seconds_left(page, timeout)
+            if left <= 0:
+                return suspects
+            with anyio.move_on_after(left):
+                return await channel.receive()
+
+    async def _end_overdue(self, parcel: ProcessParcel, suspects: range) -> BatchDone:
+        """A call does not end in time: so its worker does, and the other calls are to be run again."""
+        batch, timeout = parcel.batch, parcel.program.timeout
+        assert timeout is not None, "nothing is overdue without a timeout"
+        await self.kill()
+        if len(suspects) > 1:
+            return self._try_one_by_one(batch, suspects)
+        position = suspects[0]
+        return self._fail_one(batch, position, timed_out(batch, position, timeout), timeout)
+
     async def _bury(self, batch: Batch) -> BatchDone:
         """The worker died: the call that was running is blamed for it, and the others are to be run again."""
         hung_up = not self.usable
@@ -239,13 +303,22 @@ class ProcessWorker(Worker):
             if batch.deaths + 1 < _DEATHS_BEFORE_BLAME:
                 return self._all_again(batch, batch.deaths + 1)
             position, span = 0, len(batch)
-        end = min(position + span, len(batch))
-        before, after = batch.part(0, position, again=True), batch.part(end, len(batch))
-        if end - position > 1:  # several calls are suspect: alone, each will show itself
-            singles = [batch.part(suspect, suspect + 1, again=True) for suspect in range(position, end)]
-            return self._nothing_done(batch, (before, *singles, after))
-        error = self._death_of(batch.describe(position))
-        return BatchDone(batch.part(position, end), [None], {0: error}, ((1, 0.0),), self.name, _not_empty(before, after))
+        suspects = range(position, min(position + span, len(batch)))
+        if len(suspects) > 1:
+            return self._try_one_by_one(batch, suspects)
+        return self._fail_one(batch, position, self._death_of(batch, position), 0.0)
+
+    def _fail_one(self, batch: Batch, position: int, error: BaseException, seconds: float) -> BatchDone:
+        """The call at `position` is to blame; the others are to be run again."""
+        before, after = batch.part(0, position, again=True), batch.part(position + 1, len(batch))
+        failed = batch.part(position, position + 1)
+        return BatchDone(failed, [None], {0: error}, ((1, seconds),), self.name, _not_empty(before, after))
+
+    def _try_one_by_one(self, batch: Batch, suspects: range) -> BatchDone:
+        """Several calls are suspect: alone, each will show itself."""
+        before, after = batch.part(0, suspects.start, again=True), batch.part(suspects.stop, len(batch))
+        singles = [batch.part(suspect, suspect + 1, again=True) for suspect in suspects]
+        return self._nothing_done(batch, (before, *singles, after))
 
     def _all_again(self, batch: Batch, deaths: int) -> BatchDone:
         return self._nothing_done(batch, (batch.part(0, len(batch), deaths=deaths),))
@@ -253,20 +326,30 @@ class ProcessWorker(Worker):
     def _nothing_done(self, batch: Batch, rest: tuple[Batch, ...]) -> BatchDone:
         return BatchDone(batch.part(0, 0), [], {}, (), self.name, _not_empty(*rest))
 
-    def _death_of(self, call: str) -> WorkerDiedError:
+    def _death_of(self, batch: Batch, position: int) -> WorkerDiedError:
         process = self._process
+        peak_memory = process.peak_memory
+        out_of_memory = process.signal == SIGKILL and self._zygote.memory_watch.ran_out()
+        message = f"the worker process {process.pid or ''} {process.describe_end()} while it ran {batch.describe(position)}"
+        if peak_memory is not None:
+            message += f"; its peak memory was {peak_memory / 2**20:.0f} MiB"
+        if out_of_memory:
+            message += ", and it likely ran out of memory: the system has just ended processes for lack of it"
         return WorkerDiedError(
-            f"the worker process {process.pid or ''} {process.describe_end()} while it ran {call}",
+            message,
+            batch.start + position,
+            batch.item(position),
             process.pid,
             process.exit_code,
             process.signal,
+            peak_memory,
+            out_of_memory,
         )
 
     async def _see_end(self) -> None:
         self.usable = False
         try:
-            with anyio.CancelScope(shield=True):
-                await self._zygote.wait_ended(self._process)
+            await wait_through(lambda: self._zygote.wait_ended(self._process))
         finally:
             self._process.close()
 
@@ -280,13 +363,20 @@ class Initializer:
         self.function(*self.arguments)
 
 
-def _setup_frame(initializer: Initializer | None) -> Frame:
+class Limits(NamedTuple):
+    """Of one worker: how many calls it may make, and how many bytes it may hold; None: any number."""
+
+    max_calls: int | None
+    max_memory: int | None
+
+
+def _setup_frame(initializer: Initializer | None, limits: Limits) -> Frame:
     encoded, buffers = (None, []) if initializer is None else encode_function(initializer)
     try:
         directory: str | None = os.getcwd()
     except FileNotFoundError:  # it has been removed
         directory = None
-    setup: Setup = (directory, dict(os.environ), list(sys.path), list(sys.argv), encoded)
+    setup: Setup = (directory, dict(os.environ), list(sys.path), list(sys.argv), encoded, *limits, depth() + 1)
     return Encoder().frame(SETUP, setup, buffers)
 
 

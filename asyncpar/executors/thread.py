@@ -2,13 +2,14 @@
 
 Each call sees a copy of the caller's context variables. A thread cannot be killed: when a run is cancelled, the stop flag
 keeps further calls from starting, and the batch is abandoned to its current call. The thread counts as lent until that
-call has ended, so that `max_workers` holds also for abandoned ones.
+call has ended, so that `max_workers` holds also for abandoned ones. When a call outlives its timeout, the thread is abandoned
+to it just so, but its place is given to a fresh thread at once: the run goes on, and would wait for ever if all its threads
+were stuck.
 """
 
 from __future__ import annotations
 
 import threading
-from functools import partial
 
 import anyio
 import anyio.to_thread
@@ -16,8 +17,9 @@ import anyio.to_thread
 from asyncpar.background import LoopHandle
 from asyncpar.cpus import resolve_max_workers
 from asyncpar.executors.base import Executor, Parcel, Worker
-from asyncpar.outcomes import BatchDone
-from asyncpar.workers.control import STOP, private_page
+from asyncpar.nesting import enter_worker_thread
+from asyncpar.outcomes import BatchDone, complete_timeouts, timed_out
+from asyncpar.workers.control import POSITION, RECEIVED, STOP, private_page, seconds_left
 from asyncpar.workers.run_batch import BatchReport, run_batch
 
 
@@ -29,12 +31,44 @@ class ThreadWorker(Worker):
 
     async def run(self, parcel: Parcel) -> BatchDone:
         job = _Job(parcel, LoopHandle(), self._executor)
+        timeout = parcel.program.timeout
         try:
-            report = await anyio.to_thread.run_sync(job.run, abandon_on_cancel=True, limiter=self._executor.thread_limiter)
+            # Calls that overlap cannot be told apart from here; they have their timeouts in their own event loop
+            if timeout is None or parcel.program.concurrency:
+                await self._run_in_thread(job)
+            elif (overdue := await self._run_until_overdue(job, timeout)) is not None:
+                self.usable = False
+                self.abandoned = True
+                return job.done_before(overdue, timeout)
         except BaseException:
-            self.detained = job.abandon()
+            self.abandoned = self.detained = job.abandon()
             raise
-        return BatchDone(parcel.batch, *report, job.thread_name, parcel.batch.rest(len(report.values)))
+        return job.done()
+
+    async def _run_in_thread(self, job: _Job) -> None:
+        await anyio.to_thread.run_sync(job.run, abandon_on_cancel=True, limiter=self._executor.thread_limiter)
+
+    async def _run_until_overdue(self, job: _Job, timeout: float) -> int | None:
+        """Returns the position of a call that has run for too long, or None when all is done."""
+        failure: Exception | None = None
+        overdue = None
+
+        async def run() -> None:
+            nonlocal failure
+            try:
+                await self._run_in_thread(job)
+            except Exception as error:  # raised below: a task group would wrap it
+                failure = error
+            group.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(run)
+            while (overdue := job.claim_overdue(timeout)) is None:  # noqa: ASYNC110 - no polling
+                await anyio.sleep(seconds_left(job.page, timeout))  # until a call could be overdue at the earliest
+            group.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+        return overdue
 
 
 class ThreadExecutor(Executor[ThreadWorker]):
@@ -76,44 +110,94 @@ class _Job:
         self._parcel = parcel
         self._loop = loop
         self._executor = executor
-        self._page = private_page()
+        self.page = private_page()
+        self._report = BatchReport([], {}, [])
         self._lock = threading.Lock()
         self._running = False
         self._abandoned = False
-        self.thread_name = ""
+        self._keeps_place = False
+        self._thread_name = ""
 
-    def run(self) -> BatchReport:
+    def run(self) -> None:
         with self._lock:
             if self._abandoned:  # before it began
-                return BatchReport([], {}, [])
+                return
             self._running = True
-        self.thread_name = threading.current_thread().name
+        self._thread_name = threading.current_thread().name
+        enter_worker_thread()
         try:
-            return self._run_calls()
+            self._report = self._run_calls()
         finally:
+            self.page[POSITION] = RECEIVED
             if self._end():
                 self._loop.call_soon(self._executor.forget_abandoned)
 
+    def done(self) -> BatchDone:
+        """What became of the batch, once it has run."""
+        batch, report = self._parcel.batch, self._report
+        complete_timeouts(batch, report.errors)
+        return BatchDone(batch, *report, self._thread_name, batch.rest(len(report.values)))
+
+    def done_before(self, position: int, timeout: float) -> BatchDone:
+        """The same when the call at `position` was left to itself: those before it have ended, the others are not begun."""
+        batch, (values, errors, timings) = self._parcel.batch, self._report
+        errors = {before: errors[before] for before in range(position) if before in errors}
+        errors[position] = timed_out(batch, position, timeout)
+        ended = [*values[:position], None], errors, [*timings[:position], (1, timeout)]
+        return BatchDone(batch, *ended, self._thread_name, batch.rest(position + 1))
+
     def _end(self) -> bool:
-        """No call is running any more; returns whether the batch has been abandoned meanwhile."""
+        """No call is running any more; returns whether somebody waits for its place."""
         with self._lock:
             self._running = False
-            return self._abandoned
+            return self._keeps_place
 
     def abandon(self) -> bool:
-        """Starts no further call; returns whether one is still running."""
-        self._page[STOP] = 1
+        """Starts no further call; returns whether one is still running. That keeps its place until it ends."""
+        self.page[STOP] = 1
         with self._lock:
-            self._abandoned = True
+            self._abandoned = self._keeps_place = True
             return self._running
+
+    def claim_overdue(self, timeout: float) -> int | None:
+        """Abandons the batch if a call has run for too long, and returns its position."""
+        with self._lock:
+            if seconds_left(self.page, timeout) > 0:
+                return None
+            self._abandoned = True
+            return int(self.page[POSITION])
+
+    def _leave(self, calls: int) -> bool:
+        """Between two calls: none is overdue, and whether the next may begin is settled before it does."""
+        with self._lock:
+            self.page[POSITION] = RECEIVED
+            return self._abandoned
 
     def _run_calls(self) -> BatchReport:
         program, columns, budget = self._parcel.program, self._parcel.batch.columns, self._parcel.budget
         if not program.concurrency:
-            return run_batch(program.fn, columns, self._page, budget, program.stop_on_error)
+            singly, leave = (False, None) if program.timeout is None else (True, self._leave)
+            return run_batch(
+                program.fn,
+                columns,
+                self.page,
+                budget,
+                program.stop_on_error,
+                singly=singly,
+                leave=leave,
+                report=self._report,
+            )
         import asyncio
 
         from asyncpar.workers.run_coroutines import run_coroutines
 
-        run = partial(run_coroutines, concurrency=program.concurrency, stop_on_error=program.stop_on_error)
-        return asyncio.run(run(program.fn, columns, self._page, budget))
+        calls = run_coroutines(
+            program.fn,
+            columns,
+            self.page,
+            budget,
+            concurrency=program.concurrency,
+            stop_on_error=program.stop_on_error,
+            timeout=program.timeout,
+        )
+        return asyncio.run(calls)

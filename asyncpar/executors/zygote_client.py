@@ -20,6 +20,7 @@ from pathlib import Path
 import anyio
 
 from asyncpar.errors import ExecutorUnavailableError
+from asyncpar.executors.memory_watch import MemoryWatch
 from asyncpar.wire.async_channel import AsyncChannel
 from asyncpar.workers.control import POSITION, SPAN, make_page_file, map_page, unmap_page
 from asyncpar.workers.protocol import EXITED, FORK, KILL, NOT_FORKED, Record, unpack_records
@@ -76,6 +77,11 @@ class WorkerProcess:
         return os.WEXITSTATUS(self._status) if self._status is not None and os.WIFEXITED(self._status) else None
 
     @property
+    def peak_memory(self) -> int | None:
+        """The most memory that it held, in bytes, its share of what it has from the zygote included."""
+        return self.report.peak_memory if self.report is not None and self.report.kind == EXITED else None
+
+    @property
     def _status(self) -> int | None:
         return self.report.code if self.report is not None and self.report.kind == EXITED else None
 
@@ -93,6 +99,7 @@ class Zygote:
         self._sending = anyio.Lock()
         self._unsent: list[Record] = []
         self._partial = b""  # of a record
+        self.memory_watch = MemoryWatch()
         self.alive = True
 
     async def fork(self) -> WorkerProcess:

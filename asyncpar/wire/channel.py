@@ -2,6 +2,7 @@
 
 import select
 import socket
+from collections.abc import Callable
 
 from asyncpar.wire.frames import Frame, FrameReader, to_parts, without
 
@@ -11,12 +12,15 @@ _PARTS_AT_ONCE = 256  # fewer than IOV_MAX, which is 1024 on Linux and 16 at the
 class Channel:
     """Sends and receives frames; blocks until the whole frame has passed.
 
+    `notice` is called each time something has come, before it is read.
+
     Raises:
         EOFError: the other end is closed.
     """
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, notice: Callable[[], object]) -> None:
         self._sock = sock
+        self._notice = notice
         # Waiting in poll and not in recv: Linux wakes whoever sleeps in recv also when the *other* end has read something,
         # which costs the parent 10 µs for each answer that it reads.
         self._readable = select.poll()
@@ -35,6 +39,7 @@ class Channel:
     def receive(self) -> Frame:
         while (frame := self._reader.take()) is None:
             self._readable.poll()
+            self._notice()
             try:
                 count = self._sock.recv_into(self._reader.space())
             except ConnectionResetError:

@@ -10,10 +10,12 @@ A batch of calls is a tuple of columns, one for each argument; its results are o
 Buffers of `OUT_OF_BAND_BYTES` or more (PEP 574) leave the pickle and travel beside it uncopied; smaller ones stay inside,
 where they cost a copy but no memory of their own that would outlive its neighbours.
 
+Encoders and decoders in the parent have a pace (`pace.py`), so that large messages do not hold its event loop. The pickle of a
+large element travels out of band too.
+
 An element that fails becomes an `Undeliverable` in its place; whoever calls the function with it gets its error.
 """
 
-import io
 import pickle
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -22,18 +24,22 @@ from typing import Any, TypeAlias
 
 from asyncpar.errors import PicklingError
 from asyncpar.wire.frames import Buffer, Frame
+from asyncpar.wire.pace import Breaths, Pace, Writer, load
 
 PROTOCOL = 5
+_ELEMENT_WEIGHT = 64  # to pickle or read an element by itself takes 0.5 µs, as long as so many bytes of small objects
+_NUMBER_WEIGHT = 4  # likewise of a number in a plain column
 OUT_OF_BAND_BYTES = 1 << 14  # below, the copy costs less than a system-call segment and an allocation; a guess
 
 Column: TypeAlias = Sequence[Any]
 
-_PLAIN_TYPES = frozenset({int, float, complex, bool, str, bytes, type(None)})
+_TEXT_TYPES = frozenset({str, bytes})
+_PLAIN_TYPES = frozenset({int, float, complex, bool, type(None)}) | _TEXT_TYPES
 
 
 # Plain tuples, which pickle three times as fast as named ones: (column,) is a column in one piece, (pickles, counts) one of
 # separate pickles with the number of the message's buffers that each of them uses.
-EncodedColumn: TypeAlias = tuple[Column] | tuple[list[bytes], list[int]]
+EncodedColumn: TypeAlias = tuple[Column] | tuple[list[Buffer | pickle.PickleBuffer], list[int]]
 
 
 class Undeliverable:
@@ -49,21 +55,27 @@ class Encoder:
     The reader needs the buffers of the message's own pickle first, so the columns come first and `frame` last.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, pace: Pace | None = None) -> None:
+        self._pace = pace
         self._column_buffers: list[Buffer] = []
 
     def column(self, column: Column, describe: Callable[..., str], *context: object) -> EncodedColumn:
         """`column` in a form that travels; `describe(*context, position)` names an element in an error message."""
-        return (column,) if _is_plain(column) else self._one_by_one(column, partial(describe, *context))
+        weight = _plain_weight(column)
+        if weight is None:
+            return self._one_by_one(column, partial(describe, *context))
+        if self._pace is not None:
+            self._pace(weight)
+        return (column,)
 
     def _one_by_one(self, column: Column, describe: Callable[[int], str]) -> EncodedColumn:
-        dump = _ElementPickler(self._column_buffers)
-        pickles: list[bytes] = []
+        dump = _ElementPickler(self._column_buffers, self._pace)
+        pickles: list[Buffer | pickle.PickleBuffer] = []
         counts: list[int] = []
         for position, element in enumerate(column):
             before = len(self._column_buffers)
             try:
-                pickles.append(dump(element))
+                pickles.append(_beside_if_large(dump(element)))
             except Exception as error:
                 del self._column_buffers[before:]
                 refusal = PicklingError(f"{describe(position)} cannot be sent between processes: {error}")
@@ -74,16 +86,23 @@ class Encoder:
     def frame(self, kind: int, message: object, more_buffers: Sequence[Buffer] = ()) -> Frame:
         """`message`, plain values and encoded columns, with all the buffers that it needs."""
         buffers: list[Buffer] = []
-        payload = pickle.dumps(message, PROTOCOL, buffer_callback=partial(_keep_out_of_band, buffers))
+        keep = partial(_keep_out_of_band, buffers)
+        if isinstance(self._pace, Breaths):
+            writer = Writer(self._pace)
+            pickle.Pickler(writer, PROTOCOL, buffer_callback=keep).dump(message)
+            payload = writer.take()
+        else:  # what has passed a limit is not large
+            payload = pickle.dumps(message, PROTOCOL, buffer_callback=keep)
         return Frame(kind, payload, [*buffers, *self._column_buffers, *more_buffers])
 
 
 class Decoder:
     """Reads one message back: `message` first, then its columns in the order in which they were encoded."""
 
-    def __init__(self, frame: Frame) -> None:
+    def __init__(self, frame: Frame, pace: Pace | None = None) -> None:
+        self._pace = pace
         self._buffers = iter(frame.buffers)
-        self.message: Any = pickle.loads(frame.payload, buffers=self._buffers)
+        self.message: Any = load(frame.payload, self._buffers, pace)
 
     def columns(self, encoded_columns: Iterable[EncodedColumn]) -> tuple[list[Column], bool]:
         """The columns, and whether any element in them is an `Undeliverable`."""
@@ -98,42 +117,50 @@ class Decoder:
                 columns.append(elements)
         return columns, spoiled
 
-    def _element(self, data: bytes, buffer_count: int) -> Any:
+    def _element(self, data: Any, buffer_count: int) -> Any:
         buffers = [next(self._buffers) for _ in range(buffer_count)] if buffer_count else ()
         try:
-            return pickle.loads(data, buffers=buffers)
+            if self._pace is None:
+                return pickle.loads(data, buffers=buffers)
+            self._pace(_ELEMENT_WEIGHT)
+            return load(data, buffers, self._pace)
         except Exception as error:
             return Undeliverable(error)
 
 
-def encode_function(fn: Callable[..., Any]) -> tuple[EncodedColumn, list[Buffer]]:
+def encode_function(fn: Callable[..., Any], pace: Pace | None = None) -> tuple[EncodedColumn, list[Buffer]]:
     """`fn` as a column of one, by reference where a worker can import it and else by value, and its large buffers."""
     buffers: list[Buffer] = []
     try:
-        pickled = pickle.dumps(fn, PROTOCOL) if is_importable(fn) else _ElementPickler(buffers)(fn)
+        pickled: Buffer = pickle.dumps(fn, PROTOCOL) if is_importable(fn) else _ElementPickler(buffers, pace)(fn)
     except Exception as error:
         raise PicklingError(
             f"the function {fn!r} cannot be sent to another process: {error}; "
             'make what it refers to picklable, or run it with executor="thread"'
         ) from error
-    return ([pickled], [len(buffers)]), buffers
+    return ([_beside_if_large(pickled)], [len(buffers)]), buffers
 
 
 class _ElementPickler:
     """Pickles one element after another with one cloudpickle pickler: 0.5 µs an element instead of 3."""
 
-    def __init__(self, buffers: list[Buffer]) -> None:
+    def __init__(self, buffers: list[Buffer], pace: Pace | None) -> None:
         import cloudpickle  # 30 ms to import: only when something is not plain
 
-        self._file = io.BytesIO()
-        self._pickler = cloudpickle.Pickler(self._file, PROTOCOL, partial(_keep_out_of_band, buffers))
+        self._pace = pace
+        self._writer = Writer(pace)
+        self._pickler = cloudpickle.Pickler(self._writer, PROTOCOL, partial(_keep_out_of_band, buffers))
 
-    def __call__(self, element: object) -> bytes:
-        self._file.seek(0)
-        self._file.truncate()
+    def __call__(self, element: object) -> Buffer:
+        if self._pace is not None:
+            self._pace(_ELEMENT_WEIGHT)
         self._pickler.clear_memo()
-        self._pickler.dump(element)
-        return self._file.getvalue()
+        try:
+            self._pickler.dump(element)
+        except BaseException:
+            self._writer.take()  # the next element begins anew
+            raise
+        return self._writer.take()
 
 
 def is_importable(fn: Callable[..., Any]) -> bool:
@@ -144,6 +171,11 @@ def is_importable(fn: Callable[..., Any]) -> bool:
         return False
     cloudpickle = sys.modules.get("cloudpickle")  # where users register modules whose functions go by value
     return cloudpickle is None or not cloudpickle.list_registry_pickle_by_value()
+
+
+def _beside_if_large(pickled: Buffer) -> Buffer | pickle.PickleBuffer:
+    """What stands for an element's pickle in the message: a large one travels beside the message's own, out of band."""
+    return pickled if len(pickled) < OUT_OF_BAND_BYTES else pickle.PickleBuffer(pickled)
 
 
 def _keep_out_of_band(buffers: list[Buffer], buffer: pickle.PickleBuffer) -> bool:
@@ -158,11 +190,21 @@ def _keep_out_of_band(buffers: list[Buffer], buffer: pickle.PickleBuffer) -> boo
     return False
 
 
-def _is_plain(column: Any) -> bool:
+def _plain_weight(column: Any) -> int | None:
+    """The weight of a column that may travel whole, in the units of a pace, or None if its elements must go one by one."""
     kind = type(column)
     if kind is list or kind is tuple:
-        return set(map(type, column)) <= _PLAIN_TYPES  # a fifth quicker than issuperset()
-    if kind is range or kind is str or kind is bytes:
-        return True
+        kinds = set(map(type, column))
+        if not kinds <= _PLAIN_TYPES:  # a fifth quicker than issuperset()
+            return None
+        texts = sum([len(element) for element in column if type(element) in _TEXT_TYPES]) if kinds & _TEXT_TYPES else 0
+        return texts + _NUMBER_WEIGHT * len(column)
+    if kind is range:
+        return 0
+    if kind is str or kind is bytes:
+        return len(column)
     numpy = sys.modules.get("numpy")  # an array can only be here if numpy is
-    return numpy is not None and isinstance(column, numpy.ndarray) and not column.dtype.hasobject
+    if numpy is None or not isinstance(column, numpy.ndarray) or column.dtype.hasobject:
+        return None
+    weight: int = 0 if column.flags.forc else column.nbytes  # in one piece it is sent from where it lies
+    return weight

@@ -8,6 +8,7 @@ list with the same places.
 import mmap
 import os
 import sys
+import time
 from collections.abc import MutableSequence
 from typing import TypeAlias
 
@@ -48,6 +49,17 @@ def unmap_page(page: "memoryview[float]") -> None:
     page.release()
     assert isinstance(mapping, mmap.mmap)  # what `map_page` made the view of
     mapping.close()
+
+
+def seconds_left(page: ControlPage, timeout: float) -> float:
+    """After how many seconds, at the earliest, a call will have run for longer than `timeout`; not positive: one has.
+
+    The position is read first: the worker writes when a call began before it writes which one it is, so that a call is never
+    taken for as old as the one before it.
+    """
+    if page[POSITION] < 0:
+        return timeout
+    return page[BEGAN] + timeout - time.monotonic()
 
 
 def private_page() -> list[float]:

@@ -8,6 +8,7 @@ the zygote kills it if that takes longer than the grace it is given.
 from __future__ import annotations
 
 import atexit
+import faulthandler
 import os
 import socket
 import sys
@@ -17,22 +18,26 @@ from functools import partial
 from types import ModuleType
 from typing import Any, NoReturn
 
+from asyncpar.nesting import enter_worker_process
 from asyncpar.wire.channel import Channel
 from asyncpar.wire.codec import Decoder, Encoder, Undeliverable
 from asyncpar.wire.failures import pack_error
 from asyncpar.wire.frames import Frame
 from asyncpar.workers.control import POSITION, RECEIVED, map_page
-from asyncpar.workers.protocol import BATCH, DONE, FAILED, FORGET, READY, SETUP, BatchMessage, DoneMessage, Setup
+from asyncpar.workers.lifetime import Lifetime
+from asyncpar.workers.protocol import BATCH, DONE, FAILED, FORGET, LAST, READY, SETUP, BatchMessage, DoneMessage, Setup
 from asyncpar.workers.run_batch import BatchReport, run_batch
 
 
 def run_worker(channel_fd: int, page_fd: int) -> NoReturn:
     """Serves batches until the parent closes the channel, and exits."""
     os.set_inheritable(channel_fd, False)  # or a program that a call starts would keep the channel open after our death
-    channel = Channel(socket.socket(fileno=channel_fd))
     control = map_page(page_fd)
     os.close(page_fd)
+    received = partial(control.__setitem__, POSITION, RECEIVED)  # before it is read: a batch may be too large for that
+    channel = Channel(socket.socket(fileno=channel_fd), received)
     sys.modules["__main__"] = ModuleType("__main__")  # the zygote's own must not be mistaken for the user's
+    _show_crashes()
     worker = _Worker(control)
     try:
         while True:
@@ -54,12 +59,13 @@ class _Worker:
         self._control = control
         self._functions: dict[int, Callable[..., Any]] = {}  # {function id: function}
         self._runner: Any = None  # asyncio.Runner, once there was a coroutine function
+        self._lifetime = Lifetime(None, None)
 
     def answer(self, frame: Frame) -> Frame | None:
         """The frame to answer with, if any."""
         try:
             if frame.kind == SETUP:
-                _take_on(Decoder(frame))
+                self._lifetime = _take_on(Decoder(frame))
                 return Frame(READY, b"")
             if frame.kind == BATCH:
                 return self._answer_batch(Decoder(frame))
@@ -71,9 +77,8 @@ class _Worker:
             return Encoder().frame(FAILED, tuple(pack_error(error, hidden_frames=1)))
 
     def _answer_batch(self, decoder: Decoder) -> Frame:
-        self._control[POSITION] = RECEIVED
         message: BatchMessage = decoder.message
-        function_id, function, forget, concurrency, stop_on_error, budget, encoded_columns = message
+        function_id, function, forget, concurrency, stop_on_error, timeout, budget, encoded_columns = message
         self._forget(forget)
         columns, spoiled = decoder.columns(encoded_columns)
         if function is not None:
@@ -81,19 +86,30 @@ class _Worker:
         fn = self._functions[function_id]
         if spoiled:
             fn = partial(_call_unless_undeliverable, fn)
+        limited = self._lifetime.limited
+        leave = self._lifetime.is_over if limited else None
         if concurrency:
-            report = self._run_coroutines(fn, columns, budget, concurrency, stop_on_error)
+            report = self._run_coroutines(fn, columns, budget, concurrency, stop_on_error, timeout, leave)
         else:
-            report = run_batch(fn, columns, self._control, budget, stop_on_error)
+            singly = limited or timeout is not None
+            report = run_batch(fn, columns, self._control, budget, stop_on_error, singly=singly, leave=leave)
         self._control[POSITION] = RECEIVED
-        return _done(report)
+        leaves = limited and self._lifetime.end_batch(len(report.values))
+        return _done(report, LAST if leaves else DONE)
 
     def _forget(self, function_ids: tuple[int, ...]) -> None:
         for function_id in function_ids:
             self._functions.pop(function_id, None)
 
     def _run_coroutines(
-        self, fn: Callable[..., Any], columns: list[Any], budget: float, concurrency: int, stop_on_error: bool
+        self,
+        fn: Callable[..., Any],
+        columns: list[Any],
+        budget: float,
+        concurrency: int,
+        stop_on_error: bool,
+        timeout: float | None,
+        leave: Callable[[int], bool] | None,
     ) -> BatchReport:
         import asyncio
 
@@ -101,7 +117,16 @@ class _Worker:
 
         if self._runner is None:
             self._runner = asyncio.Runner()
-        batch = run_coroutines(fn, columns, self._control, budget, concurrency=concurrency, stop_on_error=stop_on_error)
+        batch = run_coroutines(
+            fn,
+            columns,
+            self._control,
+            budget,
+            concurrency=concurrency,
+            stop_on_error=stop_on_error,
+            timeout=timeout,
+            leave=leave,
+        )
         report: BatchReport = self._runner.run(batch)
         return report
 
@@ -110,9 +135,19 @@ class _Worker:
             self._runner.close()
 
 
-def _take_on(decoder: Decoder) -> None:
+def _show_crashes() -> None:
+    """A call that crashes the interpreter leaves its Python traceback on stderr."""
+    try:
+        faulthandler.enable()
+    except (AttributeError, OSError, RuntimeError, ValueError):  # there is no stderr
+        return
+
+
+def _take_on(decoder: Decoder) -> Lifetime:
+    """Makes the parent's surroundings the worker's own, and runs the initializer; returns how long the worker may go on."""
     setup: Setup = decoder.message
-    directory, environment, path, argv, initializer = setup
+    directory, environment, path, argv, initializer, max_calls, max_memory, depth = setup
+    enter_worker_process(depth)
     os.environ.clear()
     os.environ.update(environment)
     sys.path[:] = path
@@ -124,9 +159,10 @@ def _take_on(decoder: Decoder) -> None:
         numpy_random.seed()
     if initializer is not None:
         _only(decoder, initializer)()
+    return Lifetime(max_calls, max_memory)
 
 
-def _done(report: BatchReport) -> Frame:
+def _done(report: BatchReport, kind: int) -> Frame:
     encoder = Encoder()
     values = encoder.column(report.values, _describe_result, report.values)
     message: DoneMessage = (
@@ -134,7 +170,7 @@ def _done(report: BatchReport) -> Frame:
         {position: pack_error(error, hidden_frames=1) for position, error in report.errors.items()},
         report.timings,
     )
-    return encoder.frame(DONE, message)
+    return encoder.frame(kind, message)
 
 
 def _only(decoder: Decoder, encoded: Any) -> Any:

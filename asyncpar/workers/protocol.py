@@ -1,8 +1,9 @@
 """What parent, zygote and worker say to each other; both sides import this and nothing else of each other.
 
 Parent and worker speak in frames (`wire/frames.py`), strictly in turn: SETUP is answered by READY or FAILED, and each
-BATCH by DONE or FAILED; FORGET, the only exception, has no answer. Parent and zygote speak in records of fixed size over the
-control socket; a FORK record carries two descriptors: the worker's end of its channel, and its control page.
+BATCH by DONE, by LAST (the worker has reached its limits and is to be let go) or FAILED; FORGET, the only exception, has
+no answer. Parent and zygote speak in records of fixed size over the control socket; a FORK record carries two descriptors: the
+worker's end of its channel, and its control page.
 """
 
 from __future__ import annotations
@@ -13,21 +14,24 @@ from typing import NamedTuple, TypeAlias
 from asyncpar.wire.codec import EncodedColumn
 from asyncpar.wire.failures import PackedError
 
-SETUP, READY, BATCH, DONE, FAILED, FORGET = range(1, 7)  # kinds of frames between parent and worker
+SETUP, READY, BATCH, DONE, LAST, FAILED, FORGET = range(1, 8)  # kinds of frames between parent and worker
 
 
 # Messages are plain tuples, which pickle three times as fast as named ones.
 
 # SETUP, the parent's surroundings at the moment of the request: working directory (None if it has been removed),
-# environment, sys.path, sys.argv, and the initializer, a column of one callable that takes nothing, or None.
-Setup: TypeAlias = tuple[str | None, dict[str, str], list[str], list[str], EncodedColumn | None]
+# environment, sys.path, sys.argv; the initializer, a column of one callable that takes nothing, or None; how many calls the
+# worker may make, how many bytes it may hold (None: any number), and how deep in workers it is.
+Setup: TypeAlias = tuple[str | None, dict[str, str], list[str], list[str], EncodedColumn | None, int | None, int | None, int]
 
 # BATCH, calls to run: id of the function, the function itself (a column of one) if this worker has not seen it, ids of
-# functions to forget, calls under way at once (0 for a plain function), whether to stop at an error, the time budget in
-# seconds, and the columns.
-BatchMessage: TypeAlias = tuple[int, EncodedColumn | None, tuple[int, ...], int, bool, float, tuple[EncodedColumn, ...]]
+# functions to forget, calls under way at once (0 for a plain function), whether to stop at an error, the timeout of a call
+# and the time budget of the batch in seconds, and the columns.
+BatchMessage: TypeAlias = tuple[
+    int, EncodedColumn | None, tuple[int, ...], int, bool, float | None, float, tuple[EncodedColumn, ...]
+]
 
-# DONE, what `run_batch` reported: the values as a column, the errors packed, by position, and the timings.
+# DONE and LAST, what `run_batch` reported: the values as a column, the errors packed, by position, and the timings.
 DoneMessage: TypeAlias = tuple[EncodedColumn, dict[int, PackedError], list[tuple[int, float]]]
 
 

@@ -3,11 +3,13 @@
 Every nanosecond here is paid once for every call of every user, so the control page is touched and the clock is read
 once for a *stride* of calls. A stride is one call as long as calls take 10 µs or more, and grows for shorter ones until
 it takes about that long; whoever stops the batch waits for one stride, and after a crash the calls of one stride are suspect.
+Where each call has to be known for itself (it has a timeout, or its worker has a limit), a stride is one call always.
 """
 
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
@@ -35,41 +37,53 @@ def run_batch(
     budget: float,
     stop_on_error: bool = False,
     catch: type[BaseException] | tuple[type[BaseException], ...] = BaseException,
+    *,
+    singly: bool = False,
+    leave: Callable[[int], bool] | None = None,
+    report: BatchReport | None = None,
 ) -> BatchReport:
     """Calls `fn` on each row of `columns` until all are done, `budget` seconds are over, `control` says stop, or an error does.
 
-    Exceptions outside `catch` are the caller's affair and pass through.
+    Args:
+        catch: exceptions outside are the caller's affair and pass through.
+        singly: a stride is one call.
+        leave: asked after each of them, with the number of calls made, whether to make no more.
+        report: filled and returned; a thread's owner looks at it while the batch runs.
     """
     total = len(columns[0])
-    values: list[Any] = []
-    errors: dict[int, BaseException] = {}
-    timings: list[tuple[int, float]] = []
+    report = report or BatchReport([], {}, [])
+    values, errors, timings = report
     single = len(columns) == 1
     rows = iter(columns[0]) if single else zip(*columns, strict=True)
     stride = 1
     began = time.monotonic()
     deadline = began + budget
     while (position := len(values)) < total and began < deadline and not control[STOP]:
+        control[BEGAN] = began  # before the position: who sees a call there sees that it has not been running for long
         control[POSITION] = position
         control[SPAN] = stride
-        control[BEGAN] = began
         try:
-            if single:
+            if single:  # extend() with a map is no quicker, and takes a StopIteration of a call for the end
                 for item in islice(rows, stride):
-                    values.append(fn(item))  # noqa: PERF401 - extend() is no quicker, and takes StopIteration for the end
+                    values.append(fn(item))
             else:
                 for arguments in islice(rows, stride):
-                    values.append(fn(*arguments))  # noqa: PERF401 - as above
+                    values.append(fn(*arguments))
         except catch as error:
+            if isinstance(error, MemoryError):  # its frames hold what there was no more room for
+                traceback.clear_frames(error.__traceback__)
             errors[len(values)] = error
             values.append(None)
             if stop_on_error:
                 total = len(values)
         now = time.monotonic()
         timings.append((len(values) - position, now - began))
-        stride = _next_stride(stride, len(values) - position, now - began)
+        if not singly:
+            stride = _next_stride(stride, len(values) - position, now - began)
+        elif leave is not None and leave(len(values)):
+            break
         began = now
-    return BatchReport(values, errors, timings)
+    return report
 
 
 def _next_stride(stride: int, calls: int, seconds: float) -> int:

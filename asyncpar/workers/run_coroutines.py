@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+from asyncpar.errors import CallTimeoutError
 from asyncpar.workers.control import BEGAN, POSITION, SPAN, STOP, ControlPage
 from asyncpar.workers.run_batch import BatchReport
 
@@ -23,10 +24,14 @@ async def run_coroutines(
     *,
     concurrency: int,
     stop_on_error: bool = False,
+    timeout: float | None = None,
+    leave: Callable[[int], bool] | None = None,
 ) -> BatchReport:
     """Like `run_batch`, for a coroutine function: at most `concurrency` calls are under way at once.
 
     Stopping starts no further call, and neither does the end of the budget once there was a first; those under way are awaited.
+    A call that takes longer than `timeout` seconds is cancelled; its error is still to be completed with what only the parent
+    knows. BEGAN on the control page is when a call last began or ended: a sign that the event loop goes round.
     """
     deadline = time.monotonic() + budget
     rows = enumerate(zip(*columns, strict=True))
@@ -39,13 +44,18 @@ async def run_coroutines(
             began = time.monotonic()
             if control[STOP] or (values and began >= deadline) or (stop_on_error and errors):
                 return
+            if values and leave is not None and leave(len(values)):
+                return
             control[BEGAN] = began
             values[position] = None
+            limit = asyncio.timeout(timeout)
             try:
-                values[position] = await fn(*arguments)
+                async with limit:
+                    values[position] = await fn(*arguments)
             except BaseException as error:
-                errors[position] = error
-            seconds[position] = time.monotonic() - began
+                errors[position] = CallTimeoutError("", seconds=timeout or 0.0) if limit.expired() else error
+            control[BEGAN] = ended = time.monotonic()
+            seconds[position] = ended - began
 
     control[SPAN] = len(columns[0])  # any of them may be under way when the worker dies
     control[POSITION] = 0

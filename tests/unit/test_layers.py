@@ -18,21 +18,24 @@ LAYERS = [
     ["executors/process", "executors/thread", "executors/coroutine"],
     ["executors/inline", "executors/process_worker"],
     ["executors/zygote_client", "scheduler"],
-    ["executors/base", "sources", "statistics"],
+    ["executors/base", "executors/memory_watch", "sources", "statistics"],
     ["feedback"],
     ["batching"],
-    ["outcomes", "background", "cpus"],
+    ["retrying"],
+    ["outcomes", "background", "cpus", "validation", "off_loop"],
     ["workers/zygote"],
     ["workers/process_main"],
-    ["workers/run_coroutines", "workers/protocol"],
+    ["workers/run_coroutines", "workers/protocol", "workers/lifetime"],
     ["workers/run_batch", "wire/async_channel", "wire/failures"],
     ["workers/control", "wire/channel", "wire/readiness", "wire/codec"],
-    ["wire/frames", "errors"],
+    ["wire/pace"],
+    ["wire/frames", "errors", "nesting"],
     ["workers/__init__", "wire/__init__"],
 ]
 LEVEL = {module: level for level, layer in enumerate(LAYERS) for module in layer}
 CHILD_SIDE = [
     "errors",
+    "nesting",
     *(
         module
         for module in LEVEL

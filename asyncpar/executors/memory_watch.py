@@ -1,0 +1,32 @@
+"""Whether the system has killed processes for lack of memory: what tells an out-of-memory kill from any other SIGKILL.
+
+Linux counts such kills in /proc/vmstat, those by a container's own limit included. The count says nothing about whom they hit;
+together with a worker that died by SIGKILL, which we did not send, it makes lack of memory the likely cause. Elsewhere, and in
+sandboxes that hide the count, nothing is claimed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_COUNTERS = Path("/proc/vmstat")
+
+
+class MemoryWatch:
+    """Remembers the count of out-of-memory kills from one look to the next."""
+
+    def __init__(self, counters: Path = _COUNTERS) -> None:
+        self._counters = counters
+        self._seen = self._kills()
+
+    def ran_out(self) -> bool:
+        """Whether there have been such kills since the last look, or since the beginning."""
+        seen, self._seen = self._seen, self._kills()
+        return self._seen > seen
+
+    def _kills(self) -> int:
+        try:
+            lines = self._counters.read_text().splitlines()
+        except OSError:
+            return 0
+        return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)

@@ -1,0 +1,28 @@
+"""Work of our own that takes too long for the event loop, in a thread: pickling and reading large things.
+
+A limiter of our own: the event loop's default threads may all be taken by calls of the user's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import anyio
+import anyio.to_thread
+from anyio.lowlevel import RunVar
+
+T = TypeVar("T")
+
+_THREADS = 4  # pickling holds the GIL, so that more would not be faster
+
+_limiter: RunVar[anyio.CapacityLimiter | None] = RunVar("asyncpar_off_loop", None)
+
+
+async def run_off_loop(fn: Callable[[], T]) -> T:
+    """What `fn` returns, from a thread. A cancellation waits for its end."""
+    limiter = _limiter.get()
+    if limiter is None:
+        limiter = anyio.CapacityLimiter(_THREADS)
+        _limiter.set(limiter)
+    return await anyio.to_thread.run_sync(fn, limiter=limiter)

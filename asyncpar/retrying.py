@@ -1,0 +1,34 @@
+"""Which failed calls are run again, and when. No clock is read and nothing is awaited here."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from asyncpar.outcomes import BatchDone
+
+ErrorTypes: TypeAlias = type[BaseException] | tuple[type[BaseException], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """A call that fails with one of `errors` is run again, `retries` times at the most.
+
+    It waits before its n-th retry for `wait` * 2^(n-1) seconds, of which a random half is left off, so that calls which failed
+    together do not come back together ("equal jitter", M. Brooker, Exponential Backoff and Jitter, AWS Architecture Blog 2015).
+    """
+
+    retries: int
+    errors: ErrorTypes
+    wait: float
+
+    def to_retry(self, done: BatchDone) -> list[int]:
+        """The positions of the calls in `done` that are to be run again, in order."""
+        if done.batch.failures >= self.retries:
+            return []
+        return sorted(position for position, error in done.errors.items() if isinstance(error, self.errors))
+
+    def wait_seconds(self, failures: int) -> float:
+        """How long a call waits that has failed so many times."""
+        return self.wait * 2.0 ** (failures - 1) * random.uniform(0.5, 1.0)  # noqa: S311 - nothing secret

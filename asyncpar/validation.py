@@ -1,0 +1,18 @@
+"""What counts as a number where users give one: integers and floats of every library, and no booleans."""
+
+from __future__ import annotations
+
+from numbers import Real
+from typing import Any, TypeGuard
+
+
+def is_number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def is_int(value: Any) -> TypeGuard[int]:
+    return hasattr(type(value), "__index__") and not isinstance(value, bool)  # numpy's integers are welcome
+
+
+def is_positive_int(value: Any) -> TypeGuard[int]:
+    return is_int(value) and value >= 1

@@ -1,0 +1,68 @@
+"""How long a worker process goes on: so many calls, and for as long as it stays within its memory.
+
+Memory is limited in two ways. The kernel refuses what would take the worker's data beyond the cap, so that the call which asked
+for it gets a MemoryError (Linux; RLIMIT_DATA counts heap and private mappings, and not what is shared or only reserved). And
+a worker that holds more than the cap after a call, because something keeps what calls have left behind or an allocation
+went around the limit, is replaced.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+_LOOK_SECONDS = 10e-3  # looking at one's memory takes 5 µs: next to nothing once in so long
+
+
+class Lifetime:
+    """Says when a worker has to leave: after `max_calls` calls, or holding more than `max_memory` bytes; None: never."""
+
+    def __init__(self, max_calls: int | None, max_memory: int | None) -> None:
+        self._calls_left = max_calls
+        self._max_memory = max_memory
+        self._next_look = 0.0
+        if max_memory is not None:
+            _limit_data(max_memory)
+
+    @property
+    def limited(self) -> bool:
+        return self._calls_left is not None or self._max_memory is not None
+
+    def is_over(self, calls: int) -> bool:
+        """Whether the worker has to leave once it has made so many calls of the current batch."""
+        if self._calls_left is not None and calls >= self._calls_left:
+            return True
+        if self._max_memory is None or (now := time.monotonic()) < self._next_look:
+            return False
+        self._next_look = now + _LOOK_SECONDS
+        return _resident_bytes() > self._max_memory
+
+    def end_batch(self, calls: int) -> bool:
+        """The batch is done, after so many calls; returns whether the worker has to leave."""
+        self._next_look = 0.0
+        over = self.is_over(calls)
+        if self._calls_left is not None:
+            self._calls_left -= calls
+        return over
+
+
+def _limit_data(limit: int) -> None:
+    if sys.platform != "linux":
+        return
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
+
+
+def _resident_bytes() -> int:
+    """What this process holds now; where the system does not say, the most that it ever held."""
+    try:
+        return int(Path("/proc/self/statm").read_bytes().split()[1]) * os.sysconf("SC_PAGESIZE")
+    except OSError:
+        import resource
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
