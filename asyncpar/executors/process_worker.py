@@ -376,7 +376,16 @@ def _setup_frame(initializer: Initializer | None, limits: Limits) -> Frame:
         directory: str | None = os.getcwd()
     except FileNotFoundError:  # it has been removed
         directory = None
-    setup: Setup = (directory, dict(os.environ), list(sys.path), list(sys.argv), encoded, *limits, depth() + 1)
+    setup: Setup = (
+        directory,
+        dict(os.environ),
+        list(sys.path),
+        list(sys.argv),
+        encoded,
+        limits.max_calls,
+        limits.max_memory,
+        depth() + 1,
+    )
     return Encoder().frame(SETUP, setup, buffers)
 
 
