@@ -28,9 +28,23 @@ class ExecutorUnavailableError(AsyncparError):
 
 
 class PicklingError(AsyncparError, pickle.PicklingError):
-    """An argument, a function or a result could not be sent between processes; the message says which."""
+    """An argument, a function or a result could not be sent between processes; the message says which, and what in it.
+
+    Attributes:
+        path: where the part sits that cannot be pickled, such as ``arguments[1]['model'].lock``; the root is ``arguments``,
+            ``result`` or ``function``. Empty if it is not known.
+        type_name: qualified name of that part's class, such as ``_thread.lock``.
+    """
 
     __module__ = "asyncpar"
+
+    def __init__(self, message: str, path: str = "", type_name: str = "") -> None:
+        super().__init__(message, path, type_name)
+        self.path = path
+        self.type_name = type_name
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class WorkerDiedError(AsyncparError):
@@ -99,17 +113,20 @@ class RemoteError(AsyncparError):
     Attributes:
         type_name: qualified name of the original exception's class.
         message: its text.
+        culprit: what in it cannot be pickled, such as ``error.args[1], a _thread.lock``; empty if that is not known.
     """
 
     __module__ = "asyncpar"
 
-    def __init__(self, type_name: str, message: str) -> None:
-        super().__init__(type_name, message)
+    def __init__(self, type_name: str, message: str, culprit: str = "") -> None:
+        super().__init__(type_name, message, culprit)
         self.type_name = type_name
         self.message = message
+        self.culprit = culprit
 
     def __str__(self) -> str:
-        return f"{self.type_name}: {self.message} (the original exception cannot be pickled)"
+        because = f" because of {self.culprit}" if self.culprit else ""
+        return f"{self.type_name}: {self.message} (the original exception cannot be pickled{because})"
 
 
 class RemoteTraceback(Exception):

@@ -405,6 +405,6 @@ def _unpack_failure(answer: Frame) -> BaseException:
     return unpack_error(PackedError(*Decoder(answer).message))
 
 
-def _describe_argument(batch: Batch, place: int, position: int) -> str:
+def _describe_argument(batch: Batch, place: int, position: int) -> tuple[str, str]:
     which = "the item" if len(batch.columns) == 1 else f"argument {place}"
-    return f"{which} of {batch.describe(position)}"
+    return f"{which} of {batch.describe(position)}", f"arguments[{place}]"

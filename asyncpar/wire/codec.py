@@ -22,9 +22,8 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
-from asyncpar.errors import PicklingError
 from asyncpar.wire.frames import Buffer, Frame
-from asyncpar.wire.pace import Breaths, Pace, Writer, load
+from asyncpar.wire.pace import Breaths, Limit, Pace, TooLarge, Writer, load
 
 PROTOCOL = 5
 _ELEMENT_WEIGHT = 64  # to pickle or read an element by itself takes 0.5 µs, as long as so many bytes of small objects
@@ -59,8 +58,8 @@ class Encoder:
         self._pace = pace
         self._column_buffers: list[Buffer] = []
 
-    def column(self, column: Column, describe: Callable[..., str], *context: object) -> EncodedColumn:
-        """`column` in a form that travels; `describe(*context, position)` names an element in an error message."""
+    def column(self, column: Column, describe: Callable[..., tuple[str, str]], *context: object) -> EncodedColumn:
+        """`column` in a form that travels; `describe(*context, position)` names an element in an error: in words, as a path."""
         weight = _plain_weight(column)
         if weight is None:
             return self._one_by_one(column, partial(describe, *context))
@@ -68,7 +67,7 @@ class Encoder:
             self._pace(weight)
         return (column,)
 
-    def _one_by_one(self, column: Column, describe: Callable[[int], str]) -> EncodedColumn:
+    def _one_by_one(self, column: Column, describe: Callable[[int], tuple[str, str]]) -> EncodedColumn:
         dump = _ElementPickler(self._column_buffers, self._pace)
         pickles: list[Buffer | pickle.PickleBuffer] = []
         counts: list[int] = []
@@ -77,9 +76,12 @@ class Encoder:
             try:
                 pickles.append(_beside_if_large(dump(element)))
             except Exception as error:
+                _leave_blaming_to_a_thread(self._pace)
                 del self._column_buffers[before:]
-                refusal = PicklingError(f"{describe(position)} cannot be sent between processes: {error}")
-                pickles.append(dump(Undeliverable(refusal)))
+                from asyncpar.wire.blame import refuse  # only when something cannot be pickled
+
+                what, path = describe(position)
+                pickles.append(dump(Undeliverable(refuse(what, element, path, error))))
             counts.append(len(self._column_buffers) - before)
         return pickles, counts
 
@@ -134,10 +136,10 @@ def encode_function(fn: Callable[..., Any], pace: Pace | None = None) -> tuple[E
     try:
         pickled: Buffer = pickle.dumps(fn, PROTOCOL) if is_importable(fn) else _ElementPickler(buffers, pace)(fn)
     except Exception as error:
-        raise PicklingError(
-            f"the function {fn!r} cannot be sent to another process: {error}; "
-            'make what it refers to picklable, or run it with executor="thread"'
-        ) from error
+        _leave_blaming_to_a_thread(pace)
+        from asyncpar.wire.blame import refuse_function  # as above
+
+        raise refuse_function(fn, error) from error
     return ([_beside_if_large(pickled)], [len(buffers)]), buffers
 
 
@@ -171,6 +173,12 @@ def is_importable(fn: Callable[..., Any]) -> bool:
         return False
     cloudpickle = sys.modules.get("cloudpickle")  # where users register modules whose functions go by value
     return cloudpickle is None or not cloudpickle.list_registry_pickle_by_value()
+
+
+def _leave_blaming_to_a_thread(pace: Pace | None) -> None:
+    """In the event loop, what cannot be pickled counts as too large: finding out why can take some time."""
+    if isinstance(pace, Limit):
+        raise TooLarge
 
 
 def _beside_if_large(pickled: Buffer) -> Buffer | pickle.PickleBuffer:

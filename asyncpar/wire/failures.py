@@ -5,7 +5,7 @@ Three ways, the first that survives a trial round trip in the worker:
 1. the exception pickles by itself;
 2. its `__init__` does not take its `args` back (a common slip): it is rebuilt without calling `__init__`, from its class,
    its `args` and its attributes;
-3. something in it cannot be pickled at all: a `RemoteError` naming its type and message stands for it.
+3. something in it cannot be pickled at all: a `RemoteError` naming its type, its message and that part stands for it.
 
 The worker's traceback travels as text and becomes the exception's `__cause__`.
 """
@@ -27,6 +27,7 @@ class PackedError(NamedTuple):
     type_name: str
     message: str
     traceback: str
+    culprit: str  # what in it cannot be pickled, if that is known
 
 
 def pack_error(error: BaseException, *, hidden_frames: int = 0) -> PackedError:
@@ -36,7 +37,9 @@ def pack_error(error: BaseException, *, hidden_frames: int = 0) -> PackedError:
         message = str(error)
     except Exception as broken:
         message = f"<its __str__ raised {type(broken).__name__}>"
-    return PackedError(_pickle_error(error), type_name, message, _format_traceback(error, hidden_frames))
+    pickled = _pickle_error(error)
+    culprit = "" if pickled is not None else _describe_culprit(error)
+    return PackedError(pickled, type_name, message, _format_traceback(error, hidden_frames), culprit)
 
 
 def unpack_error(packed: PackedError) -> BaseException:
@@ -45,7 +48,7 @@ def unpack_error(packed: PackedError) -> BaseException:
     if packed.pickled is not None:
         error = _load_error(packed.pickled)
     if error is None:
-        error = RemoteError(packed.type_name, packed.message)
+        error = RemoteError(packed.type_name, packed.message, packed.culprit)
     error.__cause__ = RemoteTraceback(packed.traceback)
     return error
 
@@ -63,6 +66,13 @@ def _pickle_error(error: BaseException) -> bytes | None:
         if loaded is not None and type(loaded) is type(error) and _same_arguments(loaded, error):
             return data
     return None
+
+
+def _describe_culprit(error: BaseException) -> str:
+    from asyncpar.wire.blame import find_unpicklable  # only when something cannot be pickled
+
+    culprit = find_unpicklable(error, "error")
+    return "" if culprit is None or culprit.value is error else culprit.describe()
 
 
 def _same_arguments(loaded: BaseException, error: BaseException) -> bool:

@@ -187,8 +187,8 @@ def _call_unless_undeliverable(fn: Callable[..., Any], *arguments: Any) -> Any:
     return fn(*arguments)
 
 
-def _describe_result(values: list[Any], position: int) -> str:
-    return f"the result, a {type(values[position]).__qualname__},"
+def _describe_result(values: list[Any], position: int) -> tuple[str, str]:
+    return f"the result, a {type(values[position]).__qualname__},", "result"
 
 
 def _exit_like_a_program() -> NoReturn:

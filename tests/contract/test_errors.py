@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import traceback
 from collections.abc import AsyncIterator, Iterator
@@ -11,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from asyncpar import Executor, ParallelMap, PicklingError, RemoteError, RemoteTraceback, pmap
-from tests.functions import double, identity, odd_only, raise_value_error
+from asyncpar import Executor, ParallelMap, PicklingError, ProcessExecutor, RemoteError, RemoteTraceback, pmap
+from tests.functions import add, double, identity, odd_only, process_id, raise_value_error
 
 pytestmark = pytest.mark.anyio
 
@@ -40,6 +41,18 @@ class HoldsALock(Exception):
 class Unprintable(Exception):
     def __str__(self) -> str:
         raise RuntimeError("no words")
+
+
+class Model:
+    def __init__(self, lock: object) -> None:
+        self.lock = lock
+
+    def predict(self, x: int) -> int:
+        return x
+
+
+def return_a_locked_model(_: object) -> dict[str, Model]:
+    return {"model": Model(threading.Lock())}
 
 
 def raise_two_arguments(_: object) -> None:
@@ -112,9 +125,10 @@ async def test_an_exception_with_a_finicky_constructor_keeps_its_type(executor: 
 
 
 async def test_an_exception_that_cannot_be_pickled_is_named() -> None:
-    with pytest.raises(
-        RemoteError, match=r"HoldsALock: the key is inside \(the original exception cannot be pickled\)"
-    ) as caught:
+    expected = (
+        "HoldsALock: the key is inside (the original exception cannot be pickled because of error.args[1], a _thread.lock)"
+    )
+    with pytest.raises(RemoteError, match=re.escape(expected)) as caught:
         await pmap(raise_holding_a_lock, [0], executor="process")
     assert caught.value.type_name.endswith("test_errors.HoldsALock")
     assert "raise HoldsALock" in str(caught.value.__cause__)
@@ -148,6 +162,20 @@ async def test_an_item_that_cannot_be_pickled_fails_only_its_call() -> None:
     assert results[::2] == [1, 3]
     assert isinstance(results[1], PicklingError)
     assert "the item of call 1, item <unlocked _thread.lock" in str(results[1])
+    assert (results[1].path, results[1].type_name) == ("arguments[0]", "_thread.lock")
+
+
+async def test_the_error_names_the_part_that_cannot_be_pickled() -> None:
+    async with ProcessExecutor(1) as executor:
+        (pid,) = await pmap(process_id, [0], executor=executor)
+        second = {"model": Model(threading.Lock())}
+        with pytest.raises(PicklingError, match=re.escape("arguments[1]['model'].lock, a _thread.lock, cannot be pickled")):
+            await pmap(add, [1], [second], executor=executor)
+        with pytest.raises(PicklingError, match=re.escape("result['model'].lock, a _thread.lock, cannot be pickled")):
+            await pmap(return_a_locked_model, [0], executor=executor)
+        with pytest.raises(PicklingError, match=re.escape("function.__self__.lock, a _thread.lock, cannot be pickled")):
+            await pmap(Model(threading.Lock()).predict, [0], executor=executor)
+        assert await pmap(process_id, [0], executor=executor) == [pid]
 
 
 async def test_a_result_that_cannot_be_pickled_fails_only_its_call() -> None:

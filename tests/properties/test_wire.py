@@ -72,7 +72,7 @@ columns = st.one_of(
 
 def round_trip(sent: list[Any]) -> tuple[list[Any], bool]:
     encoder = Encoder()
-    encoded = [encoder.column(column, lambda position: f"element {position}") for column in sent]
+    encoded = [encoder.column(column, lambda position: (f"element {position}", "element")) for column in sent]
     stream = b"".join(bytes(part) for part in to_parts(encoder.frame(3, ("message", encoded))))
     (frame,) = feed(FrameReader(), stream)
     decoder = Decoder(frame)

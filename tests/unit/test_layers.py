@@ -28,8 +28,8 @@ LAYERS = [
     ["workers/run_coroutines", "workers/protocol", "workers/lifetime"],
     ["workers/run_batch", "wire/async_channel", "wire/failures"],
     ["workers/control", "wire/channel", "wire/readiness", "wire/codec"],
-    ["wire/pace"],
-    ["wire/frames", "errors", "nesting"],
+    ["wire/pace", "wire/blame"],
+    ["wire/frames", "wire/parts", "errors", "nesting"],
     ["workers/__init__", "wire/__init__"],
 ]
 LEVEL = {module: level for level, layer in enumerate(LAYERS) for module in layer}
