@@ -62,7 +62,8 @@ def _reduce(value: object) -> tuple[Any, ...] | None:
 
 
 def _parts_of_object(owner: object, reduced: tuple[Any, ...]) -> Iterator[Parts]:
-    _, arguments, state, items, pairs = (*reduced, None, None, None)[:5]
+    arguments = reduced[1]
+    state, items, pairs = (*reduced[2:], None, None, None)[:3]
     for parts in _parts_of_state(state):
         yield _held(owner, parts, _state_path(type(owner)))
     if items is not None:
