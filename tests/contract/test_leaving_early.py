@@ -263,9 +263,12 @@ async def test_a_second_cancellation_while_workers_stop_does_no_harm(tmp_path: P
         for _ in range(3):
             await anyio.lowlevel.checkpoint()
         assert not task.done()  # it waits for the worker
-        task.cancel()
+        for _ in range(5):
+            task.cancel()
+            await anyio.lowlevel.checkpoint()
         with pytest.raises(asyncio.CancelledError):
             await task
+        assert_gone(beacon.pid)  # whoever cancels five times waits all the same
         assert await pmap(double, range(10), executor=executor) == [2 * x for x in range(10)]
 
 

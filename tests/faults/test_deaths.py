@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import importlib
 import os
 import signal
@@ -11,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import anyio
 import anyio.lowlevel
@@ -34,6 +35,75 @@ async def test_a_killed_worker_fails_the_run_and_names_signal_and_item() -> None
         assert caught.value.exit_code is None
         assert caught.value.pid
         assert await pmap(double, range(10), executor=executor) == [2 * x for x in range(10)]
+
+
+@on_every_loop
+async def test_a_crash_shows_the_workers_traceback(capfd: pytest.CaptureFixture[str]) -> None:
+    async with ProcessExecutor(1) as executor:
+        with pytest.raises(WorkerDiedError, match="was killed by SIGSEGV while it ran call 1, item 5") as caught:
+            await pmap(crash_at_five, [1, 5], executor=executor)
+    assert (caught.value.index, caught.value.item, caught.value.signal) == (1, 5, signal.SIGSEGV)
+    assert not caught.value.likely_out_of_memory
+    printed = capfd.readouterr().err
+    assert "Segmentation fault" in printed
+    assert "in crash_at_five" in printed
+
+
+def crash_at_five(x: int) -> int:
+    if x == 5:
+        ctypes.string_at(0)
+    return x
+
+
+@on_every_loop
+async def test_a_death_tells_how_much_memory_there_was() -> None:
+    async with ProcessExecutor(1) as executor:
+        with pytest.raises(WorkerDiedError, match=r"its peak memory was \d+ MiB") as caught:
+            await pmap(fill_and_die, [64 << 20], executor=executor)
+    assert caught.value.exit_code == 3
+    assert caught.value.peak_memory is not None
+    assert 64 << 20 < caught.value.peak_memory < 1 << 30
+
+
+def fill_and_die(size: int) -> NoReturn:
+    content = os.urandom(size)
+    os._exit(3 if content else 4)
+
+
+@pytest.fixture
+def small_group() -> Iterator[Path]:
+    """A control group of 64 MiB, the file to write a process id to that shall be in it."""
+    parent = Path("/sys/fs/cgroup/memory")  # of version 1
+    limit = "memory.limit_in_bytes"
+    if not parent.is_dir():
+        parent, limit = Path("/sys/fs/cgroup"), "memory.max"
+    group = parent / f"asyncpar-test-{os.getpid()}"
+    try:
+        group.mkdir()
+    except OSError:
+        pytest.skip("control groups cannot be made here")
+    try:
+        if not (group / limit).exists():
+            pytest.skip("memory cannot be limited by control groups here")
+        (group / limit).write_text(str(64 << 20))
+        yield group / "cgroup.procs"
+    finally:
+        group.rmdir()
+
+
+@on_every_loop
+async def test_a_worker_that_the_system_ends_for_lack_of_memory_says_so(small_group: Path) -> None:
+    def eat(size: int) -> int:
+        if size > 1:
+            small_group.write_text(str(os.getpid()))
+        return len(os.urandom(size))
+
+    async with ProcessExecutor(1) as executor:
+        results: list[Any] = await pmap(eat, [1, 512 << 20, 1], executor=executor, on_error="return")
+    assert results[::2] == [1, 1]
+    assert isinstance(results[1], WorkerDiedError)
+    assert results[1].likely_out_of_memory
+    assert "likely ran out of memory" in str(results[1])
 
 
 @on_every_loop

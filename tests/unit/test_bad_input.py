@@ -30,6 +30,18 @@ from asyncpar import pmap
         ((abs, [1]), {"executor": 7}, TypeError, "executor must be a name, an Executor or None"),
         ((abs, [1]), {"on_error": "ignore"}, ValueError, "'raise', 'return', 'skip'"),
         ((abs, [1]), {"concurrency": 5}, ValueError, "concurrency is for coroutine functions"),
+        ((abs, [1]), {"timeout": 0}, ValueError, "timeout must be a positive number of seconds for one call, or None, not 0"),
+        ((abs, [1]), {"timeout": -1.5}, ValueError, "timeout"),
+        ((abs, [1]), {"timeout": "1s"}, ValueError, "timeout"),
+        ((abs, [1]), {"timeout": float("nan")}, ValueError, "timeout"),
+        ((abs, [1]), {"timeout": True}, ValueError, "timeout"),
+        ((abs, [1]), {"retries": -1}, ValueError, "retries must be a number of further attempts, 0 or more, not -1"),
+        ((abs, [1]), {"retries": 1.5}, ValueError, "retries"),
+        ((abs, [1]), {"retries": None}, ValueError, "retries"),
+        ((abs, [1]), {"retry_on": ValueError("no")}, TypeError, "retry_on must be an exception class or a tuple of such"),
+        ((abs, [1]), {"retry_on": [ValueError]}, TypeError, "retry_on"),
+        ((abs, [1]), {"retry_wait": -1}, ValueError, "retry_wait must be a number of seconds, 0 or more, not -1"),
+        ((abs, [1]), {"retry_wait": float("inf")}, ValueError, "retry_wait"),
     ],
 )
 def test_pmap_refuses(arguments: Any, options: Any, error: type[Exception], message: str) -> None:
@@ -54,6 +66,14 @@ def test_pmap_refuses_a_concurrency_of_zero() -> None:
         ({"preload": "numpy"}, TypeError, r"such as \['numpy'\]"),
         ({"idle_timeout": 0}, ValueError, "idle_timeout must be a positive number of seconds"),
         ({"grace": -1}, ValueError, "grace must be a number of seconds"),
+        ({"max_calls_per_worker": 0}, ValueError, "max_calls_per_worker must be a number of calls, 1 or more, or None, not 0"),
+        ({"max_calls_per_worker": 2.5}, ValueError, "max_calls_per_worker"),
+        (
+            {"max_memory": 1000},
+            ValueError,
+            "max_memory must be a number of bytes, or None, not 1000; a worker alone holds up to",
+        ),
+        ({"max_memory": "1G"}, ValueError, "max_memory"),
     ],
 )
 def test_a_process_executor_refuses(options: Any, error: type[Exception], message: str) -> None:
