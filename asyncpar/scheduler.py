@@ -254,8 +254,10 @@ class Run:
         return 2 * self._limit if self._executor.prepares else self._limit
 
     def _see_whether_complete(self) -> None:
+        if self._completed is None:
+            return
         done = self._source.exhausted and not self._again and not self._put_off and not self._slots
-        if self._completed is not None and (done or self._stopping):
+        if done or self._stopping:
             self._completed.set()
 
     # Decisions

@@ -86,9 +86,7 @@ class Answer(Protocol):
 class AdoptedFunction:
     """The program of one run, in the form in which its executor needs it; `unfinished` like a parcel."""
 
-    @property
-    def unfinished(self) -> bool:
-        return False
+    unfinished = False
 
     def __init__(self, program: Program) -> None:
         self.program = program

@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from signal import SIGKILL
 from typing import Any, NamedTuple
@@ -33,7 +32,6 @@ from asyncpar.wire.pace import IN_LOOP_BYTES, Breaths, Limit, Pace, TooLarge
 from asyncpar.workers.control import NOT_RECEIVED, POSITION, SPAN, STOP, seconds_left
 from asyncpar.workers.protocol import BATCH, FAILED, FORGET, LAST, SETUP, BatchMessage, DoneMessage, Setup
 
-_FORGET_AT_ONCE_BYTES = 1 << 16  # a larger function is not left with idle workers until they hear the next message
 _DEATHS_BEFORE_BLAME = 2  # a worker may die while it reads a batch by no fault of that batch; not twice in a row
 
 
@@ -45,14 +43,18 @@ class SentFunction:
         self.function_id = function_id
         self.encoded: EncodedColumn | None = None
         self.buffers: list[Buffer] = []
-        self.size = 0
-        with suppress(TooLarge):
+        try:
             self.encode(Limit())
+        except TooLarge:
+            return
 
     def encode(self, pace: Pace) -> None:
-        encoded, self.buffers = encode_function(self.fn, pace)
-        self.size = sum([memoryview(data).nbytes for data in (*encoded[0], *self.buffers)])
-        self.encoded = encoded
+        self.encoded, self.buffers = encode_function(self.fn, pace)
+
+    @property
+    def is_large(self) -> bool:
+        """Whether any of it travels out of band. Then it is not left with idle workers until they hear the next message."""
+        return bool(self.buffers) or (self.encoded is not None and type(self.encoded[0][0]) is not bytes)
 
 
 class PickledFunction(AdoptedFunction):
@@ -63,19 +65,14 @@ class PickledFunction(AdoptedFunction):
         self._sent = sent
         self._discard = discard
         self._sends_much = False
-
-    @property
-    def unfinished(self) -> bool:
-        return self._sent.encoded is None
+        self.unfinished = sent.encoded is None
 
     def finish(self) -> None:
         self._sent.encode(Breaths())
+        self.unfinished = False
 
     def pack(self, batch: Batch, budget: float) -> ProcessParcel:
-        parcel = ProcessParcel(self.program, self._sent, batch, budget)
-        if not self._sends_much:
-            with suppress(TooLarge):
-                parcel.encode(Limit())
+        parcel = ProcessParcel(self.program, self._sent, batch, budget, in_loop=not self._sends_much)
         self._sends_much = parcel.unfinished  # the next batch will hardly be smaller, and is not tried in the loop
         return parcel
 
@@ -85,16 +82,21 @@ class PickledFunction(AdoptedFunction):
 
 
 class ProcessParcel(Parcel):
-    """A batch whose columns are encoded before a worker is asked for."""
+    """A batch whose columns are encoded before a worker is asked for: at once if `in_loop` and if that takes no long time."""
 
     __slots__ = ("_columns", "_encoder", "function", "unfinished")
 
-    def __init__(self, program: Program, function: SentFunction, batch: Batch, budget: float) -> None:
+    def __init__(self, program: Program, function: SentFunction, batch: Batch, budget: float, in_loop: bool) -> None:
         super().__init__(program, batch, budget)
         self.function = function
         self.unfinished = True
+        if in_loop:
+            try:
+                self._encode(Limit())
+            except TooLarge:
+                return
 
-    def encode(self, pace: Pace) -> None:
+    def _encode(self, pace: Pace) -> None:
         encoder, batch = Encoder(pace), self.batch
         self._columns = tuple(
             [encoder.column(column, _describe_argument, batch, place) for place, column in enumerate(batch.columns)]
@@ -103,7 +105,7 @@ class ProcessParcel(Parcel):
         self.unfinished = False
 
     def finish(self) -> None:
-        self.encode(Breaths())
+        self._encode(Breaths())
 
     def frame(self, *, known: bool, forget: tuple[int, ...]) -> Frame:
         """The message to a worker that knows the function already, or does not."""
@@ -125,16 +127,13 @@ class ProcessParcel(Parcel):
 class ProcessAnswer:
     """A worker's answer to `batch`, not unpickled yet."""
 
-    __slots__ = ("_batch", "_frame", "_worker_name")
+    __slots__ = ("_batch", "_frame", "_worker_name", "is_large")
 
     def __init__(self, frame: Frame, batch: Batch, worker_name: str) -> None:
         self._frame = frame
         self._batch = batch
         self._worker_name = worker_name
-
-    @property
-    def is_large(self) -> bool:
-        return len(self._frame.payload) + sum(map(len, self._frame.buffers)) > IN_LOOP_BYTES
+        self.is_large = sum(map(len, frame.buffers), len(frame.payload)) > IN_LOOP_BYTES
 
     def read(self) -> BatchDone:
         decoder = Decoder(self._frame, Breaths() if self.is_large else None)
@@ -145,7 +144,8 @@ class ProcessAnswer:
         errors = {position: unpack_error(PackedError(*packed)) for position, packed in packed_errors.items()}
         if spoiled:
             _unpack_undeliverables(values, errors)
-        complete_timeouts(self._batch, errors)
+        if errors:
+            complete_timeouts(self._batch, errors)
         return BatchDone(self._batch, values, errors, timings, self._worker_name, self._batch.rest(len(values)))
 
 
@@ -215,7 +215,7 @@ class ProcessWorker(Worker):
             return
         self._known.discard(function.function_id)
         self._to_forget.append(function.function_id)
-        if function.size > _FORGET_AT_ONCE_BYTES and idle:
+        if idle and function.is_large:
             self._process.channel.send_nowait(Encoder().frame(FORGET, tuple(self._to_forget)))
             self._to_forget.clear()
 

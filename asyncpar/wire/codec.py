@@ -104,7 +104,8 @@ class Decoder:
     def __init__(self, frame: Frame, pace: Pace | None = None) -> None:
         self._pace = pace
         self._buffers = iter(frame.buffers)
-        self.message: Any = load(frame.payload, self._buffers, pace)
+        payload, buffers = frame.payload, self._buffers
+        self.message: Any = pickle.loads(payload, buffers=buffers) if pace is None else load(payload, buffers, pace)
 
     def columns(self, encoded_columns: Iterable[EncodedColumn]) -> tuple[list[Column], bool]:
         """The columns, and whether any element in them is an `Undeliverable`."""
@@ -205,8 +206,8 @@ def _plain_weight(column: Any) -> int | None:
         kinds = set(map(type, column))
         if not kinds <= _PLAIN_TYPES:  # a fifth quicker than issuperset()
             return None
-        texts = sum([len(element) for element in column if type(element) in _TEXT_TYPES]) if kinds & _TEXT_TYPES else 0
-        return texts + _NUMBER_WEIGHT * len(column)
+        texts = [len(element) for element in column if type(element) in _TEXT_TYPES] if str in kinds or bytes in kinds else ()
+        return sum(texts, _NUMBER_WEIGHT * len(column))
     if kind is range:
         return 0
     if kind is str or kind is bytes:

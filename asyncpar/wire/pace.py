@@ -78,9 +78,9 @@ class Writer:
         return _join(pieces, length, self._pace)
 
 
-def load(data: Buffer, buffers: Iterable[Any], pace: Pace | None) -> Any:
-    """What `pickle.loads` gives, read in pieces if there is a pace."""
-    if pace is None or len(data) < IN_LOOP_BYTES:
+def load(data: Buffer, buffers: Iterable[Any], pace: Pace) -> Any:
+    """What `pickle.loads` gives, read in pieces if it is large."""
+    if len(data) < IN_LOOP_BYTES:
         return pickle.loads(data, buffers=buffers)
     return pickle.Unpickler(_Reader(data, pace), buffers=buffers).load()
 
