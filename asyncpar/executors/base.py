@@ -137,6 +137,7 @@ class Executor(ABC, Generic[W]):
         self._started = 0
         self._waiters: deque[_Waiter[W]] = deque()
         self._closed = False
+        self._why_closed = "is closed; keep its `async with` open for as long as it is used"
         self._loop: weakref.ref[object] | None = None  # to the event loop that it belongs to
 
     def adopt(self, program: Program) -> AdoptedFunction:
@@ -257,9 +258,7 @@ class Executor(ABC, Generic[W]):
 
     def _refuse_if_closed(self) -> None:
         if self._closed:
-            raise ExecutorUnavailableError(
-                f"this {type(self).__name__} is closed; keep its `async with` open for as long as it is used"
-            )
+            raise ExecutorUnavailableError(f"this {type(self).__name__} {self._why_closed}")
 
 
 class Lease(Generic[W]):

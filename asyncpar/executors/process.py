@@ -4,11 +4,17 @@ There is no thread, no queue and no polling between a run and its worker. This f
 first need, asks it for workers, retires those that have had nothing to do, and closes everything when its `async with` or
 its event loop ends. The mechanisms stand in `process_worker.py` (a batch and its worker), `zygote_client.py` and
 `workers/zygote.py` (how workers come to be and to an end), and `wire/` (what is sent).
+
+A pool belongs to the process that made it. In a forked copy of that process, before the fork returns there, every executor
+is closed without a word to its zygote, its workers or the event loop's selector, all of which the original goes on using;
+what the copy maps by name runs in executors of its own.
 """
 
 from __future__ import annotations
 
+import os
 import time
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -87,6 +93,7 @@ class ProcessExecutor(Executor[ProcessWorker]):
         self._life: BackgroundTask | None = None
         self._last_function_id = 0
         self._importable: dict[int, SentFunction] = {}  # {id of the function: its pickle, which holds the function}
+        _executors.add(self)
 
     def adopt(self, program: Program) -> PickledFunction:
         self._bind_to_loop()
@@ -178,9 +185,31 @@ class ProcessExecutor(Executor[ProcessWorker]):
                 zygote, self._zygote = self._zygote, None
                 await zygote.aclose()
 
+    def _leave_to_original(self) -> None:
+        """In a forked copy of this process: the pool is that of the original."""
+        self._closed = True
+        self._why_closed = "belongs to the process from which this one was forked; make one in each process that needs one"
+        self._life = None  # if it goes on here, it has nothing to end
+        self._idle.clear()
+        self._workers.clear()
+        if self._zygote is not None:
+            self._zygote.leave_to_original()
+
     def _forget_function(self, function: SentFunction) -> None:
         for worker in self._workers:
             worker.forget(function, idle=worker in self._idle)
+
+
+_executors: weakref.WeakSet[ProcessExecutor] = weakref.WeakSet()
+
+
+def _leave_all_to_original() -> None:
+    for executor in list(_executors):
+        executor._leave_to_original()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_all_to_original)
 
 
 def _check_arguments(

@@ -21,7 +21,7 @@ import anyio
 
 from asyncpar.errors import ExecutorUnavailableError
 from asyncpar.executors.memory_watch import MemoryWatch
-from asyncpar.wire.async_channel import AsyncChannel
+from asyncpar.wire.async_channel import AsyncChannel, close_copy
 from asyncpar.workers.control import POSITION, SPAN, make_page_file, map_page, unmap_page
 from asyncpar.workers.protocol import EXITED, FORK, KILL, NOT_FORKED, Record, unpack_records
 
@@ -50,6 +50,13 @@ class WorkerProcess:
             self.channel.close()
             self.last_position = int(self.page[POSITION])
             self.last_span = int(self.page[SPAN])
+            unmap_page(self.page)
+
+    def leave_to_original(self) -> None:
+        """In a forked copy of this process: gives back the copies of what the original holds for the worker."""
+        if not self._closed:
+            self._closed = self.ended = True
+            self.channel.leave()
             unmap_page(self.page)
 
     def describe_end(self) -> str:
@@ -149,6 +156,18 @@ class Zygote:
         if self.alive:
             os.kill(self._pid, signal.SIGKILL)
             self._see_end()
+
+    def leave_to_original(self) -> None:
+        """In a forked copy of this process: lets go of the zygote and its workers, so that none of them notices.
+
+        Copies of sockets are closed and not shut down, which would end the conversations of the original; and the event loop
+        is not told, because the copy shares its selector with the original.
+        """
+        self.alive = False
+        close_copy(self._control)
+        self._unsent.clear()
+        for worker in self._workers.values():
+            worker.leave_to_original()
 
     async def _send(self, record: Record, *descriptors: int) -> None:
         async with self._sending:

@@ -4,6 +4,7 @@ The socket is tried first and awaited only when it would block: a small frame is
 large one the event loop turns, so that no frame, however large, holds it for long.
 """
 
+import os
 import socket
 
 import anyio
@@ -11,6 +12,13 @@ import anyio.lowlevel
 
 from asyncpar.wire.frames import Frame, FrameReader, first_piece, to_parts, without
 from asyncpar.wire.readiness import Readiness
+
+
+def close_copy(sock: socket.socket) -> None:
+    """Closes a forked copy's descriptor of a socket: for certain, where `close` would wait for a reader of uvloop's to go."""
+    descriptor = sock.detach()
+    if descriptor >= 0:  # else it has been closed before
+        os.close(descriptor)
 
 
 class AsyncChannel:
@@ -76,6 +84,12 @@ class AsyncChannel:
             self._sock.shutdown(socket.SHUT_RDWR)
         except OSError:  # the other end went first, or it is closed
             return
+
+    def leave(self) -> None:
+        """In a forked copy of this process: closes its copy of the socket, and leaves the conversation to the original."""
+        self.broken = True
+        self._readiness.leave()
+        close_copy(self._sock)
 
     def close(self) -> None:
         self._readiness.close()

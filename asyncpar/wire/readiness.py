@@ -51,6 +51,10 @@ class Readiness:
             self._loop.remove_reader(self._sock)
         self._entered = False
 
+    def leave(self) -> None:
+        """In a forked copy of this process: leaves the selector alone, which the copy shares with the original."""
+        self._entered = False
+
     def _on_readable(self) -> None:
         if self._future is None:
             self.close()

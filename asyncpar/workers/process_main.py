@@ -3,6 +3,10 @@
 The worker takes on its parent's surroundings, runs the initializer, says READY, and then answers one BATCH after another
 until the channel ends. It exits like any Python program: threads are joined, `atexit` callbacks run, output is flushed;
 the zygote kills it if that takes longer than the grace it is given.
+
+A call may fork. The copy has no part in the conversation: it lets go of the channel and of the control page before the fork
+returns in it, so that the worker's death shows at once, and if the call returns in the copy too, the copy ends there. (It may
+make a few calls of the batch before, if they are so short that the page is not touched between them.)
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from types import ModuleType
 from typing import Any, NoReturn
@@ -23,7 +28,7 @@ from asyncpar.wire.channel import Channel
 from asyncpar.wire.codec import Decoder, Encoder, Undeliverable
 from asyncpar.wire.failures import pack_error
 from asyncpar.wire.frames import Frame
-from asyncpar.workers.control import POSITION, RECEIVED, map_page
+from asyncpar.workers.control import POSITION, RECEIVED, map_page, unmap_page
 from asyncpar.workers.lifetime import Lifetime
 from asyncpar.workers.protocol import BATCH, DONE, FAILED, FORGET, LAST, READY, SETUP, BatchMessage, DoneMessage, Setup
 from asyncpar.workers.run_batch import BatchReport, run_batch
@@ -35,7 +40,10 @@ def run_worker(channel_fd: int, page_fd: int) -> NoReturn:
     control = map_page(page_fd)
     os.close(page_fd)
     received = partial(control.__setitem__, POSITION, RECEIVED)  # before it is read: a batch may be too large for that
-    channel = Channel(socket.socket(fileno=channel_fd), received)
+    sock = socket.socket(fileno=channel_fd)
+    channel = Channel(sock, received)
+    worker_pid = os.getpid()
+    os.register_at_fork(after_in_child=partial(_let_go, sock, control))
     sys.modules["__main__"] = ModuleType("__main__")  # the zygote's own must not be mistaken for the user's
     _show_crashes()
     worker = _Worker(control)
@@ -43,6 +51,8 @@ def run_worker(channel_fd: int, page_fd: int) -> NoReturn:
         while True:
             answer = worker.answer(channel.receive())
             _flush_output()
+            if os.getpid() != worker_pid:  # a call has forked, and this is the copy
+                os._exit(0)
             if answer is not None:
                 channel.send(answer)
     except EOFError:
@@ -50,6 +60,13 @@ def run_worker(channel_fd: int, page_fd: int) -> NoReturn:
     finally:
         channel.close()
     _exit_like_a_program()
+
+
+def _let_go(sock: socket.socket, control: memoryview[float]) -> None:
+    """In a forked copy of a worker: its copy of the channel is closed, and whoever touches the page gets a ValueError."""
+    sock.close()
+    with suppress(ValueError):  # this is a copy of a copy, and has let go already
+        unmap_page(control)
 
 
 class _Worker:

@@ -7,6 +7,7 @@ coroutine function.
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -33,6 +34,7 @@ async def run_coroutines(
     A call that takes longer than `timeout` seconds is cancelled; its error is still to be completed with what only the parent
     knows. BEGAN on the control page is when a call last began or ended: a sign that the event loop goes round.
     """
+    worker_pid = os.getpid()
     deadline = time.monotonic() + budget
     rows = enumerate(zip(*columns, strict=True))
     values: dict[int, Any] = {}
@@ -54,6 +56,8 @@ async def run_coroutines(
                     values[position] = await fn(*arguments)
             except BaseException as error:
                 errors[position] = CallTimeoutError("", seconds=timeout or 0.0) if limit.expired() else error
+            if os.getpid() != worker_pid:  # the call has forked, and this is the copy: asyncio cannot go on in it
+                os._exit(0)
             control[BEGAN] = ended = time.monotonic()
             seconds[position] = ended - began
 
