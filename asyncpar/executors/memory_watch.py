@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 _COUNTERS = Path("/proc/vmstat")
+_UNKNOWN = -1
 
 
 class MemoryWatch:
@@ -22,11 +23,11 @@ class MemoryWatch:
     def ran_out(self) -> bool:
         """Whether there have been such kills since the last look, or since the beginning."""
         seen, self._seen = self._seen, self._kills()
-        return self._seen > seen
+        return self._seen > seen >= 0
 
     def _kills(self) -> int:
         try:
             lines = self._counters.read_text().splitlines()
-        except OSError:
-            return 0
+        except OSError:  # hidden, or this program has as many files open as it may
+            return _UNKNOWN
         return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)

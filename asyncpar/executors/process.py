@@ -22,6 +22,7 @@ import anyio
 
 from asyncpar.background import BackgroundTask, start_background
 from asyncpar.cpus import resolve_max_workers
+from asyncpar.errors import ExecutorUnavailableError
 from asyncpar.executors.base import Executor, Program
 from asyncpar.executors.process_worker import Initializer, Limits, PickledFunction, ProcessWorker, SentFunction
 from asyncpar.executors.zygote_client import Zygote, refuse_unless_supported, start_zygote
@@ -144,7 +145,13 @@ class ProcessExecutor(Executor[ProcessWorker]):
         if self._zygote is None or not self._zygote.alive:  # nobody else has started one meanwhile
             self._zygote = start_zygote(self._preload, self._grace)
         zygote = self._zygote
-        return ProcessWorker(await zygote.fork(), zygote, self._grace)
+        try:
+            return ProcessWorker(await zygote.fork(), zygote, self._grace)
+        except ConnectionError:
+            await zygote.aclose()
+            raise ExecutorUnavailableError(
+                "the process that forks workers ended as soon as it was started; what it wrote to stderr may say why"
+            ) from None
 
     async def _shut_down(self) -> None:
         """What has to be done is done by `_live`, so that it is done even if whoever waits here is cancelled."""

@@ -22,7 +22,7 @@ import anyio
 from asyncpar.background import wait_through
 from asyncpar.errors import ExecutorUnavailableError, WorkerDiedError
 from asyncpar.executors.base import AdoptedFunction, Answer, Parcel, Program, Worker
-from asyncpar.executors.zygote_client import WorkerProcess, Zygote
+from asyncpar.executors.zygote_client import WorkerProcess, Zygote, describe_failed_start
 from asyncpar.nesting import depth
 from asyncpar.outcomes import Batch, BatchDone, complete_timeouts, timed_out
 from asyncpar.wire.codec import Decoder, EncodedColumn, Encoder, Undeliverable, encode_function
@@ -177,6 +177,8 @@ class ProcessWorker(Worker):
             answer = await channel.receive()
         except EOFError:
             await self._see_end()
+            if self._process.start_error is not None:
+                raise ExecutorUnavailableError(describe_failed_start(self._process.start_error)) from None
             raise ExecutorUnavailableError(
                 f"a new worker process {self._process.describe_end()} before it was ready; what it wrote to stderr may "
                 "say why (a failing preload= module or initializer=, or too little memory)"
@@ -190,6 +192,9 @@ class ProcessWorker(Worker):
 
     async def run(self, parcel: ProcessParcel) -> Answer:
         process, timeout = self._process, parcel.program.timeout
+        if process.channel.broken:  # by a message that it did not take when it was idle
+            await self.kill()
+            return self._all_again(parcel.batch, parcel.batch.deaths)
         process.page[POSITION] = NOT_RECEIVED
         try:
             await process.channel.send(self._frame(parcel))

@@ -8,13 +8,14 @@ has ended when the zygote has reaped it, or when the zygote itself is gone, whic
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import pickle
 import signal
 import socket
 import struct
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import anyio
@@ -29,6 +30,12 @@ _CONTROL_FD = 3  # the first after stdin, stdout and stderr
 _PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
 _PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from asyncpar.workers.zygote import main; main(int(sys.argv[2]))"
 _EXIT_SECONDS = 5.0  # far beyond what the zygote needs after its grace; only a machine in distress gets here
+_REMEDIES = {
+    errno.EMFILE: "raise the limit of open files (ulimit -n), close some, or use fewer workers (max_workers=)",
+    errno.ENFILE: "the whole system has too many files open: close some, or use fewer workers (max_workers=)",
+    errno.EAGAIN: "raise the limit of processes (ulimit -u, or that of the container), or use fewer workers (max_workers=)",
+    errno.ENOMEM: "free some memory, or use fewer workers (max_workers=)",
+}
 
 
 class WorkerProcess:
@@ -38,6 +45,7 @@ class WorkerProcess:
         self.worker_id = worker_id
         self.channel = channel
         self.page = page
+        self.far_end: socket.socket | None = None  # of the channel, until the zygote has it
         self.last_position = self.last_span = 0  # on the control page, when it was given back
         self.ended = False
         self._closed = False
@@ -47,15 +55,23 @@ class WorkerProcess:
         """Gives back what the parent holds for the worker, which must have ended."""
         if not self._closed:
             self._closed = True
+            self.send_off()
             self.channel.close()
             self.last_position = int(self.page[POSITION])
             self.last_span = int(self.page[SPAN])
             unmap_page(self.page)
 
+    def send_off(self) -> None:
+        """Gives back the far end, which the zygote has, or will not need."""
+        if self.far_end is not None:
+            self.far_end.close()
+            self.far_end = None
+
     def leave_to_original(self) -> None:
         """In a forked copy of this process: gives back the copies of what the original holds for the worker."""
         if not self._closed:
             self._closed = self.ended = True
+            self.send_off()
             self.channel.leave()
             unmap_page(self.page)
 
@@ -63,8 +79,6 @@ class WorkerProcess:
         """How it ended, for an error message."""
         if self.report is None:
             return "ended together with the process that forks workers"
-        if self.report.kind == NOT_FORKED:
-            return f"could not be started: {os.strerror(self.report.code)}"
         if self.signal is not None:
             return f"was killed by {signal.Signals(self.signal).name}"
         return f"exited with code {self.exit_code}"
@@ -72,6 +86,11 @@ class WorkerProcess:
     @property
     def pid(self) -> int:
         return self.report.pid if self.report is not None else 0
+
+    @property
+    def start_error(self) -> int | None:
+        """The errno because of which it was never started, if it was not."""
+        return self.report.code if self.report is not None and self.report.kind == NOT_FORKED else None
 
     @property
     def signal(self) -> int | None:
@@ -114,21 +133,40 @@ class Zygote:
 
         Raises:
             ConnectionError: the zygote is gone.
+            ExecutorUnavailableError: there is no room for the worker's channel or its page.
         """
-        ours, theirs = socket.socketpair()
-        page_fd = make_page_file()
-        self._last_id += 1
-        worker = WorkerProcess(self._last_id, AsyncChannel(ours), map_page(page_fd))
+        with _explained_shortage():
+            page_fd = make_page_file()
+            try:
+                worker = self._make_worker(page_fd)
+                await self._send_off(worker, page_fd)
+            finally:
+                os.close(page_fd)
+        return worker
+
+    def _make_worker(self, page_fd: int) -> WorkerProcess:
+        page = map_page(page_fd)
         try:
-            await self._send(Record(FORK, worker.worker_id), theirs.fileno(), page_fd)
+            near_end, far_end = socket.socketpair()
+        except OSError:
+            unmap_page(page)
+            raise
+        self._last_id += 1
+        worker = WorkerProcess(self._last_id, AsyncChannel(near_end), page)
+        worker.far_end = far_end
+        return worker
+
+    async def _send_off(self, worker: WorkerProcess, page_fd: int) -> None:
+        """Hands the worker's two descriptors to the zygote."""
+        assert worker.far_end is not None, "it has just been made"
+        self._workers[worker.worker_id] = worker  # now: in a copy that is forked while this waits, it is to be left, too
+        try:
+            await self._send(Record(FORK, worker.worker_id), worker.far_end.fileno(), page_fd)
         except BaseException:
+            self._workers.pop(worker.worker_id, None)
             worker.close()
             raise
-        finally:
-            theirs.close()
-            os.close(page_fd)
-        self._workers[worker.worker_id] = worker
-        return worker
+        worker.send_off()
 
     def kill(self, worker: WorkerProcess) -> None:
         """Sends SIGKILL through the zygote, which knows whether the process still is that worker."""
@@ -225,19 +263,38 @@ def start_zygote(preload: Sequence[str], grace: float) -> Zygote:
         ExecutorUnavailableError: this platform cannot have one, or no interpreter could be started.
     """
     refuse_unless_supported()
-    ours, theirs = socket.socketpair()
-    try:
-        pid = _spawn(theirs.fileno())
-        config = {"parent_pid": os.getpid(), "path": _absolute_path(), "preload": tuple(preload), "grace": grace}
-        data = pickle.dumps(config)
+    config = {"parent_pid": os.getpid(), "path": _absolute_path(), "preload": tuple(preload), "grace": grace}
+    data = pickle.dumps(config)
+    with _explained_shortage():
+        ours, theirs = socket.socketpair()
+        try:
+            pid = _spawn(theirs.fileno())
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it is gone: whoever asks it for a worker hears that
         ours.sendall(struct.pack("<Q", len(data)) + data)
-    except BaseException:
-        ours.close()
-        raise
-    finally:
-        theirs.close()
     ours.setblocking(False)
     return Zygote(ours, pid, grace)
+
+
+@contextlib.contextmanager
+def _explained_shortage() -> Iterator[None]:
+    """What the system refuses becomes an error that says so and names the remedy."""
+    try:
+        yield
+    except ConnectionError:  # no shortage, but the end of the zygote
+        raise
+    except OSError as error:
+        raise ExecutorUnavailableError(describe_failed_start(error.errno or 0)) from error
+
+
+def describe_failed_start(code: int) -> str:
+    """Why there is no worker, for an error message, from an errno."""
+    remedy = _REMEDIES.get(code)
+    return f"a worker process could not be started: {os.strerror(code)}" + (f"; {remedy}" if remedy else "")
 
 
 def refuse_unless_supported() -> None:
@@ -268,6 +325,8 @@ def _spawn(control_fd: int) -> int:
         ]
         return os.posix_spawn(sys.executable, command, os.environ, file_actions=actions, setpgroup=0, setsigmask=())
     except OSError as error:
+        if error.errno in _REMEDIES:
+            raise
         raise ExecutorUnavailableError(f"{sys.executable} could not be started: {error}") from error
     finally:
         os.close(source)

@@ -72,6 +72,8 @@ class AsyncChannel:
 
     def send_nowait(self, frame: Frame) -> None:
         """Sends a small frame to somebody who is listening; a channel that cannot take it whole is broken."""
+        if self.broken:  # what follows half a frame would be taken for the other half
+            return
         parts = to_parts(frame)
         try:
             self.broken = self._sock.sendmsg(parts) < sum(map(len, parts))

@@ -32,7 +32,11 @@ def make_page_file() -> int:
 
         with tempfile.TemporaryFile(prefix="asyncpar-") as file:
             descriptor = os.dup(file.fileno())
-    os.ftruncate(descriptor, mmap.PAGESIZE)
+    try:
+        os.ftruncate(descriptor, mmap.PAGESIZE)
+    except OSError:
+        os.close(descriptor)
+        raise
     return descriptor
 
 

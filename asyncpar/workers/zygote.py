@@ -108,11 +108,15 @@ class _Zygote:
 
     def _receive_records(self) -> list[Record] | None:
         try:
-            data, descriptors, _, _ = socket.recv_fds(self._control, 64 * RECORD_SIZE, 128)
+            data, descriptors, flags, _ = socket.recv_fds(self._control, 64 * RECORD_SIZE, 128)
         except ConnectionResetError:
             return None
         if not data:
             return None
+        if flags & socket.MSG_CTRUNC:  # there was no room for all of them, and one without the other is of no use
+            for descriptor in descriptors:
+                os.close(descriptor)
+            descriptors = []
         self._descriptors += descriptors
         records, self._partial = unpack_records(self._partial + data)
         return records

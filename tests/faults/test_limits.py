@@ -1,0 +1,140 @@
+"""Where the system refuses more: the error says what was refused and what can be done, nothing leaks, and the pool goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import resource
+import shutil
+import signal
+import sys
+from collections.abc import Iterator
+from typing import NoReturn
+
+import anyio
+import psutil
+import pytest
+
+from asyncpar import ExecutorUnavailableError, ProcessExecutor, pmap
+from asyncpar.wire.frames import Frame
+from asyncpar.workers.protocol import FORGET
+from tests.contract.test_leaving_early import wait_until
+from tests.functions import double, process_id
+
+pytestmark = pytest.mark.anyio
+
+TOO_MANY_FILES = r"a worker process could not be started: Too many open files; raise the limit of open files \(ulimit -n\)"
+
+
+@contextlib.contextmanager
+def room_for_descriptors(count: int) -> Iterator[None]:
+    """This process can open `count` more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(map(int, os.listdir("/proc/self/fd")))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 20, hard))
+    source = os.open(os.devnull, os.O_RDONLY)
+    taken = [source]
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.dup(source))
+        for _ in range(count):
+            os.close(taken.pop())
+        yield
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize("count", range(5))  # a zygote takes one descriptor and a worker two, and while they start, two more
+async def test_too_few_descriptors_for_a_pool(count: int) -> None:
+    async with ProcessExecutor(2) as executor:
+        with room_for_descriptors(count), pytest.raises(ExecutorUnavailableError, match=TOO_MANY_FILES):
+            await pmap(double, range(10), executor=executor)
+        assert await pmap(double, range(10), executor=executor) == [2 * x for x in range(10)]
+
+
+@pytest.mark.parametrize("count", range(2))  # and the two of the dead worker
+async def test_too_few_descriptors_for_another_worker(count: int) -> None:
+    async with ProcessExecutor(1) as executor:
+        (pid,) = await pmap(process_id, [0], executor=executor)
+        before = len(os.listdir("/proc/self/fd"))
+        await kill_and_wait(pid)
+        with room_for_descriptors(count), pytest.raises(ExecutorUnavailableError, match=TOO_MANY_FILES):
+            await pmap(double, [1], executor=executor)
+        assert await pmap(double, range(10), executor=executor) == [2 * x for x in range(10)]
+        assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="needs a system that sets the limits of other processes")
+@pytest.mark.parametrize("count", range(2))
+async def test_too_few_descriptors_for_the_zygote(count: int) -> None:
+    async with ProcessExecutor(1) as executor:
+        (pid,) = await pmap(process_id, [0], executor=executor)
+        (zygote,) = psutil.Process().children()
+        limits = resource.prlimit(zygote.pid, resource.RLIMIT_NOFILE)
+        await kill_and_wait(pid)
+        resource.prlimit(zygote.pid, resource.RLIMIT_NOFILE, (zygote.num_fds() + count, limits[1]))
+        for _ in range(3):
+            with pytest.raises(ExecutorUnavailableError, match=TOO_MANY_FILES):
+                await pmap(double, [1], executor=executor)
+        resource.prlimit(zygote.pid, resource.RLIMIT_NOFILE, limits)
+        assert await pmap(double, range(10), executor=executor) == [2 * x for x in range(10)]
+        assert psutil.Process().children() == [zygote]
+
+
+@pytest.mark.parametrize(
+    ("code", "remedy"), [(errno.EAGAIN, "raise the limit of processes"), (errno.ENOMEM, "free some memory")]
+)
+async def test_a_fork_that_fails_fails_its_run_only(monkeypatch: pytest.MonkeyPatch, code: int, remedy: str) -> None:
+    monkeypatch.setenv("ASYNCPAR_TEST_ERRNO", str(code))
+    monkeypatch.setenv("ASYNCPAR_TEST_FAILURES", "2")
+    message = f"a worker process could not be started: {os.strerror(code)}; {remedy}"
+    async with ProcessExecutor(1, preload=["tests.faults.fork_fails"]) as executor:
+        for _ in range(2):
+            with pytest.raises(ExecutorUnavailableError, match=message):
+                await pmap(double, range(10), executor=executor)
+        assert await pmap(double, range(10), executor=executor) == [2 * x for x in range(10)]
+
+
+async def test_a_zygote_that_cannot_be_started_is_tried_again_by_the_next_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> NoReturn:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    async with ProcessExecutor(1) as executor:
+        with monkeypatch.context() as patch, pytest.raises(ExecutorUnavailableError, match="raise the limit of processes"):
+            patch.setattr("os.posix_spawn", refuse)
+            await pmap(double, range(10), executor=executor)
+        assert await pmap(double, range(10), executor=executor) == [2 * x for x in range(10)]
+
+
+@pytest.mark.skipif(shutil.which("false") is None, reason="needs a program that fails at once")
+async def test_a_zygote_that_ends_at_once_is_reported_and_reaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with ProcessExecutor(1) as executor:
+        with (
+            monkeypatch.context() as patch,
+            pytest.raises(ExecutorUnavailableError, match="what it wrote to stderr may say why"),
+        ):
+            patch.setattr(sys, "executable", shutil.which("false"))
+            await pmap(double, range(10), executor=executor)
+        assert await pmap(double, range(10), executor=executor) == [2 * x for x in range(10)]
+
+
+async def test_an_idle_worker_that_takes_no_more_messages_is_replaced() -> None:
+    async with ProcessExecutor(1) as executor:
+        (pid,) = await pmap(process_id, [0], executor=executor)
+        os.kill(pid, signal.SIGSTOP)
+        (worker,) = executor._workers
+        channel = worker._process.channel
+        while not channel.broken:
+            channel.send_nowait(Frame(FORGET, bytes(50_000)))
+        with anyio.fail_after(30):
+            assert await pmap(process_id, [0], executor=executor) != [pid]
+        assert not psutil.pid_exists(pid)
+
+
+async def kill_and_wait(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+    await wait_until(lambda: not psutil.pid_exists(pid))
