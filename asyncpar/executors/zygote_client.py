@@ -3,6 +3,9 @@
 Forking a worker is one record and two descriptors over the control socket and needs no answer: the worker speaks for itself
 over its own channel. Reports lie in the control socket until somebody waits for one; whoever does reads for all. A worker
 has ended when the zygote has reaped it, or when the zygote itself is gone, which takes its workers with it.
+
+Nobody waits for a zygote that still preloads, which may take long: a worker that is killed before the zygote has started is
+forked and killed in one go later, and a zygote that is to end before that is killed.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from asyncpar.errors import ExecutorUnavailableError
 from asyncpar.executors.memory_watch import MemoryWatch
 from asyncpar.wire.async_channel import AsyncChannel, close_copy
 from asyncpar.workers.control import POSITION, SPAN, make_page_file, map_page, unmap_page
-from asyncpar.workers.protocol import EXITED, FORK, KILL, NOT_FORKED, Record, unpack_records
+from asyncpar.workers.protocol import EXITED, FORK, KILL, NOT_FORKED, STARTED, Record, unpack_records
 
 _CONTROL_FD = 3  # the first after stdin, stdout and stderr
 _PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
@@ -125,6 +128,7 @@ class Zygote:
         self._sending = anyio.Lock()
         self._unsent: list[Record] = []
         self._partial = b""  # of a record
+        self._started = False
         self.memory_watch = MemoryWatch()
         self.alive = True
 
@@ -170,6 +174,8 @@ class Zygote:
 
     def kill(self, worker: WorkerProcess) -> None:
         """Sends SIGKILL through the zygote, which knows whether the process still is that worker."""
+        if not self._has_started():
+            worker.ended = True  # before it begins
         request = Record(KILL, worker.worker_id)
         try:
             self._control.send(request.pack())
@@ -189,8 +195,11 @@ class Zygote:
         """Ends the zygote, which ends its workers, and waits until it is reaped."""
         with contextlib.suppress(OSError):  # it went first
             self._control.shutdown(socket.SHUT_WR)
-        with anyio.move_on_after(self._grace + _EXIT_SECONDS):
-            await self._read_until(lambda: not self.alive)
+        with anyio.move_on_after(self._grace):
+            await self._read_until(lambda: self._started or not self.alive)
+        if self._started:
+            with anyio.move_on_after(self._grace + _EXIT_SECONDS):
+                await self._read_until(lambda: not self.alive)
         if self.alive:
             os.kill(self._pid, signal.SIGKILL)
             self._see_end()
@@ -223,12 +232,21 @@ class Zygote:
                 if not condition():
                     await self._read_reports()
 
+    def _has_started(self) -> bool:
+        if self.alive and not self._started and not self._reading.locked():  # else somebody waits for just that
+            self._take_reports()
+        return self._started
+
     async def _read_reports(self) -> None:
-        """Takes in what the zygote says next; its silence for ever is its end."""
-        try:
+        with contextlib.suppress(anyio.ClosedResourceError):  # somebody else has seen the end
             await anyio.wait_readable(self._control)
+            self._take_reports()
+
+    def _take_reports(self) -> None:
+        """Takes in what the zygote has said; its silence for ever is its end."""
+        try:
             data = self._control.recv(1 << 16)
-        except (BlockingIOError, anyio.ClosedResourceError):  # or somebody else has seen the end
+        except BlockingIOError:
             return
         except ConnectionResetError:
             data = b""
@@ -237,6 +255,7 @@ class Zygote:
             return
         records, self._partial = unpack_records(self._partial + data)
         for record in records:
+            self._started |= record.kind == STARTED
             worker = self._workers.pop(record.worker_id, None)
             if worker is not None:
                 worker.report = record

@@ -3,7 +3,7 @@
 Parent and worker speak in frames (`wire/frames.py`), strictly in turn: SETUP is answered by READY or FAILED, and each
 BATCH by DONE, by LAST (the worker has reached its limits and is to be let go) or FAILED; FORGET, the only exception, has
 no answer. Parent and zygote speak in records of fixed size over the control socket; a FORK record carries two descriptors: the
-worker's end of its channel, and its control page.
+worker's end of its channel, and its control page. The zygote's first word is STARTED: it has preloaded, and serves.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ BatchMessage: TypeAlias = tuple[
 DoneMessage: TypeAlias = tuple[EncodedColumn, dict[int, PackedError], list[tuple[int, float]]]
 
 
-FORK, KILL, EXITED, NOT_FORKED = range(1, 5)  # kinds of records between parent and zygote
+FORK, KILL, STARTED, EXITED, NOT_FORKED = range(1, 6)  # kinds of records between parent and zygote
 
 _RECORD = struct.Struct("<BxxxIQqqQ")
 RECORD_SIZE = _RECORD.size

@@ -6,6 +6,7 @@ and cheap: a worker is there in a millisecond, with cloudpickle and the user's `
 Guarantees:
 - It forks exactly the workers it is asked for and reports the end of each: wait status and peak memory.
 - It kills a worker only while that worker has not been reaped, so that no signal ever goes to a reused process id.
+- When its parent dies while it still preloads, the kernel kills it (Linux): it would not see that itself.
 - When the control socket ends, or the parent is gone (even by SIGKILL, even if a forked copy of the parent still holds
   the socket), it gives the workers `grace` seconds to leave, kills those that have not, and exits.
 - When the zygote itself is killed, the kernel kills its workers (Linux). PR_SET_PDEATHSIG is tied to the *thread* that
@@ -34,7 +35,7 @@ import time
 from typing import Any
 
 from asyncpar.workers.process_main import run_worker
-from asyncpar.workers.protocol import EXITED, FORK, KILL, NOT_FORKED, RECORD_SIZE, Record, unpack_records
+from asyncpar.workers.protocol import EXITED, FORK, KILL, NOT_FORKED, RECORD_SIZE, STARTED, Record, unpack_records
 
 _PARENT_CHECK_SECONDS = 0.5  # only where there are no pidfds
 _PR_SET_PDEATHSIG = 1
@@ -49,9 +50,11 @@ def main(control_fd: int) -> None:
     sys.path[:] = config["path"]
     _ignore_terminal()
     os.chdir("/")
+    _load_prctl()
+    _die_with_parent(config["parent_pid"])
     for module in ("cloudpickle", *config["preload"]):
         importlib.import_module(module)
-    _load_prctl()
+    _outlive_parent()
     gc.freeze()  # so that collections in workers do not copy the pages they share
     descriptors = _Zygote(control, config).serve()
     if descriptors is not None:  # this is a worker: the zygote's frame is left behind
@@ -77,6 +80,7 @@ class _Zygote:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         for descriptor in (self._control.fileno(), self._wakeup_reader):
             self._poll.register(descriptor, select.POLLIN)
+        self._report(STARTED)
         while not self._parent_is_gone():
             ready = {descriptor for descriptor, _ in self._poll.poll(self._patience())}
             if self._wakeup_reader in ready:
@@ -177,9 +181,9 @@ class _Zygote:
                 scale = 1 if sys.platform == "darwin" else 1024
                 self._report(EXITED, worker_id, pid, status, usage.ru_maxrss * scale)
 
-    def _report(self, *fields: int) -> None:
+    def _report(self, kind: int, worker_id: int = 0, *fields: int) -> None:
         try:
-            self._control.sendall(Record(*fields).pack())
+            self._control.sendall(Record(kind, worker_id, *fields).pack())
         except OSError:  # nobody is left to be told
             return
 
@@ -226,6 +230,12 @@ def _load_prctl() -> None:
         import ctypes
 
         _prctl = ctypes.CDLL(None).prctl
+
+
+def _outlive_parent() -> None:
+    """From now on the zygote sees its parent's end itself, which is not that of the thread that happened to start it."""
+    if _prctl is not None:
+        _prctl(_PR_SET_PDEATHSIG, 0, 0, 0, 0)
 
 
 def _die_with_parent(parent_pid: int) -> None:

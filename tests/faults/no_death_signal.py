@@ -4,4 +4,5 @@ from __future__ import annotations
 
 from asyncpar.workers import zygote
 
-zygote._load_prctl = lambda: None
+zygote._outlive_parent()
+zygote._prctl = None
