@@ -29,7 +29,7 @@ from asyncpar.wire.codec import Decoder, EncodedColumn, Encoder, Undeliverable, 
 from asyncpar.wire.failures import PackedError, unpack_error
 from asyncpar.wire.frames import Buffer, Frame
 from asyncpar.wire.pace import IN_LOOP_BYTES, Breaths, Limit, Pace, TooLarge
-from asyncpar.workers.control import NOT_RECEIVED, POSITION, SPAN, STOP, seconds_left
+from asyncpar.workers.control import NOT_RECEIVED, POSITION, RECEIVED, SPAN, STOP, seconds_left
 from asyncpar.workers.protocol import BATCH, FAILED, FORGET, LAST, SETUP, BatchMessage, DoneMessage, Setup
 
 _DEATHS_BEFORE_BLAME = 2  # a worker may die while it reads a batch by no fault of that batch; not twice in a row
@@ -306,7 +306,7 @@ class ProcessWorker(Worker):
             return self._all_again(batch, batch.deaths)
         if position < 0:
             if batch.deaths + 1 < _DEATHS_BEFORE_BLAME:
-                return self._all_again(batch, batch.deaths + 1)
+                return self._all_again(batch, batch.deaths + 1, begun=position == RECEIVED)
             position, span = 0, len(batch)
         suspects = range(position, min(position + span, len(batch)))
         if len(suspects) > 1:
@@ -315,18 +315,26 @@ class ProcessWorker(Worker):
 
     def _fail_one(self, batch: Batch, position: int, error: BaseException, seconds: float) -> BatchDone:
         """The call at `position` is to blame; the others are to be run again."""
-        before, after = batch.part(0, position, again=True), batch.part(position + 1, len(batch))
-        failed = batch.part(position, position + 1)
-        return BatchDone(failed, [None], {0: error}, ((1, seconds),), self.name, _not_empty(before, after))
+        before, failed = batch.part(0, position, again=True), batch.part(position, position + 1)
+        rest = _not_empty(before, *self._from(batch, position + 1))
+        return BatchDone(failed, [None], {0: error}, ((1, seconds),), self.name, rest)
 
     def _try_one_by_one(self, batch: Batch, suspects: range) -> BatchDone:
         """Several calls are suspect: alone, each will show itself."""
-        before, after = batch.part(0, suspects.start, again=True), batch.part(suspects.stop, len(batch))
+        before = batch.part(0, suspects.start, again=True)
         singles = [batch.part(suspect, suspect + 1, again=True) for suspect in suspects]
-        return self._nothing_done(batch, (before, *singles, after))
+        return self._nothing_done(batch, (before, *singles, *self._from(batch, suspects.stop)))
 
-    def _all_again(self, batch: Batch, deaths: int) -> BatchDone:
-        return self._nothing_done(batch, (batch.part(0, len(batch), deaths=deaths),))
+    def _from(self, batch: Batch, begin: int) -> tuple[Batch, Batch]:
+        """The calls from position `begin` on: those that the dead worker may have begun, and those that it has not. A call that
+        is overdue may end after all before the worker is killed, and others follow it.
+        """
+        position, span = self._process.last_position, self._process.last_span
+        reached = len(batch) if position < 0 else min(max(begin, position + span), len(batch))
+        return batch.part(begin, reached, again=True), batch.part(reached, len(batch))
+
+    def _all_again(self, batch: Batch, deaths: int, *, begun: bool = False) -> BatchDone:
+        return self._nothing_done(batch, (batch.part(0, len(batch), deaths=deaths, again=begun),))
 
     def _nothing_done(self, batch: Batch, rest: tuple[Batch, ...]) -> BatchDone:
         return BatchDone(batch.part(0, 0), [], {}, (), self.name, _not_empty(*rest))
