@@ -178,6 +178,7 @@ class Run:
 
     async def _drive_slots(self, has_packed: bool) -> None:
         most_slots = self._most_slots()
+        reached_end = False
         self._completed = anyio.Event()
         self._feedback = Feedback(self._sizer, most_slots)
         if most_slots > self._limit:
@@ -189,9 +190,12 @@ class Run:
                     self._group.start_soon(self._pump, self._source)
                 await self._slot(has_packed)
                 await self._completed.wait()
+                reached_end = True
                 self._group.cancel_scope.cancel()  # the feedback coroutine has nothing more to hear
         finally:
             self._group = None
+        if not reached_end and self._error is None:  # anyio has taken a `Task.cancel` for the end of one of its own scopes
+            raise anyio.get_cancelled_exc_class()
 
     async def _slot(self, has_packed: bool = False) -> None:
         """Runs one batch after another for as long as there are any; `has_packed`: the first is packed already."""

@@ -52,6 +52,7 @@ class ThreadWorker(Worker):
         """Returns the position of a call that has run for too long, or None when all is done."""
         failure: Exception | None = None
         overdue = None
+        ended = anyio.Event()
 
         async def run() -> None:
             nonlocal failure
@@ -59,13 +60,15 @@ class ThreadWorker(Worker):
                 await self._run_in_thread(job)
             except Exception as error:  # raised below: a task group would wrap it
                 failure = error
-            group.cancel_scope.cancel()
+            ended.set()  # and no cancelled scope: anyio may swallow a `Task.cancel` that comes at the same moment
 
         async with anyio.create_task_group() as group:
             group.start_soon(run)
-            while (overdue := job.claim_overdue(timeout)) is None:  # noqa: ASYNC110 - no polling
-                await anyio.sleep(max(0.0, seconds_left(job.page, timeout)))  # until a call could be overdue at the earliest
-            group.cancel_scope.cancel()
+            while not ended.is_set() and (overdue := job.claim_overdue(timeout)) is None:
+                with anyio.move_on_after(seconds_left(job.page, timeout)):  # until a call could be overdue at the earliest
+                    await ended.wait()
+            if overdue is not None:
+                group.cancel_scope.cancel()
         if failure is not None:
             raise failure
         return overdue
