@@ -5,10 +5,9 @@ from __future__ import annotations
 import functools
 from typing import Any, NoReturn
 
-import anyio
 import anyio.lowlevel
 
-from asyncpar.background import BackgroundTask, LoopHandle, start_background
+from asyncpar.background import BackgroundTask, LoopHandle, start_background, wait_through
 from asyncpar.errors import ExecutorUnavailableError
 from asyncpar.outcomes import OnError, to_outcomes, values_by_policy
 from asyncpar.plan import Plan
@@ -58,8 +57,7 @@ class Stream:
             await self._source.aclose()
         else:
             self._task.cancel()
-            with anyio.CancelScope(shield=True):
-                await self._task.wait()
+            await wait_through(self._task.wait)
             if self.run.closing_error is not None:
                 raise self.run.closing_error
 

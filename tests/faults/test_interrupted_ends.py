@@ -5,7 +5,7 @@ something else. Each of these was found by the chaos.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 import anyio
@@ -18,6 +18,37 @@ from tests.functions import double
 
 pytestmark = pytest.mark.anyio
 on_asyncio = pytest.mark.parametrize("anyio_backend", ["asyncio"])
+
+
+@on_asyncio
+async def test_leaving_a_stream_waits_for_its_source_also_if_the_task_is_cancelled_meanwhile() -> None:
+    closing, let_go, closed = anyio.Event(), anyio.Event(), False
+
+    async def source() -> AsyncIterator[int]:
+        nonlocal closed
+        try:
+            for number in range(1000):
+                yield number
+        finally:
+            closing.set()
+            with anyio.CancelScope(shield=True):
+                await let_go.wait()
+            closed = True
+
+    async def leave() -> None:
+        async with pmap(double, source(), executor="inline", buffersize=2) as results:
+            await anext(results)
+
+    leaving = asyncio.ensure_future(leave())
+    await closing.wait()
+    leaving.cancel()
+    for _ in range(10):
+        await anyio.lowlevel.checkpoint()
+    assert not leaving.done()
+    let_go.set()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    assert closed
 
 
 class _CancelsAScopeOfItsOwn(InlineWorker):
