@@ -187,8 +187,11 @@ class Zygote:
     async def wait_ended(self, worker: WorkerProcess) -> None:
         """Returns when the worker is no more."""
         while self._unsent:
+            request = self._unsent[0]
             with contextlib.suppress(OSError):  # as above
-                await self._send(self._unsent.pop())
+                await self._send(request)
+            if request in self._unsent:  # only now: whoever is cancelled before leaves it to the next; twice does no harm
+                self._unsent.remove(request)
         await self._read_until(lambda: worker.ended)
 
     async def aclose(self) -> None:

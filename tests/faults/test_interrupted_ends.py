@@ -5,16 +5,23 @@ something else. Each of these was found by the chaos.
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
 from typing import Any
 
 import anyio
 import anyio.lowlevel
+import psutil
 import pytest
 
-from asyncpar import Executor, pmap
+from asyncpar import Executor, ExecutorUnavailableError, ProcessExecutor, pmap
 from asyncpar.executors.inline import InlineWorker
-from tests.functions import double
+from asyncpar.executors.zygote_client import WorkerProcess, Zygote
+from asyncpar.workers.protocol import KILL, Record
+from tests.contract.test_leaving_early import wait_until
+from tests.functions import Beacon, double
 
 pytestmark = pytest.mark.anyio
 on_asyncio = pytest.mark.parametrize("anyio_backend", ["asyncio"])
@@ -88,6 +95,38 @@ async def test_a_cancellation_that_coincides_with_that_of_a_scope_is_not_taken_f
     running.cancel()
     await asyncio.wait([running])
     assert running.cancelled()
+
+
+@on_asyncio
+async def test_a_kill_that_waits_to_be_sent_is_sent_also_if_whoever_sends_it_is_cancelled(tmp_path: Path) -> None:
+    beacon = Beacon(tmp_path / "beacon")
+    async with ProcessExecutor(1) as executor:
+        running = asyncio.ensure_future(_run(beacon.spin, executor))
+        await wait_until(lambda: beacon.count > 0)
+        (worker,) = executor._workers
+        zygote = executor._zygote
+        assert zygote is not None
+        os.kill(zygote._pid, signal.SIGSTOP)
+        try:
+            _fill_control_socket(zygote, worker._process)
+            killing = asyncio.ensure_future(worker.kill())
+            for _ in range(10):  # until it waits for room in the socket
+                await anyio.lowlevel.checkpoint()
+            killing.cancel()
+            await anyio.lowlevel.checkpoint()
+        finally:
+            os.kill(zygote._pid, signal.SIGCONT)
+        with anyio.fail_after(30):
+            await asyncio.wait([killing, running])
+        assert killing.cancelled()
+        assert isinstance(running.exception(), ExecutorUnavailableError)
+        assert not psutil.pid_exists(beacon.pid)
+
+
+def _fill_control_socket(zygote: Zygote, worker: WorkerProcess) -> None:
+    with pytest.raises(BlockingIOError):
+        while True:
+            zygote._control.send(Record(KILL, worker.worker_id + 1000).pack())  # for a worker that there is not
 
 
 async def _run(fn: Any, executor: Executor[Any], items: Iterable[int] = (0,)) -> list[Any]:
