@@ -128,7 +128,9 @@ class ProcessExecutor(Executor[ProcessWorker]):
         worker = await self._fork()
         self._workers.add(worker)
         try:
-            self._refuse_if_closed()
+            if self._closed:  # meanwhile
+                await worker.kill()
+                self._refuse_if_closed()
             await worker.set_up(self._initializer, self._limits)
         except BaseException:
             self._workers.discard(worker)
@@ -142,6 +144,7 @@ class ProcessExecutor(Executor[ProcessWorker]):
                 return ProcessWorker(await zygote.fork(), zygote, self._grace)
             except ConnectionError:  # it has been killed, which nobody knew before
                 await zygote.aclose()
+                self._refuse_if_closed()  # or that was why
         if self._zygote is None or not self._zygote.alive:  # nobody else has started one meanwhile
             self._zygote = start_zygote(self._preload, self._grace)
         zygote = self._zygote

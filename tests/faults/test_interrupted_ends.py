@@ -129,5 +129,42 @@ def _fill_control_socket(zygote: Zygote, worker: WorkerProcess) -> None:
             zygote._control.send(Record(KILL, worker.worker_id + 1000).pack())  # for a worker that there is not
 
 
+async def test_an_executor_that_is_closed_while_it_asks_for_a_worker_starts_no_zygote() -> None:
+    async with ProcessExecutor(1) as executor:
+        await _let_worker_be_asked_for(executor, meanwhile=executor.aclose)
+    assert not psutil.Process().children(recursive=True)
+
+
+async def test_a_worker_that_comes_as_its_executor_closes_is_given_back() -> None:
+    async with ProcessExecutor(1) as executor:
+
+        async def begin_to_close() -> None:
+            executor._refuse_from_now_on()
+
+        await _let_worker_be_asked_for(executor, meanwhile=begin_to_close)
+    assert not psutil.Process().children(recursive=True)
+
+
+async def _let_worker_be_asked_for(executor: ProcessExecutor, meanwhile: Any) -> None:
+    """Replaces a worker, which has to wait until `meanwhile` is over."""
+    await pmap(double, [1], executor=executor)
+    (worker,) = executor._workers
+    executor._idle.clear()
+    executor._forget_worker()
+    await worker.retire()
+    executor._workers.clear()
+    zygote = executor._zygote
+    assert zygote is not None
+
+    async def run() -> None:
+        with pytest.raises(ExecutorUnavailableError, match="closed"):
+            await pmap(double, [1], executor=executor)
+
+    async with anyio.create_task_group() as group, zygote._sending:
+        group.start_soon(run)
+        await wait_until(lambda: zygote._sending.statistics().tasks_waiting == 1)
+        await meanwhile()
+
+
 async def _run(fn: Any, executor: Executor[Any], items: Iterable[int] = (0,)) -> list[Any]:
     return await pmap(fn, items, executor=executor, batch_size=1)
