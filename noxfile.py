@@ -70,3 +70,10 @@ def simulation(session: nox.Session) -> None:
     """The scheduler and the control law over simulated workers: two Markdown tables."""
     install(session, "test")
     session.run("python", "-m", "tests.simulation")
+
+
+@nox.session(python=NEWEST)
+def soak(session: nox.Session) -> None:
+    """Ten minutes of chaos, and many runs in a row: nothing may be lost or left."""
+    install(session, "test")
+    session.run("python", "-m", "tests.faults.soak", *(session.posargs or ["--counts"]))

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import gc
-import os
 import threading
-import time
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any
 
 import anyio
 import anyio.lowlevel
-import psutil
 import pytest
 
 import asyncpar
+from tests.belongings import belongings, join_new_threads, left_since
 
 EVENT_LOOPS = [
     pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
@@ -65,44 +62,10 @@ def nothing_is_left_behind(tmp_path_factory: pytest.TempPathFactory, monkeypatch
     temporary = tmp_path_factory.mktemp("temporary")
     monkeypatch.setattr("tempfile.tempdir", str(temporary))
     monkeypatch.setenv("TMPDIR", str(temporary))
-    before = _belongings(temporary)
+    before = belongings(temporary)
     threads = set(threading.enumerate())
     yield
     gc.collect()
-    _join_new_threads(threads)
-    left = {kind: things - before[kind] for kind, things in _belongings(temporary).items() if things - before[kind]}
+    join_new_threads(threads)
+    left = left_since(before, temporary)
     assert not left, f"the test left behind: {left}"
-
-
-def _join_new_threads(before: set[threading.Thread]) -> None:
-    """An event loop tells its threads to end, and does not wait until they have."""
-    deadline = time.monotonic() + 2
-    for thread in threading.enumerate():
-        if thread not in before and not _is_cached(thread):
-            thread.join(max(0.0, deadline - time.monotonic()))
-
-
-def _belongings(temporary: Path) -> dict[str, set[str]]:
-    return {
-        "processes": {f"{child.pid}" for child in psutil.Process().children(recursive=True)},
-        "threads": {thread.name for thread in threading.enumerate() if not _is_cached(thread)},
-        "descriptors": _descriptors(),
-        "files": {path.name for path in (*temporary.iterdir(), *Path("/dev/shm").glob("*asyncpar*"))},
-    }
-
-
-def _is_cached(thread: threading.Thread) -> bool:
-    """trio keeps idle threads for ten seconds, for whoever needs one next."""
-    return thread.name.startswith("Trio thread") or "trio" in thread.name.lower()
-
-
-def _descriptors() -> set[str]:
-    found = set()
-    for name in os.listdir("/proc/self/fd"):
-        try:
-            target = os.readlink(f"/proc/self/fd/{name}")
-        except FileNotFoundError:  # the one that lists the directory
-            continue
-        if not target.startswith(("/dev/null", "/proc")):
-            found.add(f"{name} -> {target}")
-    return found

@@ -9,6 +9,7 @@ from tests.benchmarks.cases import (
     inner_loop,
     loop_lag,
     one_item,
+    recovery,
     scheduler_cost,
     service,
     small_beside_big,
@@ -29,6 +30,7 @@ CASES: tuple[Case, ...] = (
     *stream_memory.CASES,
     *scheduler_cost.CASES,
     *worker_start.CASES,
+    *recovery.CASES,
     *imports.CASES,
     *cold_start.CASES,
 )
