@@ -13,8 +13,10 @@ again is one of them; until its time has come, it lies in `put_off` and holds up
 A slot that finds nothing to do ends instead of waiting, and whatever makes work appear (room in the window, an item from the
 pump, calls that came back) starts one: so no slot ever waits for an event that another one must send.
 
-The first slot is the caller's own task. The task group, the other slots and the feedback coroutine in it exist only when the
-first batch is not the whole run, so that a map over one item costs little more than the round trip to its worker.
+A run of one batch is one slot in the caller's own task, so that a map over one item costs little more than the round trip to
+its worker. Else there is a task group with the slots and the feedback coroutine in it. Where there are several slots, the
+caller's task only waits: asyncio's `Task.cancel` reaches that one task, and must not find it in a cancel scope or in the grace
+of one worker while the others go on.
 
 # Invariants:
 #   pulled - handed <= window                 (memory does not grow with the input)
@@ -178,7 +180,6 @@ class Run:
 
     async def _drive_slots(self, has_packed: bool) -> None:
         most_slots = self._most_slots()
-        reached_end = False
         self._completed = anyio.Event()
         self._feedback = Feedback(self._sizer, most_slots)
         if most_slots > self._limit:
@@ -188,14 +189,14 @@ class Run:
                 self._group.start_soon(self._feedback.run)
                 if isinstance(self._source, AsyncSource):
                     self._group.start_soon(self._pump, self._source)
-                await self._slot(has_packed)
+                if most_slots > 1:
+                    self._group.start_soon(self._slot, has_packed)
+                else:
+                    await self._slot(has_packed)
                 await self._completed.wait()
-                reached_end = True
                 self._group.cancel_scope.cancel()  # the feedback coroutine has nothing more to hear
         finally:
             self._group = None
-        if not reached_end and self._error is None:  # anyio has taken a `Task.cancel` for the end of one of its own scopes
-            raise anyio.get_cancelled_exc_class()
 
     async def _slot(self, has_packed: bool = False) -> None:
         """Runs one batch after another for as long as there are any; `has_packed`: the first is packed already."""

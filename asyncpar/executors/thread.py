@@ -52,7 +52,6 @@ class ThreadWorker(Worker):
         """Returns the position of a call that has run for too long, or None when all is done."""
         failure: Exception | None = None
         overdue = None
-        ended = anyio.Event()
 
         async def run() -> None:
             nonlocal failure
@@ -60,15 +59,13 @@ class ThreadWorker(Worker):
                 await self._run_in_thread(job)
             except Exception as error:  # raised below: a task group would wrap it
                 failure = error
-            ended.set()  # and no cancelled scope: anyio may swallow a `Task.cancel` that comes at the same moment
+            group.cancel_scope.cancel()
 
         async with anyio.create_task_group() as group:
             group.start_soon(run)
-            while not ended.is_set() and (overdue := job.claim_overdue(timeout)) is None:
-                with anyio.move_on_after(seconds_left(job.page, timeout)):  # until a call could be overdue at the earliest
-                    await ended.wait()
-            if overdue is not None:
-                group.cancel_scope.cancel()
+            while (overdue := job.claim_overdue(timeout)) is None:  # noqa: ASYNC110 - no polling
+                await anyio.sleep(seconds_left(job.page, timeout))  # until a call could be overdue at the earliest
+            group.cancel_scope.cancel()
         if failure is not None:
             raise failure
         return overdue

@@ -19,8 +19,10 @@ import pytest
 from asyncpar import Executor, ExecutorUnavailableError, ProcessExecutor, pmap
 from asyncpar.executors.inline import InlineWorker
 from asyncpar.executors.zygote_client import WorkerProcess, Zygote
+from asyncpar.workers.control import STOP
 from asyncpar.workers.protocol import KILL, Record
 from tests.contract.test_leaving_early import wait_until
+from tests.faults.ledger import Ledger
 from tests.functions import Beacon, double
 
 pytestmark = pytest.mark.anyio
@@ -95,6 +97,27 @@ async def test_a_cancellation_that_coincides_with_that_of_a_scope_is_not_taken_f
     running.cancel()
     await asyncio.wait([running])
     assert running.cancelled()
+
+
+@on_asyncio
+async def test_a_cancelled_task_asks_all_workers_to_stop_at_once(tmp_path: Path) -> None:
+    let_go = tmp_path / "let go"
+    begun = Ledger(tmp_path / "begun")
+
+    def call(x: int) -> None:
+        begun.mark(x)
+        while not let_go.exists():
+            pass
+
+    async with ProcessExecutor(2, grace=60.0) as executor:
+        running = asyncio.ensure_future(_run(call, executor, range(4)))
+        await wait_until(lambda: begun.total == 2)
+        running.cancel()
+        await wait_until(lambda: all(worker._process.page[STOP] for worker in executor._workers))
+        let_go.touch()
+        await asyncio.wait([running])
+        assert running.cancelled()
+        assert begun.total == 2
 
 
 @on_asyncio
