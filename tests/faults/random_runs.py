@@ -281,7 +281,7 @@ async def _iterate(plan: Plan, results: ParallelMap[Any], record: Record) -> Non
             if plan.consumption == "raise":
                 raise ConsumerGaveUp
             return
-        if len(record.entries) % 500 == 0:
+        if plan.consumption != "loop" and len(record.entries) % 500 == 0:  # nobody could wait for a run cancelled here
             await anyio.sleep(0.001)  # a consumer that is slow at times
     record.complete = True
 
