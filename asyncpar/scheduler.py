@@ -193,10 +193,18 @@ class Run:
                     self._group.start_soon(self._slot, has_packed)
                 else:
                     await self._slot(has_packed)
-                await self._completed.wait()
+                await self._wait_completed(self._completed)
                 self._group.cancel_scope.cancel()  # the feedback coroutine has nothing more to hear
         finally:
             self._group = None
+
+    async def _wait_completed(self, completed: anyio.Event) -> None:
+        try:
+            await completed.wait()
+        except BaseException as error:  # trio raises Ctrl-C wherever the main task is; a group would wrap it
+            if is_own_cancellation(error):
+                raise
+            self._fail(error)
 
     async def _slot(self, has_packed: bool = False) -> None:
         """Runs one batch after another for as long as there are any; `has_packed`: the first is packed already."""
