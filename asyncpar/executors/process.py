@@ -125,6 +125,9 @@ class ProcessExecutor(Executor[ProcessWorker]):
             self._refuse_if_closed()
             if self._life is None:
                 self._life = await start_background(self._live)
+                if self._closed:  # meanwhile, by somebody who found nothing to end
+                    self._life.cancel()
+                    self._refuse_if_closed()
         worker = await self._fork()
         self._workers.add(worker)
         try:

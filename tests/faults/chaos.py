@@ -151,7 +151,10 @@ class _Chaos:
 
     def look_around(self) -> None:
         """After the end: no process is left, and no call of any run has begun since that run was over."""
-        self.figures.left += len(psutil.Process().children(recursive=True))
+        left = psutil.Process().children(recursive=True)
+        self.figures.left += len(left)
+        if left:
+            self.figures.complaints.append(f"seed {self._seed}: processes are left: {left}")
         for plan, ledger, total in self._ended:
             if plan.ends_with_its_calls and ledger.total != total:
                 self._complain(plan, f"{ledger.total - total} calls began after its end")

@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from asyncpar import Executor, ExecutorUnavailableError, ProcessExecutor, pmap
+from asyncpar.background import BackgroundTask, start_background
 from asyncpar.executors.inline import InlineWorker
 from asyncpar.executors.zygote_client import WorkerProcess, Zygote
 from asyncpar.workers.control import STOP
@@ -155,6 +156,20 @@ def _fill_control_socket(zygote: Zygote, worker: WorkerProcess) -> None:
 async def test_an_executor_that_is_closed_while_it_asks_for_a_worker_starts_no_zygote() -> None:
     async with ProcessExecutor(1) as executor:
         await _let_worker_be_asked_for(executor, meanwhile=executor.aclose)
+    assert not psutil.Process().children(recursive=True)
+
+
+async def test_an_executor_that_is_closed_at_its_very_beginning_starts_no_zygote(monkeypatch: pytest.MonkeyPatch) -> None:
+    executor = ProcessExecutor(1)
+
+    async def start_and_be_closed(fn: Any) -> BackgroundTask:
+        task = await start_background(fn)
+        await executor.aclose()
+        return task
+
+    monkeypatch.setattr("asyncpar.executors.process.start_background", start_and_be_closed)
+    with pytest.raises(ExecutorUnavailableError, match="closed"):
+        await pmap(double, [1], executor=executor)
     assert not psutil.Process().children(recursive=True)
 
 
