@@ -64,7 +64,7 @@ class ThreadWorker(Worker):
         async with anyio.create_task_group() as group:
             group.start_soon(run)
             while (overdue := job.claim_overdue(timeout)) is None:  # noqa: ASYNC110 - no polling
-                await anyio.sleep(max(0.0, seconds_left(job.page, timeout)))  # until a call could be overdue at the earliest
+                await anyio.sleep(max(0.0, seconds_left(job.page, timeout)))  # until one could be overdue at the earliest
             group.cancel_scope.cancel()
         if failure is not None:
             raise failure

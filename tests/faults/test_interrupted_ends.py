@@ -5,8 +5,10 @@ something else. Each of these was found by the chaos.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ import anyio.lowlevel
 import psutil
 import pytest
 
-from asyncpar import Executor, ExecutorUnavailableError, ProcessExecutor, pmap
+from asyncpar import Executor, ExecutorUnavailableError, ProcessExecutor, ThreadExecutor, pmap
 from asyncpar.background import BackgroundTask, start_background
 from asyncpar.executors.inline import InlineWorker
 from asyncpar.executors.zygote_client import WorkerProcess, Zygote
@@ -119,6 +121,13 @@ async def test_a_cancelled_task_asks_all_workers_to_stop_at_once(tmp_path: Path)
         await asyncio.wait([running])
         assert running.cancelled()
         assert begun.total == 2
+
+
+async def test_a_call_may_become_overdue_between_two_looks_at_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = itertools.chain([1.0, -1.0], itertools.repeat(1.0))
+    monkeypatch.setattr("asyncpar.executors.thread.seconds_left", lambda page, timeout: next(looks))
+    async with ThreadExecutor(1) as executor:
+        assert await pmap(time.sleep, [0.01], executor=executor, timeout=60.0) == [None]
 
 
 @on_asyncio
