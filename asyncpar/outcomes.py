@@ -62,7 +62,8 @@ class BatchDone(NamedTuple):
     """What became of a batch: `values` of its first calls, with None where `errors` (by position) has the exception.
 
     `rest` are calls of the batch as it was sent that have no outcome and are still to be run. `timings` are runs of
-    (calls, seconds), in order. It is an `Answer` that has been read already.
+    (calls, seconds), in order. `inline_bytes` travelled there and back, `shared_bytes` went through shared memory. It is an
+    `Answer` that has been read already.
     """
 
     batch: Batch
@@ -71,6 +72,8 @@ class BatchDone(NamedTuple):
     timings: Sequence[tuple[int, float]]
     worker: str
     rest: tuple[Batch, ...] = ()
+    inline_bytes: int = 0
+    shared_bytes: int = 0
 
     @property
     def is_large(self) -> bool:

@@ -22,10 +22,12 @@ from asyncpar.outcomes import OnError, Outcome
 from asyncpar.plan import Options, Plan, ReturnOptions, make_plan
 from asyncpar.retrying import ErrorTypes
 from asyncpar.scheduler import Run
+from asyncpar.sharing import DEFAULT_MAX_NBYTES
 from asyncpar.sinks import ListSink
 from asyncpar.sources import Items
 from asyncpar.statistics import Statistics
 from asyncpar.stream import Stream
+from asyncpar.wire.segments import MmapMode
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -113,6 +115,8 @@ def pmap(
     retry_wait: float = 0.0,
     on_error: OnError = "raise",
     concurrency: int | None = None,
+    max_nbytes: int | str | None = DEFAULT_MAX_NBYTES,
+    mmap_mode: MmapMode = "r",
 ) -> ParallelMap[Any]:
     """The results of `fn` on every item, computed in parallel: `await` it for a list, or iterate over it.
 
@@ -153,6 +157,12 @@ def pmap(
             "skip": failed calls are left out.
         concurrency: for coroutine functions: how many calls are under way at once, in the caller's event loop or in each
             worker; None: 100. The inline executor awaits them one by one.
+        max_nbytes: buffers of so many bytes or more (of arrays, tables, long byte strings) go to worker processes and back
+            through shared memory: a number, or one with a unit such as "1M"; None: none does. An object that many calls share
+            is copied once in a run, also as part of `functools.partial` or of a closure; it must not be written to meanwhile.
+        mmap_mode: how workers see such arguments. "r": read-only; "c": each call has a copy that is made when it is written to;
+            "r+": what is written is seen by all calls that share the object, but not by the original; None: as a copy. Results
+            are always writable, and live for as long as anybody holds them. `numpy.memmap` arrays are mapped from their files.
 
     Raises:
         TypeError: `fn` cannot be called, or an iterable cannot be iterated over.
@@ -178,6 +188,8 @@ def pmap(
         retry_wait=retry_wait,
         on_error=on_error,
         concurrency=concurrency,
+        max_nbytes=max_nbytes,
+        mmap_mode=mmap_mode,
     )
     return ParallelMap(plan)
 

@@ -16,8 +16,10 @@ from asyncpar.executors.base import Executor, Program
 from asyncpar.outcomes import ON_ERROR, OnError
 from asyncpar.retrying import ErrorTypes, RetryPolicy
 from asyncpar.scheduler import Run, Sink
+from asyncpar.sharing import DEFAULT_BYTES, DEFAULT_MAX_NBYTES, check_mmap_mode, resolve_max_nbytes
 from asyncpar.sources import Source, open_source
 from asyncpar.validation import is_int, is_number, is_positive_int
+from asyncpar.wire.segments import MmapMode
 
 DEFAULT_CONCURRENCY = 100  # as many as an HTTP client's pool has connections, by habit; a guess
 
@@ -33,6 +35,8 @@ class _CommonOptions(TypedDict, total=False):
     retry_on: ErrorTypes
     retry_wait: float
     concurrency: int | None
+    max_nbytes: int | str | None
+    mmap_mode: MmapMode
 
 
 class Options(_CommonOptions, total=False):
@@ -62,6 +66,8 @@ def make_plan(
     retry_wait: float,
     on_error: OnError,
     concurrency: int | None,
+    max_nbytes: int | str | None,
+    mmap_mode: MmapMode,
 ) -> Plan:
     """Checks everything that can be checked before a worker starts; see `pmap` for the parameters and errors."""
     if not callable(fn):
@@ -76,7 +82,12 @@ def make_plan(
         raise ValueError(f"concurrency is for coroutine functions, and {fn!r} is not one; n_jobs limits the workers")
     return Plan(
         program=Program(
-            fn, (concurrency or DEFAULT_CONCURRENCY) if is_coroutine else 0, on_error == "raise" and not retries, timeout
+            fn,
+            (concurrency or DEFAULT_CONCURRENCY) if is_coroutine else 0,
+            on_error == "raise" and not retries,
+            timeout,
+            DEFAULT_BYTES if max_nbytes is DEFAULT_MAX_NBYTES else resolve_max_nbytes(max_nbytes),
+            mmap_mode if mmap_mode == "r" else check_mmap_mode(mmap_mode),
         ),
         source=open_source(iterables),
         executor=executor,

@@ -88,6 +88,7 @@ class Run:
     completed = False  # every item that came has an outcome in the sink
     _pulled = _handed = _finished = _failed = _batches = _retried = _abandoned = 0
     _busy_seconds = 0.0
+    _inline_bytes = _shared_bytes = 0
 
     def __init__(
         self,
@@ -174,6 +175,9 @@ class Run:
             history=() if self._feedback is None else self._feedback.history,
             retried=self._retried,
             abandoned=self._abandoned,
+            inline_bytes=self._inline_bytes,
+            shared_bytes=self._shared_bytes,
+            zero_copy_hits=0 if self._function is None else self._function.zero_copy_hits,
         )
 
     # Slots
@@ -315,6 +319,8 @@ class Run:
             return
         busy_seconds = done.busy_seconds
         self._batches += 1
+        self._inline_bytes += done.inline_bytes
+        self._shared_bytes += done.shared_bytes
         self._busy_seconds += busy_seconds
         for rest in done.rest:
             heappush(self._again, (rest.start, rest, 0))

@@ -27,6 +27,9 @@ class Statistics:
         elapsed_seconds: time since the run began.
         seconds_per_call: what the control law expects a call to take; None before the second batch.
         overhead_seconds: what it takes a batch to cost beside its calls, sending and waking included; None likewise.
+        inline_bytes: what was sent to workers and back, pickles and buffers, without what went through shared memory.
+        shared_bytes: what went through shared memory, each use of a shared object counted.
+        zero_copy_hits: how often a large object was to be sent and lay in shared memory already.
         history: how that came about, a few hundred states at most, for plots; each has `batches`, `batch_size`,
             `seconds_per_call` and `overhead_seconds`.
     """
@@ -46,6 +49,9 @@ class Statistics:
     history: tuple[FeedbackState, ...] = ()
     retried: int = 0
     abandoned: int = 0
+    inline_bytes: int = 0
+    shared_bytes: int = 0
+    zero_copy_hits: int = 0
 
     @property
     def utilisation(self) -> float:

@@ -39,6 +39,7 @@ import anyio
 from asyncpar.background import current_loop
 from asyncpar.errors import ExecutorUnavailableError
 from asyncpar.outcomes import Batch, BatchDone
+from asyncpar.wire.segments import MmapMode
 
 
 class Program(NamedTuple):
@@ -46,12 +47,15 @@ class Program(NamedTuple):
 
     `concurrency` is 0 for a plain function, else how many calls of a coroutine function one worker has under way.
     `stop_on_error`: a worker makes no further call of a batch in which one has failed. `timeout`: seconds for one call.
+    `max_nbytes`, `mmap_mode`: from how many bytes on buffers go through shared memory, and how arguments there are mapped.
     """
 
     fn: Callable[..., Any]
     concurrency: int = 0
     stop_on_error: bool = False
     timeout: float | None = None
+    max_nbytes: int | None = None
+    mmap_mode: MmapMode = "r"
 
 
 class Parcel:
@@ -84,12 +88,19 @@ class Answer(Protocol):
 
 
 class AdoptedFunction:
-    """The program of one run, in the form in which its executor needs it; `unfinished` like a parcel."""
+    """The program of one run, in the form in which its executor needs it; `unfinished` like a parcel.
+
+    `zero_copy_hits`: buffers that were in shared memory already when they were to be sent.
+    """
 
     unfinished = False
 
     def __init__(self, program: Program) -> None:
         self.program = program
+
+    @property
+    def zero_copy_hits(self) -> int:
+        return 0
 
     def pack(self, batch: Batch, budget: float) -> Parcel:
         """The batch, ready for any worker of this executor; `budget`: seconds after which it is to come back, done or not."""

@@ -13,6 +13,7 @@ what the copy maps by name runs in executors of its own.
 from __future__ import annotations
 
 import os
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
@@ -26,10 +27,14 @@ from asyncpar.errors import ExecutorUnavailableError
 from asyncpar.executors.base import Executor, Program
 from asyncpar.executors.process_worker import Initializer, Limits, PickledFunction, ProcessWorker, SentFunction
 from asyncpar.executors.zygote_client import Zygote, refuse_unless_supported, start_zygote
-from asyncpar.validation import is_positive_int
+from asyncpar.memory import available_memory
+from asyncpar.validation import is_int, is_positive_int
 from asyncpar.wire.codec import is_importable
+from asyncpar.wire.segments import Area, Placer
+from asyncpar.workers.control import make_nameless_file
 
 LEAST_MEMORY = 1 << 25  # bytes; about what an interpreter holds by itself
+_REST_SECONDS = 1.0  # without work, until shared memory is given back; pages that stay warm are written three times as fast
 _KEPT_FUNCTIONS = 64  # a name costs a worker a hundred bytes; a run of an importable function saves 10 µs by this
 
 
@@ -49,9 +54,11 @@ class ProcessExecutor(Executor[ProcessWorker]):
         preload: names of modules that are imported once and shared by all workers, which then start with them at hand.
             Only modules that start no threads.
         max_calls_per_worker: how many calls a worker may make before it is replaced by a fresh one; None: any number.
-        max_memory: bytes that a worker may hold, the interpreter included; None: any number. A call that asks for more than is
-            left gets a MemoryError, where the system can refuse (Linux); a worker that holds more than that after a call, is
-            replaced. Programs that calls start inherit the limit. No call is lost by either limit.
+        max_memory: bytes that a worker may hold, without what it shares with others; None: any number. A call that asks for
+            more than is left gets a MemoryError, where the system can refuse (Linux); a worker that holds more than that after
+            a call, is replaced. Programs that calls start inherit the limit. No call is lost by either limit.
+        max_shared_bytes: how much shared memory there may be for large arguments and results, half of it for each; what finds
+            no room travels through sockets. None: a quarter of the memory that is available.
         idle_timeout: seconds after which a worker without work exits.
         grace: seconds that a worker has for stopping, or exiting, by itself before it is killed.
 
@@ -76,16 +83,19 @@ class ProcessExecutor(Executor[ProcessWorker]):
         preload: Sequence[str] = (),
         max_calls_per_worker: int | None = None,
         max_memory: int | None = None,
+        max_shared_bytes: int | None = None,
         idle_timeout: float = 300,
         grace: float = 0.2,
     ) -> None:
         refuse_unless_supported()
         _check_arguments(initializer, preload, idle_timeout, grace)
-        _check_limits(max_calls_per_worker, max_memory)
+        _check_limits(max_calls_per_worker, max_memory, max_shared_bytes)
         super().__init__(resolve_max_workers(max_workers))
         self._initializer = None if initializer is None else Initializer(initializer, tuple(initargs))
         self._preload = tuple(preload)
-        self._limits = Limits(max_calls_per_worker, max_memory)
+        self._max_shared_bytes = available_memory() // 4 if max_shared_bytes is None else max_shared_bytes
+        most_results = self._max_shared_bytes // 2 // self.capacity
+        self._limits = Limits(max_calls_per_worker, max_memory, most_results)
         self._idle_timeout = idle_timeout
         self._grace = grace
         self._workers: set[ProcessWorker] = set()  # all that have not ended
@@ -93,26 +103,46 @@ class ProcessExecutor(Executor[ProcessWorker]):
         self._starting = anyio.Lock()
         self._life: BackgroundTask | None = None
         self._last_function_id = 0
+        self._arguments: Area | None = None
+        self._making_arguments = threading.Lock()
+        self._rest_due: float | None = None
+        self._rest_wished = anyio.Event()
         self._importable: dict[int, SentFunction] = {}  # {id of the function: its pickle, which holds the function}
         _executors.add(self)
 
     def adopt(self, program: Program) -> PickledFunction:
         self._bind_to_loop()
+        place = None if program.max_nbytes is None else Placer(self._get_arguments, program.max_nbytes)
         if not is_importable(program.fn):
-            return PickledFunction(program, self._pickle(program.fn), self._forget_function)
+            return PickledFunction(program, self._pickle(program.fn, place), place, self._forget_function)
         kept = self._importable.get(id(program.fn))
         if kept is None:
             if len(self._importable) >= _KEPT_FUNCTIONS:
                 self._forget_function(self._importable.pop(next(iter(self._importable))))
-            kept = self._importable[id(program.fn)] = self._pickle(program.fn)
-        return PickledFunction(program, kept, None)
+            kept = self._importable[id(program.fn)] = self._pickle(program.fn, None)
+        return PickledFunction(program, kept, place, None)
 
-    def _pickle(self, fn: Callable[..., Any]) -> SentFunction:
+    def _pickle(self, fn: Callable[..., Any], place: Placer | None) -> SentFunction:
         self._last_function_id += 1
-        return SentFunction(fn, self._last_function_id)
+        return SentFunction(fn, self._last_function_id, place)
+
+    def _get_arguments(self) -> Area:
+        """Where large arguments lie; made with the first worker or for the first of them, whichever comes first."""
+        with self._making_arguments:
+            if self._arguments is None:
+                self._arguments = Area(make_nameless_file(0), 0, self._max_shared_bytes // 2, self._collect_loans)
+            return self._arguments
+
+    def _collect_loans(self) -> None:
+        for worker in list(self._workers):
+            worker.collect_loans()
 
     def _shelve(self, worker: ProcessWorker) -> None:
         worker.idle_since = time.monotonic()
+        if worker.shares:
+            if self._rest_due is None:
+                self._rest_wished.set()
+            self._rest_due = worker.idle_since + _REST_SECONDS
         super()._shelve(worker)
 
     def _take_back(self, worker: ProcessWorker) -> None:
@@ -144,7 +174,7 @@ class ProcessExecutor(Executor[ProcessWorker]):
         zygote = self._zygote
         if zygote is not None and zygote.alive:
             try:
-                return ProcessWorker(await zygote.fork(), zygote, self._grace)
+                return ProcessWorker(await zygote.fork(self._get_arguments().descriptor), zygote, self._grace)
             except ConnectionError:  # it has been killed, which nobody knew before
                 await zygote.aclose()
                 self._refuse_if_closed()  # or that was why
@@ -152,7 +182,7 @@ class ProcessExecutor(Executor[ProcessWorker]):
             self._zygote = start_zygote(self._preload, self._grace)
         zygote = self._zygote
         try:
-            return ProcessWorker(await zygote.fork(), zygote, self._grace)
+            return ProcessWorker(await zygote.fork(self._get_arguments().descriptor), zygote, self._grace)
         except ConnectionError:
             await zygote.aclose()
             raise ExecutorUnavailableError(
@@ -164,11 +194,12 @@ class ProcessExecutor(Executor[ProcessWorker]):
         if self._life is not None:
             self._life.cancel()
             await self._life.wait()
+        self._close_arguments()
 
     async def _live(self) -> None:
         """Retires idle workers for as long as the executor lives, and ends everything when it, or the event loop, ends."""
         try:
-            await self._retire_idle_workers()
+            await self._see_to_idle_workers()
         finally:
             if self._life is not None:  # else whoever began this was cancelled at once, and the next one begins anew
                 await self._end_everything()
@@ -182,21 +213,49 @@ class ProcessExecutor(Executor[ProcessWorker]):
                 await self._zygote.aclose()
             for worker in list(self._workers):
                 await worker.kill()
+        self._close_arguments()
+
+    def _close_arguments(self) -> None:
+        if self._arguments is not None:
+            self._arguments.close()
+
+    async def _see_to_idle_workers(self) -> None:
+        """Lets workers rest that have had nothing to do for a moment, and retires those for which this has lasted long."""
+        while True:
+            self._rest_wished = anyio.Event()
+            with anyio.move_on_after(max(self._next_due() - time.monotonic(), 0)):
+                await self._rest_wished.wait()
+            if self._rest_due is not None and self._rest_due <= time.monotonic():
+                await self._give_back_memory()
+            await self._retire_idle_workers()
+
+    def _next_due(self) -> float:
+        oldest = self._idle[0].idle_since if self._idle else time.monotonic()
+        due = oldest + self._idle_timeout
+        return due if self._rest_due is None else min(due, self._rest_due)
+
+    async def _give_back_memory(self) -> None:
+        """An idle executor holds next to nothing: results and arguments are kept by those alone who look at them."""
+        self._rest_due = None
+        for worker in self._idle:
+            worker.rest()
+        await anyio.sleep(
+            _REST_SECONDS / 10
+        )  # they do not answer; what they have not given back by then is given back next time
+        self._collect_loans()
+        if self._arguments is not None:
+            self._arguments.trim()
 
     async def _retire_idle_workers(self) -> None:
-        while True:
-            now = time.monotonic()
-            oldest = self._idle[0].idle_since if self._idle else now
-            await anyio.sleep(max(oldest + self._idle_timeout - now, 0))
-            expired = time.monotonic() - self._idle_timeout
-            while self._idle and self._idle[0].idle_since <= expired:
-                worker = self._idle.pop(0)
-                self._workers.discard(worker)
-                await worker.retire()
-                self._forget_worker()
-            if not self._started and self._zygote is not None:
-                zygote, self._zygote = self._zygote, None
-                await zygote.aclose()
+        expired = time.monotonic() - self._idle_timeout
+        while self._idle and self._idle[0].idle_since <= expired:
+            worker = self._idle.pop(0)
+            self._workers.discard(worker)
+            await worker.retire()
+            self._forget_worker()
+        if not self._started and self._zygote is not None:
+            zygote, self._zygote = self._zygote, None
+            await zygote.aclose()
 
     def _leave_to_original(self) -> None:
         """In a forked copy of this process: the pool is that of the original."""
@@ -207,6 +266,7 @@ class ProcessExecutor(Executor[ProcessWorker]):
         self._workers.clear()
         if self._zygote is not None:
             self._zygote.leave_to_original()
+        self._close_arguments()
 
     def _forget_function(self, function: SentFunction) -> None:
         for worker in self._workers:
@@ -241,7 +301,9 @@ def _check_arguments(
         raise ValueError(f"grace must be a number of seconds, 0 or more, not {grace!r}")
 
 
-def _check_limits(max_calls: object, max_memory: object) -> None:
+def _check_limits(max_calls: object, max_memory: object, max_shared: object) -> None:
+    if max_shared is not None and not (is_int(max_shared) and max_shared >= 0):
+        raise ValueError(f"max_shared_bytes must be a number of bytes, 0 or more, or None, not {max_shared!r}")
     if max_calls is not None and not is_positive_int(max_calls):
         raise ValueError(f"max_calls_per_worker must be a number of calls, 1 or more, or None, not {max_calls!r}")
     if max_memory is not None and (not is_positive_int(max_memory) or max_memory < LEAST_MEMORY):

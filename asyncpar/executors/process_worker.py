@@ -27,8 +27,9 @@ from asyncpar.nesting import depth
 from asyncpar.outcomes import Batch, BatchDone, complete_timeouts, timed_out
 from asyncpar.wire.codec import Decoder, EncodedColumn, Encoder, Undeliverable, encode_function
 from asyncpar.wire.failures import PackedError, unpack_error
-from asyncpar.wire.frames import Buffer, Frame
+from asyncpar.wire.frames import Buffer, Frame, weigh
 from asyncpar.wire.pace import IN_LOOP_BYTES, Breaths, Limit, Pace, TooLarge
+from asyncpar.wire.segments import Block, Placer
 from asyncpar.workers.control import NOT_RECEIVED, POSITION, RECEIVED, SPAN, STOP, seconds_left
 from asyncpar.workers.protocol import BATCH, FAILED, FORGET, LAST, SETUP, BatchMessage, DoneMessage, Setup
 
@@ -38,18 +39,19 @@ _DEATHS_BEFORE_BLAME = 2  # a worker may die while it reads a batch by no fault 
 class SentFunction:
     """A function in the form in which it is sent, once to each worker; `function_id` is its name from then on."""
 
-    def __init__(self, fn: Callable[..., Any], function_id: int) -> None:
+    def __init__(self, fn: Callable[..., Any], function_id: int, place: Placer | None) -> None:
         self.fn = fn
         self.function_id = function_id
         self.encoded: EncodedColumn | None = None
-        self.buffers: list[Buffer] = []
+        self.buffers: list[Buffer | Block] = []
+        self._place = place
         try:
             self.encode(Limit())
         except TooLarge:
             return
 
     def encode(self, pace: Pace) -> None:
-        self.encoded, self.buffers = encode_function(self.fn, pace)
+        self.encoded, self.buffers = encode_function(self.fn, pace, self._place)
 
     @property
     def is_large(self) -> bool:
@@ -60,11 +62,18 @@ class SentFunction:
 class PickledFunction(AdoptedFunction):
     """The function of one run. `discard` is called with it when the run is over, unless it is None: then it is kept."""
 
-    def __init__(self, program: Program, sent: SentFunction, discard: Callable[[SentFunction], None] | None) -> None:
+    def __init__(
+        self,
+        program: Program,
+        sent: SentFunction,
+        place: Placer | None,
+        discard: Callable[[SentFunction], None] | None,
+    ) -> None:
         super().__init__(program)
+        self.place = place
         self._sent = sent
         self._discard = discard
-        self._sends_much = False
+        self.sends_much = False  # so that the next batch, which will hardly be smaller, is not tried in the loop
         self.unfinished = sent.encoded is None
 
     def finish(self) -> None:
@@ -72,40 +81,48 @@ class PickledFunction(AdoptedFunction):
         self.unfinished = False
 
     def pack(self, batch: Batch, budget: float) -> ProcessParcel:
-        parcel = ProcessParcel(self.program, self._sent, batch, budget, in_loop=not self._sends_much)
-        self._sends_much = parcel.unfinished  # the next batch will hardly be smaller, and is not tried in the loop
-        return parcel
+        return ProcessParcel(self, self._sent, batch, budget)
+
+    @property
+    def zero_copy_hits(self) -> int:
+        return 0 if self.place is None else self.place.hits
 
     def discard(self) -> None:
+        if self.place is not None:
+            self.place.forget()
         if self._discard is not None:
             self._discard(self._sent)
+            self._sent.buffers = []
 
 
 class ProcessParcel(Parcel):
-    """A batch whose columns are encoded before a worker is asked for: at once if `in_loop` and if that takes no long time."""
+    """A batch whose columns are encoded before a worker is asked for: at once, unless that takes long."""
 
-    __slots__ = ("_columns", "_encoder", "function", "unfinished")
+    __slots__ = ("_adopted", "_columns", "_encoder", "function", "unfinished")
 
-    def __init__(self, program: Program, function: SentFunction, batch: Batch, budget: float, in_loop: bool) -> None:
-        super().__init__(program, batch, budget)
+    def __init__(self, adopted: PickledFunction, function: SentFunction, batch: Batch, budget: float) -> None:
+        super().__init__(adopted.program, batch, budget)
+        self._adopted = adopted
         self.function = function
         self.unfinished = True
-        if in_loop:
+        if not adopted.sends_much:
             try:
                 self._encode(Limit())
             except TooLarge:
                 return
 
     def _encode(self, pace: Pace) -> None:
-        encoder, batch = Encoder(pace), self.batch
+        encoder, batch = Encoder(pace, self._adopted.place), self.batch
         self._columns = tuple(
-            [encoder.column(column, _describe_argument, batch, place) for place, column in enumerate(batch.columns)]
+            [encoder.column(column, _describe_argument, batch, which) for which, column in enumerate(batch.columns)]
         )
         self._encoder = encoder
         self.unfinished = False
 
     def finish(self) -> None:
-        self._encode(Breaths())
+        pace = Breaths()
+        self._encode(pace)
+        self._adopted.sends_much = pace.weight > IN_LOOP_BYTES
 
     def frame(self, *, known: bool, forget: tuple[int, ...]) -> Frame:
         """The message to a worker that knows the function already, or does not."""
@@ -118,6 +135,8 @@ class ProcessParcel(Parcel):
             program.concurrency,
             program.stop_on_error,
             program.timeout,
+            program.max_nbytes,
+            program.mmap_mode,
             self.budget,
             self._columns,
         )
@@ -127,13 +146,15 @@ class ProcessParcel(Parcel):
 class ProcessAnswer:
     """A worker's answer to `batch`, not unpickled yet."""
 
-    __slots__ = ("_batch", "_frame", "_worker_name", "is_large")
+    __slots__ = ("_batch", "_frame", "_inline_bytes", "_shared_bytes", "_worker_name", "is_large")
 
-    def __init__(self, frame: Frame, batch: Batch, worker_name: str) -> None:
+    def __init__(self, frame: Frame, batch: Batch, worker_name: str, inline_bytes: int, shared_bytes: int) -> None:
         self._frame = frame
         self._batch = batch
         self._worker_name = worker_name
-        self.is_large = sum(map(len, frame.buffers), len(frame.payload)) > IN_LOOP_BYTES
+        self._inline_bytes = inline_bytes
+        self._shared_bytes = shared_bytes
+        self.is_large = inline_bytes > IN_LOOP_BYTES
 
     def read(self) -> BatchDone:
         decoder = Decoder(self._frame, Breaths() if self.is_large else None)
@@ -146,7 +167,9 @@ class ProcessAnswer:
             _unpack_undeliverables(values, errors)
         if errors:
             complete_timeouts(self._batch, errors)
-        return BatchDone(self._batch, values, errors, timings, self._worker_name, self._batch.rest(len(values)))
+        batch = self._batch
+        rest = batch.rest(len(values))
+        return BatchDone(batch, values, errors, timings, self._worker_name, rest, self._inline_bytes, self._shared_bytes)
 
 
 class ProcessWorker(Worker):
@@ -159,6 +182,7 @@ class ProcessWorker(Worker):
         self._known: set[int] = set()  # ids of the functions that it holds
         self._to_forget: list[int] = []
         self._has_answered = False
+        self.shares = False  # it holds shared memory, or has lent some
         self.idle_since = 0.0
 
     @property
@@ -197,7 +221,8 @@ class ProcessWorker(Worker):
             return self._all_again(parcel.batch, parcel.batch.deaths)
         process.page[POSITION] = NOT_RECEIVED
         try:
-            await process.channel.send(self._frame(parcel))
+            frame = self._frame(parcel)
+            await process.channel.send(frame)
             answer = await (process.channel.receive() if timeout is None else self._receive_in_time(parcel, timeout))
         except EOFError:
             return await self._bury(parcel.batch)
@@ -212,7 +237,19 @@ class ProcessWorker(Worker):
         self._has_answered = True
         if answer.kind == LAST:
             await self.retire()
-        return ProcessAnswer(answer, parcel.batch, self.name)
+        inline_bytes, shared_bytes = len(frame.payload) + len(answer.payload), 0
+        if frame.buffers or answer.buffers:
+            inline_bytes, shared_bytes = self._weigh(frame, answer)
+        return ProcessAnswer(answer, parcel.batch, self.name, inline_bytes, shared_bytes)
+
+    def _weigh(self, sent: Frame, received: Frame) -> tuple[int, int]:
+        """How many bytes have travelled there and back, and how many have been shared."""
+        sent_inline, sent_shared = weigh(sent)
+        received_inline, _ = weigh(received)  # whose shared buffers are mapped already
+        received_shared = self._process.channel.shared_bytes
+        if sent_shared or received_shared:
+            self.shares = True
+        return sent_inline + received_inline - received_shared, sent_shared + received_shared
 
     def forget(self, function: SentFunction, *, idle: bool) -> None:
         """The worker need not keep `function` any longer; it hears so with its next batch, or now if that is large."""
@@ -223,6 +260,16 @@ class ProcessWorker(Worker):
         if idle and function.is_large:
             self._process.channel.send_nowait(Encoder().frame(FORGET, tuple(self._to_forget)))
             self._to_forget.clear()
+
+    def rest(self) -> None:
+        """There may be nothing to do for a while: the worker gives back what it holds of shared memory."""
+        if self.shares:
+            self.shares = False
+            self._process.channel.send_nowait(Encoder().frame(FORGET, ()))
+
+    def collect_loans(self) -> None:
+        """Forgets the loans of arguments that the worker has ended."""
+        self._process.loans.collect()
 
     async def retire(self) -> None:
         """Lets an idle worker exit like any Python program; kills it if that takes longer than the grace."""
@@ -249,7 +296,8 @@ class ProcessWorker(Worker):
         known = function.function_id in self._known
         forget, self._to_forget = tuple(self._to_forget), []
         self._known.add(function.function_id)
-        return parcel.frame(known=known, forget=forget)
+        frame = parcel.frame(known=known, forget=forget)
+        return frame._replace(buffers=self._process.loans.lend_all(frame.buffers)) if frame.buffers else frame
 
     async def _stop(self, parcel: ProcessParcel) -> None:
         """Ends the batch that was sent: by asking, and after the grace by force."""
@@ -377,10 +425,11 @@ class Initializer:
 
 
 class Limits(NamedTuple):
-    """Of one worker: how many calls it may make, and how many bytes it may hold; None: any number."""
+    """Of one worker: how many calls it may make, and how many bytes it may hold (None: any number), and may share."""
 
     max_calls: int | None
     max_memory: int | None
+    max_shared: int
 
 
 def _setup_frame(initializer: Initializer | None, limits: Limits) -> Frame:
@@ -397,6 +446,7 @@ def _setup_frame(initializer: Initializer | None, limits: Limits) -> Frame:
         encoded,
         limits.max_calls,
         limits.max_memory,
+        limits.max_shared,
         depth() + 1,
     )
     return Encoder().frame(SETUP, setup, buffers)

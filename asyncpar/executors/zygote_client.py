@@ -26,7 +26,8 @@ import anyio
 from asyncpar.errors import ExecutorUnavailableError
 from asyncpar.executors.memory_watch import MemoryWatch
 from asyncpar.wire.async_channel import AsyncChannel, close_copy
-from asyncpar.workers.control import POSITION, SPAN, make_page_file, map_page, unmap_page
+from asyncpar.wire.segments import RESULTS, Loans, Mappings, map_ledgers
+from asyncpar.workers.control import POSITION, SPAN, make_nameless_file, map_page, unmap_page
 from asyncpar.workers.protocol import EXITED, FORK, KILL, NOT_FORKED, STARTED, Record, unpack_records
 
 _CONTROL_FD = 3  # the first after stdin, stdout and stderr
@@ -42,12 +43,14 @@ _REMEDIES = {
 
 
 class WorkerProcess:
-    """A forked worker as its parent sees it: a channel, a control page, and in the end an exit report."""
+    """A forked worker as its parent sees it: a channel, a control page, what is lent to it, and in the end an exit report."""
 
-    def __init__(self, worker_id: int, channel: AsyncChannel, page: memoryview[float]) -> None:
+    def __init__(self, worker_id: int, channel: AsyncChannel, file_fd: int, page: memoryview[float], loans: Loans) -> None:
         self.worker_id = worker_id
         self.channel = channel
+        self.file_fd = file_fd
         self.page = page
+        self.loans = loans
         self.far_end: socket.socket | None = None  # of the channel, until the zygote has it
         self.last_position = self.last_span = 0  # on the control page, when it was given back
         self.ended = False
@@ -60,6 +63,8 @@ class WorkerProcess:
             self._closed = True
             self.send_off()
             self.channel.close()
+            self.loans.end()
+            os.close(self.file_fd)
             self.last_position = int(self.page[POSITION])
             self.last_span = int(self.page[SPAN])
             unmap_page(self.page)
@@ -76,6 +81,7 @@ class WorkerProcess:
             self._closed = self.ended = True
             self.send_off()
             self.channel.leave()
+            os.close(self.file_fd)
             unmap_page(self.page)
 
     def describe_end(self) -> str:
@@ -132,40 +138,39 @@ class Zygote:
         self.memory_watch = MemoryWatch()
         self.alive = True
 
-    async def fork(self) -> WorkerProcess:
-        """Asks for a worker; it will be heard on its channel, or of in its report.
+    async def fork(self, arguments_fd: int) -> WorkerProcess:
+        """Asks for a worker, which gets the file of arguments; it will be heard on its channel, or of in its report.
 
         Raises:
             ConnectionError: the zygote is gone.
-            ExecutorUnavailableError: there is no room for the worker's channel or its page.
+            ExecutorUnavailableError: there is no room for the worker's channel or its file.
         """
         with _explained_shortage():
-            page_fd = make_page_file()
-            try:
-                worker = self._make_worker(page_fd)
-                await self._send_off(worker, page_fd)
-            finally:
-                os.close(page_fd)
+            worker = self._make_worker()
+            await self._send_off(worker, arguments_fd)
         return worker
 
-    def _make_worker(self, page_fd: int) -> WorkerProcess:
-        page = map_page(page_fd)
-        try:
+    def _make_worker(self) -> WorkerProcess:
+        with contextlib.ExitStack() as undo:
+            file_fd = make_nameless_file(RESULTS)
+            undo.callback(os.close, file_fd)
+            page = map_page(file_fd)
+            undo.callback(unmap_page, page)
+            arguments, results = map_ledgers(file_fd)
             near_end, far_end = socket.socketpair()
-        except OSError:
-            unmap_page(page)
-            raise
+            undo.pop_all()
         self._last_id += 1
-        worker = WorkerProcess(self._last_id, AsyncChannel(near_end), page)
+        channel = AsyncChannel(near_end, Mappings(file_fd, results))
+        worker = WorkerProcess(self._last_id, channel, file_fd, page, Loans(arguments))
         worker.far_end = far_end
         return worker
 
-    async def _send_off(self, worker: WorkerProcess, page_fd: int) -> None:
-        """Hands the worker's two descriptors to the zygote."""
+    async def _send_off(self, worker: WorkerProcess, arguments_fd: int) -> None:
+        """Hands the worker's descriptors to the zygote."""
         assert worker.far_end is not None, "it has just been made"
         self._workers[worker.worker_id] = worker  # now: in a copy that is forked while this waits, it is to be left, too
         try:
-            await self._send(Record(FORK, worker.worker_id), worker.far_end.fileno(), page_fd)
+            await self._send(Record(FORK, worker.worker_id), worker.far_end.fileno(), worker.file_fd, arguments_fd)
         except BaseException:
             self._workers.pop(worker.worker_id, None)
             worker.close()

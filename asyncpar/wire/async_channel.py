@@ -10,8 +10,9 @@ import socket
 import anyio
 import anyio.lowlevel
 
-from asyncpar.wire.frames import Frame, FrameReader, first_piece, to_parts, without
+from asyncpar.wire.frames import Frame, FrameReader, Shared, first_piece, to_parts, weigh, without
 from asyncpar.wire.readiness import Readiness
+from asyncpar.wire.segments import Mappings
 
 
 def close_copy(sock: socket.socket) -> None:
@@ -31,11 +32,13 @@ class AsyncChannel:
         EOFError: the other end is closed.
     """
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, mappings: Mappings) -> None:
         sock.setblocking(False)
         self._sock = sock
         self._reader = FrameReader()
         self._readiness = Readiness(sock)
+        self._mappings = mappings
+        self.shared_bytes = 0  # of the last frame with buffers that came
         self.broken = False
 
     async def send(self, frame: Frame) -> None:
@@ -68,7 +71,13 @@ class AsyncChannel:
             if not count:
                 raise EOFError("the worker has closed the channel")
             reader.advance(count)
-        return frame
+        return self._mapped(frame) if frame.buffers else frame
+
+    def _mapped(self, frame: Frame) -> Frame:
+        """The frame with views of the buffers that are lent to us: once whoever drops it has seen to it, they go back."""
+        _, self.shared_bytes = weigh(frame)
+        buffers = [self._mappings.map(buffer, "r+") if isinstance(buffer, Shared) else buffer for buffer in frame.buffers]
+        return Frame(frame.kind, frame.payload, buffers)
 
     def send_nowait(self, frame: Frame) -> None:
         """Sends a small frame to somebody who is listening; a channel that cannot take it whole is broken."""
@@ -90,9 +99,11 @@ class AsyncChannel:
     def leave(self) -> None:
         """In a forked copy of this process: closes its copy of the socket, and leaves the conversation to the original."""
         self.broken = True
+        self._mappings.end()
         self._readiness.leave()
         close_copy(self._sock)
 
     def close(self) -> None:
+        self._mappings.end()
         self._readiness.close()
         self._sock.close()

@@ -8,7 +8,8 @@ A batch of calls is a tuple of columns, one for each argument; its results are o
   only its own call, and so that `f(x)` sees the same private copy of `x` whatever the batch size.
 
 Buffers of `OUT_OF_BAND_BYTES` or more (PEP 574) leave the pickle and travel beside it uncopied; smaller ones stay inside,
-where they cost a copy but no memory of their own that would outlive its neighbours.
+where they cost a copy but no memory of their own that would outlive its neighbours. Those for which the encoder's `place`
+finds room go to shared memory (`segments.py`), and nothing of them travels.
 
 Encoders and decoders in the parent have a pace (`pace.py`), so that large messages do not hold its event loop. The pickle of a
 large element travels out of band too.
@@ -20,10 +21,11 @@ import pickle
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
-from asyncpar.wire.frames import Buffer, Frame
+from asyncpar.wire.frames import Buffer, Frame, Shared
 from asyncpar.wire.pace import Breaths, Limit, Pace, TooLarge, Writer, load
+from asyncpar.wire.segments import Block
 
 PROTOCOL = 5
 _ELEMENT_WEIGHT = 64  # to pickle or read an element by itself takes 0.5 µs, as long as so many bytes of small objects
@@ -32,13 +34,29 @@ OUT_OF_BAND_BYTES = 1 << 14  # below, the copy costs less than a system-call seg
 
 Column: TypeAlias = Sequence[Any]
 
+_SEQUENCES = frozenset({list, tuple, range, str, bytes})
 _TEXT_TYPES = frozenset({str, bytes})
 _PLAIN_TYPES = frozenset({int, float, complex, bool, type(None)}) | _TEXT_TYPES
 
 
 # Plain tuples, which pickle three times as fast as named ones: (column,) is a column in one piece, (pickles, counts) one of
-# separate pickles with the number of the message's buffers that each of them uses.
-EncodedColumn: TypeAlias = tuple[Column] | tuple[list[Buffer | pickle.PickleBuffer], list[int]]
+# separate pickles with the number of the message's buffers that each of them uses; None stands for a pickle that is the first
+# of these buffers. (pickle, count, None) is a large array: the pickle of the column, with its buffers.
+EncodedColumn: TypeAlias = tuple[Column] | tuple[list[Buffer | pickle.PickleBuffer | None], list[int]] | tuple[bytes, int, None]
+
+
+class Place(Protocol):
+    """Where buffers of `threshold` bytes or more go: it copies one and returns its block, or None if it has no room.
+
+    `find` gives the block of one that it has copied already. `pickler_class` is for pickling what holds such buffers, where
+    numpy is loaded.
+    """
+
+    @property
+    def threshold(self) -> int: ...
+    def pickler_class(self) -> Any: ...
+    def find(self, data: memoryview, /) -> Block | None: ...
+    def __call__(self, data: memoryview, /) -> Block | None: ...
 
 
 class Undeliverable:
@@ -54,27 +72,35 @@ class Encoder:
     The reader needs the buffers of the message's own pickle first, so the columns come first and `frame` last.
     """
 
-    def __init__(self, pace: Pace | None = None) -> None:
+    def __init__(self, pace: Pace | None = None, place: Place | None = None) -> None:
         self._pace = pace
-        self._column_buffers: list[Buffer] = []
+        self._place = place
+        self._column_buffers: list[Any] = []  # buffers, and blocks that are yet to be lent
 
     def column(self, column: Column, describe: Callable[..., tuple[str, str]], *context: object) -> EncodedColumn:
         """`column` in a form that travels; `describe(*context, position)` names an element in an error: in words, as a path."""
         weight = _plain_weight(column)
         if weight is None:
             return self._one_by_one(column, partial(describe, *context))
+        if self._place is not None and type(column) not in _SEQUENCES and column.nbytes >= self._place.threshold:  # type: ignore[attr-defined]
+            return self._array(column)
         if self._pace is not None:
             self._pace(weight)
         return (column,)
 
+    def _array(self, column: Column) -> EncodedColumn:
+        before = len(self._column_buffers)
+        pickled = _ElementPickler(self._column_buffers, self._pace, self._place)(column)
+        return bytes(pickled), len(self._column_buffers) - before, None
+
     def _one_by_one(self, column: Column, describe: Callable[[int], tuple[str, str]]) -> EncodedColumn:
-        dump = _ElementPickler(self._column_buffers, self._pace)
-        pickles: list[Buffer | pickle.PickleBuffer] = []
+        dump = _ElementPickler(self._column_buffers, self._pace, self._place)
+        pickles: list[Buffer | pickle.PickleBuffer | None] = []
         counts: list[int] = []
         for position, element in enumerate(column):
             before = len(self._column_buffers)
             try:
-                pickles.append(_beside_if_large(dump(element)))
+                pickles.append(_beside_if_large(dump(element), self._column_buffers, before, self._place))
             except Exception as error:
                 _leave_blaming_to_a_thread(self._pace)
                 del self._column_buffers[before:]
@@ -85,10 +111,10 @@ class Encoder:
             counts.append(len(self._column_buffers) - before)
         return pickles, counts
 
-    def frame(self, kind: int, message: object, more_buffers: Sequence[Buffer] = ()) -> Frame:
-        """`message`, plain values and encoded columns, with all the buffers that it needs."""
-        buffers: list[Buffer] = []
-        keep = partial(_keep_out_of_band, buffers)
+    def frame(self, kind: int, message: object, more_buffers: Sequence[Any] = ()) -> Frame:
+        """`message`, plain values and encoded columns, with all that it needs: buffers, and blocks that are yet to be lent."""
+        buffers: list[Any] = []
+        keep = partial(_keep_out_of_band, buffers, None, None)
         if isinstance(self._pace, Breaths):
             writer = Writer(self._pace)
             pickle.Pickler(writer, PROTOCOL, buffer_callback=keep).dump(message)
@@ -99,7 +125,12 @@ class Encoder:
 
 
 class Decoder:
-    """Reads one message back: `message` first, then its columns in the order in which they were encoded."""
+    """Reads one message back: `message` first, then its columns in the order in which they were encoded.
+
+    `map_shared` gives a view of a buffer in shared memory; only a frame that has such buffers needs it.
+    """
+
+    map_shared: Callable[[Shared], memoryview] | None = None
 
     def __init__(self, frame: Frame, pace: Pace | None = None) -> None:
         self._pace = pace
@@ -114,15 +145,26 @@ class Decoder:
         for encoded in encoded_columns:
             if len(encoded) == 1:
                 columns.append(encoded[0])
+            elif len(encoded) == 3:
+                columns.append(self._array(*encoded[:2]))
             else:
                 elements = [self._element(data, count) for data, count in zip(*encoded, strict=True)]
                 spoiled = spoiled or any(isinstance(element, Undeliverable) for element in elements)
                 columns.append(elements)
         return columns, spoiled
 
+    def _array(self, pickled: bytes, buffer_count: int) -> Any:
+        column = self._element(pickled, buffer_count)
+        if isinstance(column, Undeliverable):
+            raise column.error
+        return column
+
     def _element(self, data: Any, buffer_count: int) -> Any:
-        buffers = [next(self._buffers) for _ in range(buffer_count)] if buffer_count else ()
+        received = [next(self._buffers) for _ in range(buffer_count)] if buffer_count else ()
         try:
+            buffers = list(map(self._view, received))
+            if data is None:
+                data = buffers.pop(0)
             if self._pace is None:
                 return pickle.loads(data, buffers=buffers)
             self._pace(_ELEMENT_WEIGHT)
@@ -130,29 +172,43 @@ class Decoder:
         except Exception as error:
             return Undeliverable(error)
 
+    def _view(self, buffer: Buffer | Shared) -> Buffer:
+        if not isinstance(buffer, Shared):
+            return buffer
+        assert self.map_shared is not None, "whoever lends has somebody who borrows"
+        return self.map_shared(buffer)
 
-def encode_function(fn: Callable[..., Any], pace: Pace | None = None) -> tuple[EncodedColumn, list[Buffer]]:
+
+def encode_function(
+    fn: Callable[..., Any], pace: Pace | None = None, place: Place | None = None
+) -> tuple[EncodedColumn, list[Any]]:
     """`fn` as a column of one, by reference where a worker can import it and else by value, and its large buffers."""
-    buffers: list[Buffer] = []
+    buffers: list[Any] = []
     try:
-        pickled: Buffer = pickle.dumps(fn, PROTOCOL) if is_importable(fn) else _ElementPickler(buffers, pace)(fn)
+        pickled: Buffer = pickle.dumps(fn, PROTOCOL) if is_importable(fn) else _ElementPickler(buffers, pace, place)(fn)
     except Exception as error:
         _leave_blaming_to_a_thread(pace)
         from asyncpar.wire.blame import refuse_function  # as above
 
         raise refuse_function(fn, error) from error
-    return ([_beside_if_large(pickled)], [len(buffers)]), buffers
+    encoded = _beside_if_large(pickled, buffers, 0, place)
+    return ([encoded], [len(buffers)]), buffers
 
 
 class _ElementPickler:
     """Pickles one element after another with one cloudpickle pickler: 0.5 µs an element instead of 3."""
 
-    def __init__(self, buffers: list[Buffer], pace: Pace | None) -> None:
-        import cloudpickle  # 30 ms to import: only when something is not plain
-
+    def __init__(self, buffers: list[Any], pace: Pace | None, place: Place | None) -> None:
         self._pace = pace
         self._writer = Writer(pace)
-        self._pickler = cloudpickle.Pickler(self._writer, PROTOCOL, partial(_keep_out_of_band, buffers))
+        keep = partial(_keep_out_of_band, buffers, pace, place)
+        self._pickler = self._pickler_class(place)(self._writer, PROTOCOL, keep)
+
+    @staticmethod
+    def _pickler_class(place: Place | None) -> Any:
+        import cloudpickle  # 30 ms to import: only when something is not plain
+
+        return cloudpickle.Pickler if place is None or "numpy" not in sys.modules else place.pickler_class()
 
     def __call__(self, element: object) -> Buffer:
         if self._pace is not None:
@@ -182,17 +238,33 @@ def _leave_blaming_to_a_thread(pace: Pace | None) -> None:
         raise TooLarge
 
 
-def _beside_if_large(pickled: Buffer) -> Buffer | pickle.PickleBuffer:
+def _beside_if_large(
+    pickled: Buffer, buffers: list[Any], first: int, place: Place | None
+) -> Buffer | pickle.PickleBuffer | None:
     """What stands for an element's pickle in the message: a large one travels beside the message's own, out of band."""
-    return pickled if len(pickled) < OUT_OF_BAND_BYTES else pickle.PickleBuffer(pickled)
+    if len(pickled) < OUT_OF_BAND_BYTES:
+        return pickled
+    if place is not None and len(pickled) >= place.threshold and (block := place(memoryview(pickled))) is not None:
+        buffers.insert(first, block)
+        return None
+    return pickle.PickleBuffer(pickled)
 
 
-def _keep_out_of_band(buffers: list[Buffer], buffer: pickle.PickleBuffer) -> bool:
+def _keep_out_of_band(buffers: list[Any], pace: Pace | None, place: Place | None, buffer: pickle.PickleBuffer) -> bool:
     """Called by a pickler for each buffer; a true answer leaves the buffer inside the pickle."""
     try:
         raw = buffer.raw()
     except BufferError:  # not contiguous
         return True
+    if place is not None and raw.nbytes >= place.threshold:
+        block = place.find(raw)
+        if block is None:
+            if isinstance(pace, Limit):
+                pace(raw.nbytes)
+            block = place(raw)
+        if block is not None:
+            buffers.append(block)
+            return False
     if raw.nbytes < OUT_OF_BAND_BYTES:
         return True
     buffers.append(raw)

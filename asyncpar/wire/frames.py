@@ -3,7 +3,7 @@
     header   kind (1 byte), number of buffers (4), length of the payload (8)
     lengths  8 bytes for each buffer
     payload  a pickle
-    buffers  the raw bytes of each, in order
+    buffers  the raw bytes of each, in order; of one in shared memory (its length says so), where it lies
 
 Both ends of a channel share this module; it does no I/O. A `FrameReader` says where the next bytes belong and is told
 how many arrived, so that the blocking worker, the awaiting parent and a property test drive the same code.
@@ -20,9 +20,20 @@ from typing import NamedTuple, TypeAlias
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
 _HEADER = struct.Struct("<BxxxIQ")
+_SHARED = struct.Struct("<4Q")
+_SHARED_MARK = (1 << 64) - 1  # in place of a length
 _SCRATCH_BYTES = 1 << 16  # one read takes a whole small frame; 64 KiB is what a default socket hands over at once
 _MAPPED_BYTES = 1 << 20  # below, malloc's own memory is warm and zeroing takes 50 µs; a guess
 _BYTES_AT_ONCE = 1 << 18  # copied by one system call in about 0.1 ms, far below the 5 ms that may hold an event loop
+
+
+class Shared(NamedTuple):
+    """A buffer in shared memory (`segments.py`): what travels in its place. `serial` is never used twice by the same sender."""
+
+    length: int
+    offset: int
+    serial: int
+    slot: int
 
 
 class Frame(NamedTuple):
@@ -30,7 +41,16 @@ class Frame(NamedTuple):
 
     kind: int
     payload: Buffer
-    buffers: Sequence[Buffer] = ()
+    buffers: Sequence[Buffer | Shared] = ()
+
+
+def weigh(frame: Frame) -> tuple[int, int]:
+    """How many bytes travel with the frame, and how many lie in shared memory."""
+    if not frame.buffers:
+        return len(frame.payload), 0
+    shared = sum([buffer.length for buffer in frame.buffers if isinstance(buffer, Shared)])
+    beside = sum([len(buffer) for buffer in frame.buffers if not isinstance(buffer, Shared)])
+    return len(frame.payload) + beside, shared
 
 
 def to_parts(frame: Frame) -> list[Buffer]:
@@ -38,8 +58,10 @@ def to_parts(frame: Frame) -> list[Buffer]:
     head = _HEADER.pack(frame.kind, len(frame.buffers), len(frame.payload))
     if not frame.buffers:
         return [head + frame.payload] if len(frame.payload) < _SCRATCH_BYTES else [head, frame.payload]
-    lengths = struct.pack(f"<{len(frame.buffers)}Q", *map(len, frame.buffers))
-    return [head + lengths, frame.payload, *(buffer for buffer in frame.buffers if len(buffer))]
+    sent: list[Buffer] = [_SHARED.pack(*buffer) if isinstance(buffer, Shared) else buffer for buffer in frame.buffers]
+    marks = [_SHARED_MARK if isinstance(buffer, Shared) else len(buffer) for buffer in frame.buffers]
+    lengths = struct.pack(f"<{len(marks)}Q", *marks)
+    return [head + lengths, frame.payload, *(buffer for buffer in sent if len(buffer))]
 
 
 def first_piece(parts: list[Buffer]) -> Buffer:
@@ -73,6 +95,7 @@ class FrameReader:
         self._kind = 0
         self._targets: list[bytearray | mmap.mmap] = []  # payload and buffers of the frame being received
         self._unfilled: list[memoryview] = []  # what is still missing of them, last first
+        self._shared: list[int] = []  # which of the buffers lie in shared memory
 
     def space(self) -> memoryview:
         """Where the next bytes of the stream go; never empty, and never so much that reading it takes long."""
@@ -96,7 +119,10 @@ class FrameReader:
         if self._targets:
             payload, *buffers = self._targets
             self._targets = []
-            return Frame(self._kind, memoryview(payload), [memoryview(buffer) for buffer in buffers])
+            received: list[Buffer | Shared] = [memoryview(buffer) for buffer in buffers]
+            for index in self._shared:
+                received[index] = Shared(*_SHARED.unpack(buffers[index]))
+            return Frame(self._kind, memoryview(payload), received)
         return self._parse_scratch()
 
     def _parse_scratch(self) -> Frame | None:
@@ -112,7 +138,9 @@ class FrameReader:
             if head > len(self._scratch):
                 self._widen_scratch(head)
             return None
-        lengths = [payload_length, *struct.unpack_from(f"<{count}Q", self._scratch, _HEADER.size)]
+        marks = struct.unpack_from(f"<{count}Q", self._scratch, _HEADER.size)
+        self._shared = [index for index, mark in enumerate(marks) if mark == _SHARED_MARK]
+        lengths = [payload_length, *(_SHARED.size if mark == _SHARED_MARK else mark for mark in marks)]
         self._drop_scratch(head)
         self._begin(kind, lengths)
         return self.take()

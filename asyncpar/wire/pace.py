@@ -46,8 +46,10 @@ class Breaths:
 
     def __init__(self) -> None:
         self._until_nap = _NAP_BYTES
+        self.weight = 0  # of all that has passed
 
     def __call__(self, weight: int) -> None:
+        self.weight += weight
         self._until_nap -= weight
         if self._until_nap <= 0:
             self._until_nap = _NAP_BYTES

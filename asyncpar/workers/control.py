@@ -23,17 +23,17 @@ RECEIVED = -2.0  # set by the worker: it has, and is reading it or writing its a
 ControlPage: TypeAlias = "MutableSequence[float] | memoryview[float]"
 
 
-def make_page_file() -> int:
-    """A descriptor of one fresh page that has no name anywhere, so that nobody need remove it."""
+def make_nameless_file(length: int) -> int:
+    """A descriptor of a fresh file that has no name anywhere, so that nobody need remove it."""
     if sys.platform == "linux":
-        descriptor = os.memfd_create("asyncpar-control")
+        descriptor = os.memfd_create("asyncpar")
     else:
         import tempfile
 
         with tempfile.TemporaryFile(prefix="asyncpar-") as file:
             descriptor = os.dup(file.fileno())
     try:
-        os.ftruncate(descriptor, mmap.PAGESIZE)
+        os.ftruncate(descriptor, length)
     except OSError:
         os.close(descriptor)
         raise

@@ -3,7 +3,7 @@
 Memory is limited in two ways. The kernel refuses what would take the worker's data beyond the cap, so that the call which asked
 for it gets a MemoryError (Linux; RLIMIT_DATA counts heap and private mappings, and not what is shared or only reserved). And
 a worker that holds more than the cap after a call, because something keeps what calls have left behind or an allocation
-went around the limit, is replaced.
+went around the limit, is replaced. What it shares with other processes, libraries and shared arrays, is not counted.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Lifetime:
         if self._max_memory is None or (now := time.monotonic()) < self._next_look:
             return False
         self._next_look = now + _LOOK_SECONDS
-        return _resident_bytes() > self._max_memory
+        return _own_bytes() > self._max_memory
 
     def end_batch(self, calls: int) -> bool:
         """The batch is done, after so many calls; returns whether the worker has to leave."""
@@ -57,10 +57,11 @@ def _limit_data(limit: int) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
 
 
-def _resident_bytes() -> int:
-    """What this process holds now; where the system does not say, the most that it ever held."""
+def _own_bytes() -> int:
+    """What this process holds now and shares with nobody; where the system does not say, the most that it ever held."""
     try:
-        return int(Path("/proc/self/statm").read_bytes().split()[1]) * os.sysconf("SC_PAGESIZE")
+        _, resident, shared, *_ = Path("/proc/self/statm").read_bytes().split()
+        return (int(resident) - int(shared)) * os.sysconf("SC_PAGESIZE")
     except OSError:
         import resource
 

@@ -25,20 +25,25 @@ from typing import Any, NoReturn
 
 from asyncpar.nesting import enter_worker_process
 from asyncpar.wire.channel import Channel
-from asyncpar.wire.codec import Decoder, Encoder, Undeliverable
+from asyncpar.wire.codec import Decoder, Encoder, Place, Undeliverable
 from asyncpar.wire.failures import pack_error
 from asyncpar.wire.frames import Frame
 from asyncpar.workers.control import POSITION, RECEIVED, map_page, unmap_page
 from asyncpar.workers.lifetime import Lifetime
 from asyncpar.workers.protocol import BATCH, DONE, FAILED, FORGET, LAST, READY, SETUP, BatchMessage, DoneMessage, Setup
 from asyncpar.workers.run_batch import BatchReport, run_batch
+from asyncpar.workers.shared_memory import SharedMemory
 
 
-def run_worker(channel_fd: int, page_fd: int) -> NoReturn:
+def run_worker(channel_fd: int, file_fd: int, arguments_fd: int) -> NoReturn:
     """Serves batches until the parent closes the channel, and exits."""
-    os.set_inheritable(channel_fd, False)  # or a program that a call starts would keep the channel open after our death
-    control = map_page(page_fd)
-    os.close(page_fd)
+    for descriptor in (
+        channel_fd,
+        file_fd,
+        arguments_fd,
+    ):  # or a program that a call starts would keep them open after our death
+        os.set_inheritable(descriptor, False)
+    control = map_page(file_fd)
     received = partial(control.__setitem__, POSITION, RECEIVED)  # before it is read: a batch may be too large for that
     sock = socket.socket(fileno=channel_fd)
     channel = Channel(sock, received)
@@ -46,7 +51,7 @@ def run_worker(channel_fd: int, page_fd: int) -> NoReturn:
     os.register_at_fork(after_in_child=partial(_let_go, sock, control))
     sys.modules["__main__"] = ModuleType("__main__")  # the zygote's own must not be mistaken for the user's
     _show_crashes()
-    worker = _Worker(control)
+    worker = _Worker(control, SharedMemory(file_fd, arguments_fd))
     try:
         while True:
             answer = worker.answer(channel.receive())
@@ -72,8 +77,9 @@ def _let_go(sock: socket.socket, control: memoryview[float]) -> None:
 class _Worker:
     """Answers frames; knows the functions of the runs that are going on."""
 
-    def __init__(self, control: memoryview[float]) -> None:
+    def __init__(self, control: memoryview[float], memory: SharedMemory) -> None:
         self._control = control
+        self._memory = memory
         self._functions: dict[int, Callable[..., Any]] = {}  # {function id: function}
         self._runner: Any = None  # asyncio.Runner, once there was a coroutine function
         self._lifetime = Lifetime(None, None)
@@ -82,24 +88,29 @@ class _Worker:
         """The frame to answer with, if any."""
         try:
             if frame.kind == SETUP:
-                self._lifetime = _take_on(Decoder(frame))
+                self._take_on(Decoder(frame))
                 return Frame(READY, b"")
             if frame.kind == BATCH:
-                return self._answer_batch(Decoder(frame))
+                return self._answer_batch(Decoder(frame), lends=bool(frame.buffers))
             if frame.kind == FORGET:
-                self._forget(Decoder(frame).message)
+                self._forget(forgotten := Decoder(frame).message)
+                self._memory.rest(thoroughly=not forgotten)
                 return None
             raise AssertionError(f"unknown kind of frame {frame.kind}")
         except Exception as error:  # of the initializer, or of reading the function: the run cannot go on
             return Encoder().frame(FAILED, tuple(pack_error(error, hidden_frames=1)))
 
-    def _answer_batch(self, decoder: Decoder) -> Frame:
+    def _answer_batch(self, decoder: Decoder, *, lends: bool) -> Frame:
         message: BatchMessage = decoder.message
-        function_id, function, forget, concurrency, stop_on_error, timeout, budget, encoded_columns = message
+        function_id, function, forget, concurrency, stop_on_error, timeout, max_nbytes, mmap_mode, budget, encoded_columns = (
+            message
+        )
         self._forget(forget)
+        mapped_before = self._memory.begin_batch(decoder, mmap_mode) if lends else None
         columns, spoiled = decoder.columns(encoded_columns)
         if function is not None:
             self._functions[function_id] = _only(decoder, function)
+        del mapped_before
         fn = self._functions[function_id]
         if spoiled:
             fn = partial(_call_unless_undeliverable, fn)
@@ -112,7 +123,21 @@ class _Worker:
             report = run_batch(fn, columns, self._control, budget, stop_on_error, singly=singly, leave=leave)
         self._control[POSITION] = RECEIVED
         leaves = limited and self._lifetime.end_batch(len(report.values))
-        return _done(report, LAST if leaves else DONE)
+        if report.errors and mmap_mode == "r":
+            _explain_read_only(report.errors)
+        place = None if max_nbytes is None else self._memory.place_from(max_nbytes)
+        return self._memory.lend(_done(report, LAST if leaves else DONE, place))
+
+    def _take_on(self, decoder: Decoder) -> None:
+        """Makes the parent's surroundings the worker's own, and runs the initializer."""
+        setup: Setup = decoder.message
+        directory, environment, path, argv, initializer, max_calls, max_memory, most_shared, depth = setup
+        enter_worker_process(depth)
+        _adopt_surroundings(directory, environment, path, argv)
+        self._memory.allow(most_shared)
+        if initializer is not None:
+            _only(decoder, initializer)()
+        self._lifetime = Lifetime(max_calls, max_memory)
 
     def _forget(self, function_ids: tuple[int, ...]) -> None:
         for function_id in function_ids:
@@ -160,11 +185,7 @@ def _show_crashes() -> None:
         return
 
 
-def _take_on(decoder: Decoder) -> Lifetime:
-    """Makes the parent's surroundings the worker's own, and runs the initializer; returns how long the worker may go on."""
-    setup: Setup = decoder.message
-    directory, environment, path, argv, initializer, max_calls, max_memory, depth = setup
-    enter_worker_process(depth)
+def _adopt_surroundings(directory: str | None, environment: dict[str, str], path: list[str], argv: list[str]) -> None:
     os.environ.clear()
     os.environ.update(environment)
     sys.path[:] = path
@@ -174,13 +195,19 @@ def _take_on(decoder: Decoder) -> Lifetime:
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:  # preloaded: without this all workers would draw the same numbers
         numpy_random.seed()
-    if initializer is not None:
-        _only(decoder, initializer)()
-    return Lifetime(max_calls, max_memory)
 
 
-def _done(report: BatchReport, kind: int) -> Frame:
-    encoder = Encoder()
+def _explain_read_only(errors: dict[int, BaseException]) -> None:
+    for error in errors.values():
+        if isinstance(error, ValueError) and "read-only" in str(error):
+            error.add_note(
+                "asyncpar: large arguments are shared between workers, and read-only; "
+                'mmap_mode="c" gives each call a copy that is made when it is written to'
+            )
+
+
+def _done(report: BatchReport, kind: int, place: Place | None) -> Frame:
+    encoder = Encoder(None, place)
     values = encoder.column(report.values, _describe_result, report.values)
     message: DoneMessage = (
         values,

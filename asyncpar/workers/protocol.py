@@ -2,8 +2,9 @@
 
 Parent and worker speak in frames (`wire/frames.py`), strictly in turn: SETUP is answered by READY or FAILED, and each
 BATCH by DONE, by LAST (the worker has reached its limits and is to be let go) or FAILED; FORGET, the only exception, has
-no answer. Parent and zygote speak in records of fixed size over the control socket; a FORK record carries two descriptors: the
-worker's end of its channel, and its control page. The zygote's first word is STARTED: it has preloaded, and serves.
+no answer. Parent and zygote speak in records of fixed size over the control socket; a FORK record carries three descriptors:
+the worker's end of its channel, its own file (control page, ledgers and results, `wire/segments.py`), and the executor's file
+of arguments. The zygote's first word is STARTED: it has preloaded, and serves.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import NamedTuple, TypeAlias
 
 from asyncpar.wire.codec import EncodedColumn
 from asyncpar.wire.failures import PackedError
+from asyncpar.wire.segments import MmapMode
 
 SETUP, READY, BATCH, DONE, LAST, FAILED, FORGET = range(1, 8)  # kinds of frames between parent and worker
 
@@ -21,14 +23,27 @@ SETUP, READY, BATCH, DONE, LAST, FAILED, FORGET = range(1, 8)  # kinds of frames
 
 # SETUP, the parent's surroundings at the moment of the request: working directory (None if it has been removed),
 # environment, sys.path, sys.argv; the initializer, a column of one callable that takes nothing, or None; how many calls the
-# worker may make, how many bytes it may hold (None: any number), and how deep in workers it is.
-Setup: TypeAlias = tuple[str | None, dict[str, str], list[str], list[str], EncodedColumn | None, int | None, int | None, int]
+# worker may make, how many bytes it may hold (None: any number), how many bytes of results it may share at once, and how
+# deep in workers it is.
+Setup: TypeAlias = tuple[
+    str | None, dict[str, str], list[str], list[str], EncodedColumn | None, int | None, int | None, int, int
+]
 
 # BATCH, calls to run: id of the function, the function itself (a column of one) if this worker has not seen it, ids of
-# functions to forget, calls under way at once (0 for a plain function), whether to stop at an error, the timeout of a call
-# and the time budget of the batch in seconds, and the columns.
+# functions to forget, calls under way at once (0 for a plain function), whether to stop at an error, the timeout of a call,
+# from how many bytes on buffers of results are shared (None: none is), how shared arguments are mapped, the time budget of
+# the batch in seconds, and the columns.
 BatchMessage: TypeAlias = tuple[
-    int, EncodedColumn | None, tuple[int, ...], int, bool, float | None, float, tuple[EncodedColumn, ...]
+    int,
+    EncodedColumn | None,
+    tuple[int, ...],
+    int,
+    bool,
+    float | None,
+    int | None,
+    MmapMode,
+    float,
+    tuple[EncodedColumn, ...],
 ]
 
 # DONE and LAST, what `run_batch` reported: the values as a column, the errors packed, by position, and the timings.

@@ -39,6 +39,7 @@ from asyncpar.workers.protocol import EXITED, FORK, KILL, NOT_FORKED, RECORD_SIZ
 
 _PARENT_CHECK_SECONDS = 0.5  # only where there are no pidfds
 _PR_SET_PDEATHSIG = 1
+_DESCRIPTORS_EACH = 3  # of a worker: its channel, its own file, and the executor's with arguments
 _MOST_DESCRIPTORS = 1 << 16  # more than a process has by default
 
 
@@ -73,8 +74,8 @@ class _Zygote:
         self._poll = select.poll()
         self._parent_fd = self._open_parent()
 
-    def serve(self) -> tuple[int, int] | None:
-        """Serves until the parent is gone, and returns None; or returns in a new worker, with its two descriptors."""
+    def serve(self) -> list[int] | None:
+        """Serves until the parent is gone, and returns None; or returns in a new worker, with its descriptors."""
         os.set_blocking(self._wakeup_writer, False)
         signal.set_wakeup_fd(self._wakeup_writer, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -112,7 +113,7 @@ class _Zygote:
 
     def _receive_records(self) -> list[Record] | None:
         try:
-            data, descriptors, flags, _ = socket.recv_fds(self._control, 64 * RECORD_SIZE, 128)
+            data, descriptors, flags, _ = socket.recv_fds(self._control, 64 * RECORD_SIZE, 64 * _DESCRIPTORS_EACH)
         except ConnectionResetError:
             return None
         if not data:
@@ -125,7 +126,7 @@ class _Zygote:
         records, self._partial = unpack_records(self._partial + data)
         return records
 
-    def _obey(self, record: Record) -> tuple[int, int] | None:
+    def _obey(self, record: Record) -> list[int] | None:
         if record.kind == FORK:
             return self._fork(record.worker_id)
         if record.kind == KILL:
@@ -134,12 +135,12 @@ class _Zygote:
                     os.kill(pid, signal.SIGKILL)
         return None
 
-    def _fork(self, worker_id: int) -> tuple[int, int] | None:
-        if len(self._descriptors) < 2:  # they were lost on the way, for this process has no room for more
+    def _fork(self, worker_id: int) -> list[int] | None:
+        if len(self._descriptors) < _DESCRIPTORS_EACH:  # they were lost on the way, for this process has no room for more
             self._report(NOT_FORKED, worker_id, 0, errno.EMFILE)
             return None
-        channel_fd, page_fd = self._descriptors[:2]
-        del self._descriptors[:2]
+        handed = self._descriptors[:_DESCRIPTORS_EACH]
+        del self._descriptors[:_DESCRIPTORS_EACH]
         zygote_pid = os.getpid()
         try:
             pid = os.fork()
@@ -148,11 +149,11 @@ class _Zygote:
             pid = -1
         if pid == 0:
             self._become_worker(zygote_pid)
-            return channel_fd, page_fd
+            return handed
         if pid > 0:
             self._workers[pid] = worker_id
-        os.close(channel_fd)
-        os.close(page_fd)
+        for descriptor in handed:
+            os.close(descriptor)
         return None
 
     def _become_worker(self, zygote_pid: int) -> None:

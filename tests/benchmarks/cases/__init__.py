@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.benchmarks.cases import (
+    big_arrays,
     busy_calls,
     cold_start,
     imports,
@@ -25,6 +26,7 @@ CASES: tuple[Case, ...] = (
     *tiny_items.CASES,
     *inner_loop.CASES,
     *busy_calls.CASES,
+    *big_arrays.CASES,
     *loop_lag.CASES,
     *service.CASES,
     *stream_memory.CASES,

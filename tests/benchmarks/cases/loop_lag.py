@@ -101,13 +101,13 @@ def _lag(situation: Situation, loop: Loop, statistic: Statistic, quick: bool) ->
             await work()
             until = perf_counter() + (_PROBED_SECONDS / 10 if quick else _PROBED_SECONDS)
             while perf_counter() < until:
-                await _probed(work, lags)
+                await probed(work, lags)
         return statistic(lags)
 
     return run_in(loop, main)
 
 
-async def _probed(work: Work, lags: list[float]) -> object:
+async def probed(work: Work, lags: list[float]) -> object:
     """Adds what a probe notes during the work. Results live until the probe has ended."""
     finished = asyncio.Event()
     probe = asyncio.create_task(_probe(finished, lags))
@@ -124,7 +124,7 @@ async def _probe(finished: asyncio.Event, lags: list[float]) -> None:
         lags.append(perf_counter() - began - _NAP_SECONDS)
 
 
-def _p999(lags: Sequence[float]) -> float:
+def p999(lags: Sequence[float]) -> float:
     return quantiles(lags, n=1000, method="inclusive")[-1]
 
 
@@ -150,6 +150,6 @@ def _case(name: str, title: str, statistic: Statistic, *targets: Target) -> Case
 
 
 CASES = (
-    _case("loop-lag-p999", "p99.9 of the", _p999),
+    _case("loop-lag-p999", "p99.9 of the", p999),
     _case("loop-lag-max", "greatest", max, Target(plus=5e-3)),
 )

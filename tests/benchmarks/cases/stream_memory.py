@@ -35,9 +35,9 @@ def _asyncpar(quick: bool) -> float:
                         pass
 
             await consume(_WARM_UP_ITEMS)
-            before = _peak_bytes()
+            before = peak_bytes()
             await consume(scaled(_ITEMS, quick))
-            return _peak_bytes() - before
+            return peak_bytes() - before
 
     return run_in("asyncio", main)
 
@@ -45,10 +45,10 @@ def _asyncpar(quick: bool) -> float:
 def _growth(stream: Callable[[range], Iterable[int]], quick: bool) -> float:
     for _ in stream(range(_WARM_UP_ITEMS)):
         pass
-    before = _peak_bytes()
+    before = peak_bytes()
     for _ in stream(range(scaled(_ITEMS, quick))):
         pass
-    return _peak_bytes() - before
+    return peak_bytes() - before
 
 
 def _pool(quick: bool) -> float:
@@ -79,7 +79,7 @@ def _joblib(quick: bool) -> float:
         return _growth(lambda items: parallel(delayed(increment)(item) for item in items), quick)
 
 
-def _peak_bytes() -> float:
+def peak_bytes() -> float:
     return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT)
 
 

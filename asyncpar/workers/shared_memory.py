@@ -1,0 +1,69 @@
+"""A worker's share of the shared memory (`wire/segments.py`): arguments that it borrows, results that it lends.
+
+What a batch has mapped stays mapped until the next batch has been read, so that an object which many calls share is mapped once
+and not once for each batch; or until the worker is told to rest.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from mmap import mmap
+from typing import Any
+
+from asyncpar.wire.codec import Decoder
+from asyncpar.wire.frames import Frame
+from asyncpar.wire.segments import RESULTS, Area, Block, Loans, Mappings, MmapMode, map_ledgers
+
+
+class SharedMemory:
+    """Of one worker process, over its own file and the one with the arguments of all."""
+
+    def __init__(self, file_fd: int, arguments_fd: int) -> None:
+        arguments, results = map_ledgers(file_fd)
+        self._mappings = Mappings(arguments_fd, arguments)
+        self._loans = Loans(results)
+        self._area = Area(file_fd, RESULTS, RESULTS, self._loans.collect)
+        self._place: _ResultPlace | None = None
+
+    def allow(self, most_bytes: int) -> None:
+        """How much may be lent at once."""
+        self._area.limit(RESULTS + most_bytes)
+
+    def begin_batch(self, decoder: Decoder, mode: MmapMode) -> list[mmap]:
+        """Lets the decoder read what the parent lends. What is returned keeps the mappings of the last batch until then."""
+        decoder.map_shared = partial(self._mappings.map_again, mode=mode)
+        return self._mappings.let_go()
+
+    def place_from(self, threshold: int) -> _ResultPlace:
+        """Where results of so many bytes and more go."""
+        if self._place is None or self._place.threshold != threshold:
+            self._place = _ResultPlace(self._area, threshold)
+        return self._place
+
+    def lend(self, frame: Frame) -> Frame:
+        """The frame as it is sent, its blocks lent to the parent."""
+        return frame._replace(buffers=self._loans.lend_all(frame.buffers)) if frame.buffers else frame
+
+    def rest(self, *, thoroughly: bool) -> None:
+        """Nothing is to be done now: keeps no mapping; if it may be for a while, no memory either that nobody has borrowed."""
+        self._mappings.let_go()
+        if thoroughly:
+            self._loans.collect()
+            self._area.trim()
+
+
+class _ResultPlace:
+    def __init__(self, area: Area, threshold: int) -> None:
+        self._area = area
+        self.threshold = threshold
+
+    def pickler_class(self) -> Any:
+        from asyncpar.wire.arrays import result_pickler
+
+        return result_pickler()
+
+    def find(self, data: memoryview, /) -> Block | None:
+        return None
+
+    def __call__(self, data: memoryview, /) -> Block | None:
+        return self._area.place(data)

@@ -1,0 +1,330 @@
+"""Large arrays go through shared memory, both ways: the same results, one copy at most, nothing left."""
+
+from __future__ import annotations
+
+import functools
+import gc
+import os
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anyio
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asyncpar import ProcessExecutor, ThreadExecutor, pmap
+from tests.contract.test_leaving_early import wait_until
+from tests.functions import double, identity
+
+on_every_loop = pytest.mark.anyio
+
+MIB = 1 << 20
+
+
+@dataclass
+class Frame:
+    name: str
+    values: np.ndarray[Any, Any]
+    more: dict[str, Any]
+
+
+def large(seed: int = 0, size: int = 300_000) -> np.ndarray[Any, Any]:
+    return np.random.default_rng(seed).random(size)
+
+
+def nested(array: Any) -> Any:
+    return {"array": array, "list": [array[::2].copy(), (array, "text")], "frame": Frame("f", array + 1, {"x": array[:5]})}
+
+
+PAYLOADS: dict[str, Any] = {
+    "array": large(),
+    "nested": nested(large()),
+    "structured": np.zeros(100_000, dtype=[("a", "i4"), ("b", "f8"), ("c", "S8")]),
+    "Fortran": np.asfortranarray(large().reshape(500, 600)),
+    "transposed": large().reshape(500, 600).T,
+    "strided": large()[::3],
+    "empty": np.empty((0, 5)),
+    "zero dimensions": np.array(5.0),
+    "read-only": np.frombuffer(bytes(3 * MIB), dtype=np.uint8),
+    "of objects": np.array([large(), {"a": 1}], dtype=object),
+    "masked": np.ma.masked_array(large(), large() > 0.5),
+    "bytes": os.urandom(3 * MIB),
+    "bytearray": bytearray(os.urandom(3 * MIB)),
+    "view of bytes": pickle.PickleBuffer(os.urandom(3 * MIB)),
+    "dates": np.arange("2000-01-01", "2800-01-01", dtype="datetime64[D]"),
+}
+
+
+def assert_same(got: Any, sent: Any) -> None:
+    if isinstance(sent, pickle.PickleBuffer):
+        assert bytes(got) == bytes(sent)
+    elif isinstance(sent, Frame):
+        assert_same([got.name, got.values, got.more], [sent.name, sent.values, sent.more])
+    elif isinstance(sent, dict):
+        assert list(got) == list(sent)
+        assert_same(list(got.values()), list(sent.values()))
+    elif isinstance(sent, list | tuple) or (isinstance(sent, np.ndarray) and sent.dtype == object):
+        assert type(got) is type(sent)
+        assert len(got) == len(sent)
+        for one, other in zip(got, sent, strict=True):
+            assert_same(one, other)
+    else:
+        assert type(got) is type(sent)
+        np.testing.assert_array_equal(got, sent)
+
+
+@on_every_loop
+@pytest.mark.parametrize("name", PAYLOADS)
+async def test_whatever_pickles_with_buffers_comes_back_the_same(name: str) -> None:
+    for mode in ("r", "r+", "c", None):
+        results = await pmap(identity, [PAYLOADS[name], 1], executor="process", mmap_mode=mode)
+        assert_same(results, [PAYLOADS[name], 1])
+
+
+@on_every_loop
+async def test_results_are_writable_and_live_as_long_as_anybody_looks() -> None:
+    async with ProcessExecutor(2) as executor:
+        first, second = await pmap(large, [1, 2], executor=executor)
+        (returned,) = await pmap(identity, [first], executor=executor)
+        for _ in range(5):
+            await pmap(large, range(4), executor=executor)
+    part = second[100:200]
+    del second
+    gc.collect()
+    for array in (first, returned):
+        np.testing.assert_array_equal(array, large(1))
+        array += 1
+    np.testing.assert_array_equal(part, large(2)[100:200])
+
+
+@on_every_loop
+async def test_an_object_that_many_calls_share_is_copied_once() -> None:
+    array = large()
+    async with ProcessExecutor(2) as executor:
+        results = pmap(total, [array] * 40, range(40), executor=executor, batch_size=3)
+        assert await results == [float(array.sum()) + index for index in range(40)]
+        assert results.statistics().zero_copy_hits == 39
+        assert results.statistics().shared_bytes == 40 * array.nbytes
+        assert results.statistics().inline_bytes < 100_000
+        bound = pmap(functools.partial(total, array), range(40), executor=executor)
+        assert await bound == [float(array.sum()) + index for index in range(40)]
+        assert bound.statistics().shared_bytes <= 2 * array.nbytes  # once for each worker
+        closed_over = pmap(lambda index: float(array.sum()) + index, range(40), executor=executor)
+        assert await closed_over == await bound_again(array, executor)
+
+
+def total(array: np.ndarray[Any, Any], index: int) -> float:
+    return float(array.sum()) + index
+
+
+async def bound_again(array: Any, executor: Any) -> list[float]:
+    return await pmap(functools.partial(total, array), range(40), executor=executor)
+
+
+def write(array: np.ndarray[Any, Any]) -> float:
+    before = float(array[0])
+    array[0] = before + 1
+    return before
+
+
+@on_every_loop
+async def test_arguments_are_read_only_unless_told_otherwise() -> None:
+    array = large()
+    async with ProcessExecutor(1) as executor:
+        with pytest.raises(ValueError, match="read-only") as caught:
+            await pmap(write, [array], executor=executor)
+        assert any('mmap_mode="c"' in note for note in caught.value.__notes__)
+        for mode in ("c", None):
+            assert await pmap(write, [array] * 3, executor=executor, mmap_mode=mode) == [array[0]] * 3
+        seen = await pmap(write, [array] * 3, executor=executor, mmap_mode="r+")
+        assert seen == [array[0], array[0] + 1, array[0] + 2]
+    np.testing.assert_array_equal(array, large())
+
+
+@on_every_loop
+async def test_below_the_threshold_nothing_is_shared_and_none_shares_nothing() -> None:
+    array = large()
+    for max_nbytes, shared in ((array.nbytes, True), (array.nbytes + 1, False), ("2M", True), ("3M", False), (None, False)):
+        results = pmap(identity, [array], executor="process", max_nbytes=max_nbytes)
+        assert_same(await results, [array])
+        assert bool(results.statistics().shared_bytes) == shared
+
+
+@on_every_loop
+async def test_rows_of_a_large_array_share_one_block() -> None:
+    table = np.arange(600_000.0).reshape(60, 10_000)
+    results = pmap(np.sum, table, executor="process", batch_size=20, max_nbytes=100_000)
+    assert await results == [row.sum() for row in table]
+    assert results.statistics().shared_bytes == table.nbytes
+
+
+@on_every_loop
+async def test_beyond_the_budget_arrays_travel_all_the_same() -> None:
+    arrays = [large(seed) for seed in range(8)]
+    for budget in (0, 3 * MIB, 12 * MIB):
+        async with ProcessExecutor(2, max_shared_bytes=budget) as executor:
+            results = pmap(identity, arrays, executor=executor)
+            assert_same(await results, arrays)
+            assert (results.statistics().shared_bytes > 0) == (budget == 12 * MIB)
+
+
+@on_every_loop
+async def test_a_worker_that_keeps_a_view_keeps_its_block() -> None:
+    async with ProcessExecutor(1) as executor:
+        await pmap(keep, [large(1)], executor=executor)
+        for seed in range(2, 8):
+            await pmap(keep_nothing, [large(seed)], executor=executor)
+        (kept,) = await pmap(what_was_kept, [0], executor=executor)
+        np.testing.assert_array_equal(kept, large(1)[5:1000])
+
+
+_kept: list[Any] = []
+
+
+def keep(array: Any) -> None:
+    _kept.append(array[5:1000])
+
+
+def keep_nothing(array: Any) -> float:
+    return float(array.sum())
+
+
+def what_was_kept(_: object) -> Any:
+    return _kept[0]
+
+
+@on_every_loop
+async def test_a_memmap_travels_as_the_place_in_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "numbers"
+    np.arange(500_000.0).tofile(path)
+    for mode in ("r", "r+"):
+        mapped = np.memmap(path, dtype=float, mode=mode)
+        for array in (mapped, mapped[1000:400_000], mapped.reshape(500, 1000), mapped.reshape(500, 1000)[3:9]):
+            results = pmap(where, [array], executor="process")
+            assert await results == [("memmap", mode, float(array.sum()))]
+            assert results.statistics().inline_bytes < 2000
+            assert results.statistics().shared_bytes == 0
+    await pmap(write, [np.memmap(path, dtype=float, mode="r+", offset=800)], executor="process")
+    assert np.fromfile(path)[100] == 101
+    private = np.memmap(path, dtype=float, mode="c")
+    private[0] = 7
+    assert await pmap(write, [private], executor="process", mmap_mode="c") == [7.0]
+    assert await pmap(float, [mapped[::1000].sum()], executor="process") == [mapped[::1000].sum()]
+
+
+def where(array: Any) -> tuple[str, str, float]:
+    return type(array).__name__, array.mode, float(array.sum())
+
+
+@on_every_loop
+async def test_threads_see_the_very_object() -> None:
+    array = large()
+    async with ThreadExecutor(2) as executor:
+        (result,) = await pmap(identity, [array], executor=executor)
+    assert result is array
+
+
+@on_every_loop
+async def test_an_idle_executor_holds_no_shared_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asyncpar.executors.process._REST_SECONDS", 0.05)
+    async with ProcessExecutor(2) as executor:
+        results = await pmap(double, [large(seed) for seed in range(6)], executor=executor)
+        assert shared_bytes() > MIB
+        del results
+        await wait_until(lambda: shared_bytes() < MIB)
+        assert_same(await pmap(identity, [large()], executor=executor), [large()])
+
+
+def shared_bytes() -> int:
+    """Memory of the nameless files that this process has open."""
+    found = 0
+    for name in os.listdir("/proc/self/fd"):
+        path = f"/proc/self/fd/{name}"
+        try:
+            if "memfd:asyncpar" in os.readlink(path):
+                found += os.stat(path).st_blocks * 512
+        except OSError:
+            continue
+    return found
+
+
+def mappings() -> int:
+    return Path("/proc/self/maps").read_text().count("memfd:asyncpar")
+
+
+@on_every_loop
+async def test_nothing_is_left_mapped_when_results_and_executor_are_gone() -> None:
+    gc.collect()
+    before = mappings()
+    async with ProcessExecutor(2) as executor:
+        results = await pmap(double, [large(seed) for seed in range(6)], executor=executor)
+        assert mappings() > before
+    del results
+    gc.collect()
+    assert mappings() == before
+
+
+@on_every_loop
+async def test_a_killed_worker_costs_its_loans_and_nothing_else() -> None:
+    array = large()
+    async with ProcessExecutor(2, max_shared_bytes=80 * array.nbytes) as executor:
+        for _ in range(4):
+            results: list[Any] = await pmap(
+                kill_some, [array] * 6, range(6), executor=executor, on_error="return", batch_size=2
+            )
+            assert_same([results[index] for index in (0, 1, 2, 4, 5)], [array] * 5)
+        done = pmap(identity, [array], executor=executor)
+        assert_same(await done, [array])
+        assert done.statistics().shared_bytes == 2 * array.nbytes
+
+
+def kill_some(array: Any, index: int) -> Any:
+    if index == 3:
+        os._exit(9)
+    return array
+
+
+scalars = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20) | st.binary(max_size=100)
+)
+arrays = st.builds(
+    lambda seed, size, dtype, order: np.asarray(
+        np.random.default_rng(seed).integers(0, 100, size).astype(dtype).reshape(-1, 1 + size % 2 * 0), order=order
+    ),
+    st.integers(0, 2**32),
+    st.integers(0, 3000),
+    st.sampled_from(["u1", "i4", "f8", "c16"]),
+    st.sampled_from(["C", "F"]),
+)
+nests = st.recursive(
+    scalars | arrays,
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4) | st.tuples(inner, inner)
+    ),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(nests, max_size=8),
+    st.sampled_from([1, 100, 5000, "10K", None]),
+    st.sampled_from(["r", "r+", "c", None]),
+    st.sampled_from(["auto", 1, 3]),
+    st.booleans(),
+)
+def test_nests_of_arrays_and_scalars_come_back_equal(
+    items: list[Any], max_nbytes: Any, mmap_mode: Any, batch_size: Any, twice: bool
+) -> None:
+    async def main() -> None:
+        sent = items * (1 + twice)
+        got = await pmap(
+            identity, sent, executor="process", n_jobs=2, max_nbytes=max_nbytes, mmap_mode=mmap_mode, batch_size=batch_size
+        )
+        assert_same(got, sent)
+
+    anyio.run(main)

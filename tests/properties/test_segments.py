@@ -1,0 +1,226 @@
+"""Shared memory: space is never given twice, loans end when the last view goes, and what a view shows never changes."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from asyncpar.wire.frames import Shared
+from asyncpar.wire.segments import PAGE, RESULTS, Area, Block, FreeSpace, Loans, Mappings, Placer, map_ledgers
+from asyncpar.workers.control import make_nameless_file
+
+LIMIT = 40 * PAGE
+
+
+class Space(RuleBasedStateMachine):
+    """Whatever is allocated and released in whatever order, ranges in use never overlap, and free ones coalesce."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.space = FreeSpace(PAGE, LIMIT)
+        self.used: dict[int, int] = {}
+
+    @rule(length=st.integers(1, 12 * PAGE))
+    def allocate(self, length: int) -> None:
+        begin = self.space.allocate(length)
+        if begin is None:
+            longest = max([end - begin for begin, end in self.space.free], default=0)
+            assert max(longest, LIMIT - self.space.end) < length
+        else:
+            assert begin % PAGE == 0
+            assert begin >= PAGE
+            assert begin + length <= LIMIT
+            assert all(begin + length <= other or other + size <= begin for other, size in self.used.items())
+            self.used[begin] = length
+
+    @precondition(lambda self: self.used)
+    @rule(data=st.data())
+    def release(self, data: st.DataObject) -> None:
+        begin = data.draw(st.sampled_from(sorted(self.used)))
+        self.space.release(begin, self.used.pop(begin))
+
+    @invariant()
+    def free_ranges_are_sorted_apart_and_before_the_end(self) -> None:
+        bounds = [bound for free in self.space.free for bound in free]
+        assert bounds == sorted(set(bounds))
+        assert all(bound < self.space.end for bound in bounds)
+
+    @invariant()
+    def everything_is_used_or_free(self) -> None:
+        used = sum(-(-length // PAGE) * PAGE for length in self.used.values())
+        free = sum(end - begin for begin, end in self.space.free)
+        assert PAGE + used + free == self.space.end
+
+
+TestSpace = Space.TestCase
+
+
+class Ends:
+    """An owner and a borrower of one file, in one process."""
+
+    def __init__(self, limit: int = LIMIT) -> None:
+        self.descriptor = make_nameless_file(RESULTS)
+        lent, _ = map_ledgers(self.descriptor)
+        self.page = lent
+        self.loans = Loans(lent)
+        self.area = Area(self.descriptor, RESULTS, RESULTS + limit, self.loans.collect)
+        self.mappings = Mappings(self.descriptor, lent)
+
+    def lend(self, block: Block) -> Shared:
+        shared = self.loans.lend(block)
+        assert shared is not None
+        return shared
+
+
+@pytest.fixture
+def ends() -> Iterator[Ends]:
+    ends = Ends()
+    yield ends
+    ends.area.close()
+
+
+def content_of(number: int, length: int) -> bytes:
+    return np.random.default_rng(number).bytes(length)
+
+
+@given(st.data())
+def test_what_is_borrowed_shows_what_was_lent_for_as_long_as_anybody_looks(data: st.DataObject) -> None:
+    ends = Ends()
+    views: dict[int, memoryview] = {}
+    lengths: dict[int, int] = {}
+    try:
+        for number in range(data.draw(st.integers(1, 30))):
+            lengths[number] = data.draw(st.integers(1, 5 * PAGE))
+            block = ends.area.place(memoryview(content_of(number, lengths[number])))
+            if block is not None:
+                mode: Any = data.draw(st.sampled_from(["r", "r+", "c", None]))
+                views[number] = ends.mappings.map_again(ends.lend(block), mode)
+            del block
+            if data.draw(st.booleans()):
+                ends.mappings.let_go()
+            for gone in data.draw(st.lists(st.sampled_from(sorted(views)), unique=True)) if views else ():
+                del views[gone]
+            assert {kept: bytes(views[kept]) for kept in views} == {kept: content_of(kept, lengths[kept]) for kept in views}
+        views.clear()
+        ends.mappings.let_go()
+        gc.collect()
+        ends.loans.collect()
+        ends.area.trim()
+        assert ends.area.held_bytes == 0
+        assert os.fstat(ends.descriptor).st_size == RESULTS
+    finally:
+        views.clear()
+        ends.area.close()
+
+
+def test_a_loan_ends_with_the_last_view_of_an_array_made_from_it(ends: Ends) -> None:
+    block = ends.area.place(memoryview(np.arange(PAGE)).cast("B"))
+    assert block is not None
+    shared = ends.lend(block)
+    array = np.frombuffer(ends.mappings.map(shared, "r"), np.int64)
+    part = array[5:9][::-1]
+    del block, array
+    ends.loans.collect()
+    assert ends.page[shared.slot] == 1
+    assert part.tolist() == [8, 7, 6, 5]
+    del part
+    assert ends.page[shared.slot] == 0
+
+
+def test_a_block_that_is_mapped_already_is_not_mapped_again(ends: Ends) -> None:
+    block = ends.area.place(memoryview(b"x" * PAGE))
+    assert block is not None
+    first, second = (ends.mappings.map_again(ends.lend(block), "r") for _ in range(2))
+    assert first.obj is second.obj
+    ends.mappings.let_go()
+    del first, second
+    ends.loans.collect()
+    assert not any(ends.page)
+
+
+def test_without_room_or_slots_buffers_are_handed_out_as_copies(ends: Ends) -> None:
+    assert ends.area.place(memoryview(bytes(LIMIT + 1))) is None
+    block = ends.area.place(memoryview(b"content"))
+    assert block is not None
+    lent = [ends.loans.lend(block) for _ in range(PAGE)]
+    assert None not in lent
+    assert ends.loans.lend(block) is None
+    assert ends.loans.lend_all([block, b"other"]) == [bytearray(b"content"), b"other"]
+    ends.page[7] = 0  # one comes back
+    shared = ends.loans.lend(block)
+    assert shared is not None
+    assert shared.slot == 7
+
+
+def test_writes_to_a_private_mapping_are_seen_by_nobody_and_to_a_shared_one_by_all(ends: Ends) -> None:
+    block = ends.area.place(memoryview(b"a" * 10))
+    assert block is not None
+    private, other, shared, watching = (ends.mappings.map(ends.lend(block), mode) for mode in ("c", "c", "r+", "r"))
+    private[0] = ord("p")
+    assert bytes(other) == bytes(watching) == b"a" * 10
+    shared[1] = ord("s")
+    assert bytes(watching) == b"asaaaaaaaa"
+    with pytest.raises(TypeError, match="read-only"):
+        watching[0] = 0
+
+
+def test_a_shared_object_is_copied_once_for_as_long_as_it_lives(ends: Ends) -> None:
+    place = Placer(lambda: ends.area, 1)
+    array = np.arange(PAGE)
+    blocks = [place(memoryview(array).cast("B")) for _ in range(3)]  # each a view of its own
+    same = [place(_raw(array)) for _ in range(3)]
+    assert len({id(block) for block in same}) == 1
+    assert place.hits >= 2
+    address = id(array)
+    del array, blocks, same
+    gc.collect()
+    assert address not in (place._known or {})
+    ends.area.trim()
+    assert ends.area.held_bytes == 0
+
+
+def _raw(array: Any) -> memoryview:
+    import pickle
+
+    return pickle.PickleBuffer(array).raw()
+
+
+def test_threads_may_place_and_drop_at_once(ends: Ends) -> None:
+    wrong: list[int] = []
+
+    def work(seed: int) -> None:
+        kept: list[tuple[int, Block]] = []
+        for number in range(seed, seed + 300):
+            block = ends.area.place(memoryview(content_of(number, 1 + number % (2 * PAGE))))
+            if block is not None:
+                kept.append((number, block))
+            if len(kept) > 3 or block is None:
+                for kept_number, kept_block in kept:
+                    if bytes(kept_block.read()) != content_of(kept_number, len(kept_block)):
+                        wrong.append(kept_number)
+                kept.clear()
+
+    threads = [threading.Thread(target=work, args=(1000 * index,)) for index in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    ends.area.trim()
+    assert ends.area.held_bytes == 0
+
+
+def test_a_file_is_closed_when_its_last_writer_has_left(ends: Ends) -> None:
+    ends.area.close()
+    assert ends.area.place(memoryview(b"too late")) is None
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(ends.descriptor)
