@@ -10,6 +10,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from asyncpar.config import effective_n_jobs as effective_n_jobs
+    from asyncpar.config import parallel_backend as parallel_backend
+    from asyncpar.config import parallel_config as parallel_config
+    from asyncpar.config import register_parallel_backend as register_parallel_backend
     from asyncpar.cpus import cpu_count as cpu_count
     from asyncpar.errors import AsyncparError as AsyncparError
     from asyncpar.errors import CallTimeoutError as CallTimeoutError
@@ -24,6 +28,9 @@ if TYPE_CHECKING:
     from asyncpar.executors.process import ProcessExecutor as ProcessExecutor
     from asyncpar.executors.thread import ThreadExecutor as ThreadExecutor
     from asyncpar.outcomes import Outcome as Outcome
+    from asyncpar.parallel import Parallel as Parallel
+    from asyncpar.parallel import delayed as delayed
+    from asyncpar.parallel import wrap_non_picklable_objects as wrap_non_picklable_objects
     from asyncpar.parallel_map import ParallelMap as ParallelMap
     from asyncpar.parallel_map import pmap as pmap
     from asyncpar.statistics import Statistics as Statistics
@@ -38,6 +45,7 @@ _HOMES = {
     "ExecutorUnavailableError": "errors",
     "InlineExecutor": "executors.inline",
     "Outcome": "outcomes",
+    "Parallel": "parallel",
     "ParallelMap": "parallel_map",
     "PicklingError": "errors",
     "ProcessExecutor": "executors.process",
@@ -47,7 +55,13 @@ _HOMES = {
     "ThreadExecutor": "executors.thread",
     "WorkerDiedError": "errors",
     "cpu_count": "cpus",
+    "delayed": "parallel",
+    "effective_n_jobs": "config",
+    "parallel_backend": "config",
+    "parallel_config": "config",
     "pmap": "parallel_map",
+    "register_parallel_backend": "config",
+    "wrap_non_picklable_objects": "parallel",
 }
 
 __all__ = [
@@ -58,6 +72,7 @@ __all__ = [
     "ExecutorUnavailableError",
     "InlineExecutor",
     "Outcome",
+    "Parallel",
     "ParallelMap",
     "PicklingError",
     "ProcessExecutor",
@@ -67,7 +82,13 @@ __all__ = [
     "ThreadExecutor",
     "WorkerDiedError",
     "cpu_count",
+    "delayed",
+    "effective_n_jobs",
+    "parallel_backend",
+    "parallel_config",
     "pmap",
+    "register_parallel_backend",
+    "wrap_non_picklable_objects",
 ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
@@ -23,19 +23,27 @@ class Batch:
     """Consecutive calls, as columns: one sequence for each argument, all of one length. Never changed once made.
 
     `start` is the index of the first call in the run; `deaths` counts the workers that died while they read it, `attempts`
-    how often its calls may have been started, the next time included, and `failures` how often they have failed.
+    how often its calls may have been started, the next time included, and `failures` how often they have failed. `function`
+    is what they call, where that is not the same in the whole run.
     """
 
-    __slots__ = ("attempts", "columns", "deaths", "failures", "start")
+    __slots__ = ("attempts", "columns", "deaths", "failures", "function", "start")
 
     def __init__(
-        self, start: int, columns: tuple[Sequence[Any], ...], deaths: int = 0, attempts: int = 1, failures: int = 0
+        self,
+        start: int,
+        columns: tuple[Sequence[Any], ...],
+        deaths: int = 0,
+        attempts: int = 1,
+        failures: int = 0,
+        function: Callable[..., Any] | None = None,
     ) -> None:
         self.start = start
         self.columns = columns
         self.deaths = deaths
         self.attempts = attempts
         self.failures = failures
+        self.function = function
 
     def __len__(self) -> int:
         return len(self.columns[0])
@@ -43,7 +51,7 @@ class Batch:
     def part(self, begin: int, end: int, *, deaths: int = 0, again: bool = False, failed: bool = False) -> Batch:
         """The calls from position `begin` up to `end`; `again`: they may have been started already; `failed`: and failed."""
         columns = tuple([column[begin:end] for column in self.columns])
-        return Batch(self.start + begin, columns, deaths, self.attempts + again, self.failures + failed)
+        return Batch(self.start + begin, columns, deaths, self.attempts + again, self.failures + failed, self.function)
 
     def rest(self, begin: int) -> tuple[Batch, ...]:
         """The calls from position `begin` on, which nobody has started, as a batch of their own; () if there are none."""

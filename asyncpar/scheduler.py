@@ -30,6 +30,7 @@ of one worker while the others go on.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import Any, Protocol
 
@@ -39,12 +40,12 @@ import anyio.lowlevel
 
 from asyncpar.background import is_own_cancellation
 from asyncpar.batching import BatchSizer, BatchTiming
-from asyncpar.executors.base import AdoptedFunction, Executor, Parcel, Program
+from asyncpar.executors.base import Adoptable, AdoptedFunction, Executor, Parcel
 from asyncpar.feedback import Feedback
 from asyncpar.off_loop import run_off_loop
 from asyncpar.outcomes import Batch, BatchDone, annotate, first_error, raisable, take_out
 from asyncpar.retrying import RetryPolicy
-from asyncpar.sources import AsyncSource, Source
+from asyncpar.sources import PumpedSource, Source
 from asyncpar.statistics import Statistics
 
 _WINDOW_BATCHES = 4  # batches in the window for each worker: one running, one next, two waiting for an earlier one; a guess
@@ -69,6 +70,7 @@ class Run:
         window: how many items may be pulled and not yet handed; None: chosen from the batch size.
         stop_on_error: the first call that fails for good ends the run.
         retrying: which calls that failed are run again.
+        notice: called, in the event loop, each time a batch has been taken in.
     """
 
     # What every run begins with; as attributes of the class they cost a run of one batch nothing
@@ -86,13 +88,13 @@ class Run:
     _error: BaseException | None = None
     closing_error: Exception | None = None  # what closing the source raised
     completed = False  # every item that came has an outcome in the sink
-    _pulled = _handed = _finished = _failed = _batches = _retried = _abandoned = 0
+    _handed = _finished = _failed = _batches = _retried = _abandoned = 0
     _busy_seconds = 0.0
     _inline_bytes = _shared_bytes = 0
 
     def __init__(
         self,
-        program: Program,
+        program: Adoptable,
         source: Source,
         executor: Executor[Any],
         sizer: BatchSizer,
@@ -102,6 +104,7 @@ class Run:
         window: int | None,
         stop_on_error: bool = False,
         retrying: RetryPolicy | None = None,
+        notice: Callable[[Run], None] | None = None,
     ) -> None:
         self._program = program
         self._source = source
@@ -112,6 +115,8 @@ class Run:
         self._fixed_window = window
         self._stop_on_error = stop_on_error
         self._retrying = retrying
+        self._notice = notice
+        self._pulled = source.stored if isinstance(source, PumpedSource) else 0
         self._again: list[tuple[int, Batch, int]] = []  # a heap: (index of the first call, its batch, its position there)
         self._packed: list[tuple[int, Parcel]] = []  # a heap: (index of the first call, its parcel)
         self._put_off: list[tuple[float, int, Batch]] = []  # a heap: (when its time comes, index of the call, its batch)
@@ -120,7 +125,7 @@ class Run:
     async def drive(self) -> None:
         """Runs to the end in the caller's task. What went wrong stands in `error` afterwards; only a cancellation is raised."""
         try:
-            self._function = function = self._executor.adopt(self._program)
+            self._function = function = self._program.adopted_by(self._executor)
             if function.unfinished:
                 await run_off_loop(function.finish)
             has_packed = await self._pack_next()
@@ -191,7 +196,7 @@ class Run:
         try:
             async with anyio.create_task_group() as self._group:
                 self._group.start_soon(self._feedback.run)
-                if isinstance(self._source, AsyncSource):
+                if isinstance(self._source, PumpedSource):
                     self._group.start_soon(self._pump, self._source)
                 if most_slots > 1:
                     self._group.start_soon(self._slot, has_packed)
@@ -297,7 +302,7 @@ class Run:
             return None
         if not columns:
             return None
-        batch = Batch(self._next_index, columns)
+        batch = Batch(self._next_index, columns, function=self._source.function)
         self._next_index += len(batch)
         if not self._source.is_async:
             self._pulled += len(batch)
@@ -331,6 +336,8 @@ class Run:
                 self._put(stretch)
         else:
             self._put(done)
+        if self._notice is not None:
+            self._notice(self)
 
     def _put(self, done: BatchDone) -> None:
         """Gives to the sink what will not change any more."""
@@ -383,7 +390,7 @@ class Run:
             return False
         if self._again:
             return True
-        if isinstance(self._source, AsyncSource):
+        if isinstance(self._source, PumpedSource):
             return self._source.stored > 0
         return not self._source.exhausted and self._has_room(self._next_size())
 
@@ -425,16 +432,18 @@ class Run:
 
     # The two ends of the source
 
-    async def _pump(self, source: AsyncSource) -> None:
+    async def _pump(self, source: PumpedSource) -> None:
         try:
             while True:
                 while not self._has_room(1):
                     self._room_made = anyio.Event()
                     await self._room_made.wait()
                     self._room_made = None
-                self._pulled += 1  # before the item is there: it may come while others look at the window
-                if not await source.pump():
-                    self._pulled -= 1
+                room = min(self._window() - self._pulled + self._handed, source.most_at_once)
+                self._pulled += room  # before the items are there: they may come while others look at the window
+                count = await source.pump(room)
+                self._pulled -= room - count
+                if not count:
                     break
                 self._staff()
                 if self._pulled % _PUMP_PIECE == 0:

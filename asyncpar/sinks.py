@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -87,3 +88,21 @@ class StreamSink:
     def _wake(self) -> None:
         if self._changed is not None:
             self._changed.set()
+
+
+class HandOverSink:
+    """Gives values to `hand_over` as soon as they may be handed out, which then has them in a thread of its own."""
+
+    keeps_all = False
+
+    def __init__(self, *, ordered: bool, hand_over: Callable[[list[Any]], object]) -> None:
+        self._order = _Order(ordered=ordered)
+        self._hand_over = hand_over
+
+    def put(self, done: BatchDone) -> int:
+        if done.values:
+            for released in self._order.release(done):
+                values = values_by_policy(released, "raise")
+                if values:
+                    self._hand_over(values)
+        return 0

@@ -19,7 +19,7 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, TypeAlias, TypeVar
 
@@ -42,6 +42,7 @@ class Source(ABC):
     needs_closing = True
     exhausted = False
     error: BaseException | None = None
+    function: Callable[..., Any] | None = None  # of the calls just taken, where they bring a function of their own
 
     @abstractmethod
     def take(self, count: int) -> Columns:
@@ -123,10 +124,24 @@ class IteratorSource(Source):
         _close_generators(self._iterators)
 
 
-class AsyncSource(Source):
-    """Async iterables (plain ones beside them are zipped in), pulled by the run's pump."""
+class PumpedSource(Source):
+    """A source whose items come when somebody awaits them: the run's pump, one task, which fills a store."""
 
     is_async = True
+    most_at_once = 1  # items that one `pump` may bring
+
+    @property
+    @abstractmethod
+    def stored(self) -> int:
+        """Items that are there to be taken."""
+
+    @abstractmethod
+    async def pump(self, count: int) -> int:
+        """Pulls up to `count` items into the store; returns how many: 0 at the end. Called by one task only."""
+
+
+class AsyncSource(PumpedSource):
+    """Async iterables (plain ones beside them are zipped in)."""
 
     def __init__(self, iterators: list[Iterator[Any] | AsyncIterator[Any]]) -> None:
         self._iterators = iterators
@@ -142,23 +157,21 @@ class AsyncSource(Source):
 
     @property
     def stored(self) -> int:
-        """Items that are there to be taken."""
         return len(self._store)
 
-    async def pump(self) -> bool:
-        """Pulls one item into the store; false at the end. Called by one task only."""
+    async def pump(self, count: int) -> int:
         try:
             row = []  # a loop: in a comprehension, StopIteration would turn into a RuntimeError
             for iterator in self._iterators:
                 row.append(await anext(iterator) if isinstance(iterator, AsyncIterator) else next(iterator))  # noqa: PERF401 - see above
         except (StopIteration, StopAsyncIteration):
             self._end(None)
-            return False
+            return 0
         except Exception as error:
             self._end(error)
-            return False
+            return 0
         self._store.append(tuple(row) if self._zipped else row[0])
-        return True
+        return 1
 
     def _end(self, error: Exception | None) -> None:
         self.error = error

@@ -1,9 +1,17 @@
-"""What counts as a number where users give one: integers and floats of every library, and no booleans."""
+"""What counts as a number where users give one: integers and floats of every library, and no booleans. And what as nothing."""
 
 from __future__ import annotations
 
 from numbers import Real
-from typing import Any, TypeGuard
+from typing import Any, Final, TypeGuard
+
+
+class _Unset:
+    def __repr__(self) -> str:
+        return "<default>"
+
+
+UNSET: Final[Any] = _Unset()  # the default of a parameter for which None means something
 
 
 def is_number(value: Any) -> TypeGuard[float]:

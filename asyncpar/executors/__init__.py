@@ -48,20 +48,21 @@ def check_executor(executor: object) -> None:
 def default_executor(name: str, n_jobs: int | None) -> Executor[Any]:
     """The event loop's own executor of that name, with room for `n_jobs` workers at the least."""
     if name == "inline":
-        return _make(name)
+        return make_executor(name)
     executors = _defaults.get()
     if executors is None:
         executors = {}
         _defaults.set(executors)
     executor = executors.get(name)
     if executor is None or executor.closed:
-        executor = executors[name] = _make(name)
+        executor = executors[name] = make_executor(name)
     if n_jobs is not None:
         executor.grow(n_jobs)
     return executor
 
 
-def _make(name: str) -> Executor[Any]:
+def make_executor(name: str) -> Executor[Any]:
+    """A new one of that name."""
     if name == "process":
         from asyncpar.executors.process import ProcessExecutor
 

@@ -57,6 +57,17 @@ class Program(NamedTuple):
     max_nbytes: int | None = None
     mmap_mode: MmapMode = "r"
 
+    def adopted_by(self, executor: Executor[Any]) -> AdoptedFunction:
+        return executor.adopt(self)
+
+
+class Adoptable(Protocol):
+    """What a run executes: a `Program`, or several."""
+
+    def adopted_by(self, executor: Executor[Any]) -> AdoptedFunction:
+        """It in the form in which `executor` needs it."""
+        ...
+
 
 class Parcel:
     """A batch, ready to be run, and the seconds that it may take. Executors that must encode it use a subclass.

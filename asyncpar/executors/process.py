@@ -53,6 +53,8 @@ class ProcessExecutor(Executor[ProcessWorker]):
         initargs: arguments of the initializer.
         preload: names of modules that are imported once and shared by all workers, which then start with them at hand.
             Only modules that start no threads.
+        inner_max_num_threads: how many threads numerical libraries may start in each worker. It is put into `OMP_NUM_THREADS`
+            and the like in workers, where this program's own environment does not have them. None: those libraries decide.
         max_calls_per_worker: how many calls a worker may make before it is replaced by a fresh one; None: any number.
         max_memory: bytes that a worker may hold, without what it shares with others; None: any number. A call that asks for
             more than is left gets a MemoryError, where the system can refuse (Linux); a worker that holds more than that after
@@ -81,6 +83,7 @@ class ProcessExecutor(Executor[ProcessWorker]):
         initializer: Callable[..., object] | None = None,
         initargs: Iterable[Any] = (),
         preload: Sequence[str] = (),
+        inner_max_num_threads: int | None = None,
         max_calls_per_worker: int | None = None,
         max_memory: int | None = None,
         max_shared_bytes: int | None = None,
@@ -89,13 +92,13 @@ class ProcessExecutor(Executor[ProcessWorker]):
     ) -> None:
         refuse_unless_supported()
         _check_arguments(initializer, preload, idle_timeout, grace)
-        _check_limits(max_calls_per_worker, max_memory, max_shared_bytes)
+        _check_limits(inner_max_num_threads, max_calls_per_worker, max_memory, max_shared_bytes)
         super().__init__(resolve_max_workers(max_workers))
         self._initializer = None if initializer is None else Initializer(initializer, tuple(initargs))
         self._preload = tuple(preload)
         self._max_shared_bytes = available_memory() // 4 if max_shared_bytes is None else max_shared_bytes
         most_results = self._max_shared_bytes // 2 // self.capacity
-        self._limits = Limits(max_calls_per_worker, max_memory, most_results)
+        self._limits = Limits(max_calls_per_worker, max_memory, most_results, inner_max_num_threads)
         self._idle_timeout = idle_timeout
         self._grace = grace
         self._workers: set[ProcessWorker] = set()  # all that have not ended
@@ -301,7 +304,9 @@ def _check_arguments(
         raise ValueError(f"grace must be a number of seconds, 0 or more, not {grace!r}")
 
 
-def _check_limits(max_calls: object, max_memory: object, max_shared: object) -> None:
+def _check_limits(inner_threads: object, max_calls: object, max_memory: object, max_shared: object) -> None:
+    if inner_threads is not None and not is_positive_int(inner_threads):
+        raise ValueError(f"inner_max_num_threads must be a number of threads, 1 or more, or None, not {inner_threads!r}")
     if max_shared is not None and not (is_int(max_shared) and max_shared >= 0):
         raise ValueError(f"max_shared_bytes must be a number of bytes, 0 or more, or None, not {max_shared!r}")
     if max_calls is not None and not is_positive_int(max_calls):

@@ -33,6 +33,16 @@ from asyncpar.wire.segments import Block, Placer
 from asyncpar.workers.control import NOT_RECEIVED, POSITION, RECEIVED, SPAN, STOP, seconds_left
 from asyncpar.workers.protocol import BATCH, FAILED, FORGET, LAST, SETUP, BatchMessage, DoneMessage, Setup
 
+_THREAD_VARIABLES = (  # each is read by a numerical library when it is loaded
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "POLARS_MAX_THREADS",
+)
 _DEATHS_BEFORE_BLAME = 2  # a worker may die while it reads a batch by no fault of that batch; not twice in a row
 
 
@@ -105,7 +115,7 @@ class ProcessParcel(Parcel):
         self._adopted = adopted
         self.function = function
         self.unfinished = True
-        if not adopted.sends_much:
+        if function.encoded is not None and not adopted.sends_much:
             try:
                 self._encode(Limit())
             except TooLarge:
@@ -120,6 +130,8 @@ class ProcessParcel(Parcel):
         self.unfinished = False
 
     def finish(self) -> None:
+        if self.function.encoded is None:  # where calls bring their functions, those are not finished before
+            self.function.encode(Breaths())
         pace = Breaths()
         self._encode(pace)
         self._adopted.sends_much = pace.weight > IN_LOOP_BYTES
@@ -425,11 +437,19 @@ class Initializer:
 
 
 class Limits(NamedTuple):
-    """Of one worker: how many calls it may make, and how many bytes it may hold (None: any number), and may share."""
+    """Of one worker: how many calls it may make, how many bytes it may hold, and how many it may share, and how many threads a
+    numerical library may start in it; None: any number.
+    """
 
     max_calls: int | None
     max_memory: int | None
     max_shared: int
+    inner_threads: int | None = None
+
+    def environment(self) -> dict[str, str]:
+        """This program's, and what limits those threads where it says nothing about them."""
+        threads = {} if self.inner_threads is None else dict.fromkeys(_THREAD_VARIABLES, str(self.inner_threads))
+        return threads | os.environ.copy()
 
 
 def _setup_frame(initializer: Initializer | None, limits: Limits) -> Frame:
@@ -440,7 +460,7 @@ def _setup_frame(initializer: Initializer | None, limits: Limits) -> Frame:
         directory = None
     setup: Setup = (
         directory,
-        dict(os.environ),
+        limits.environment(),
         list(sys.path),
         list(sys.argv),
         encoded,

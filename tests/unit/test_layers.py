@@ -11,6 +11,9 @@ PACKAGE = Path(__file__).parents[2] / "asyncpar"
 
 # From the top down. A module may import from lower layers and, within `same`, from its own.
 LAYERS = [
+    ["parallel"],
+    ["parallel_call"],
+    ["config", "portal", "calls", "reporting", "parallel_timeout"],
     ["parallel_map"],
     ["stream"],
     ["plan", "sinks"],
@@ -18,6 +21,7 @@ LAYERS = [
     ["executors/process", "executors/thread", "executors/coroutine"],
     ["executors/inline", "executors/process_worker"],
     ["executors/zygote_client", "scheduler"],
+    ["progress"],
     ["executors/base", "executors/memory_watch", "sources", "statistics", "sharing"],
     ["feedback"],
     ["batching"],
@@ -25,7 +29,7 @@ LAYERS = [
     ["outcomes", "background", "cpus", "memory", "validation", "off_loop"],
     ["workers/zygote"],
     ["workers/process_main"],
-    ["workers/run_coroutines", "workers/protocol", "workers/lifetime", "workers/shared_memory"],
+    ["workers/run_coroutines", "workers/protocol", "workers/lifetime", "workers/shared_memory", "workers/call_forms"],
     ["workers/run_batch", "wire/async_channel", "wire/failures"],
     ["workers/control", "wire/channel", "wire/readiness", "wire/codec"],
     ["wire/pace", "wire/blame", "wire/segments"],

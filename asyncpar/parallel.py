@@ -1,0 +1,482 @@
+"""`Parallel` and `delayed`: the synchronous face of asyncpar, under joblib's names.
+
+A call checks its arguments (`config.py`) and becomes one run of the same scheduler that `pmap` uses (`parallel_call.py`), in
+the event loop of the portal. Only a call with one worker needs neither: it is a loop, here, in the caller's thread.
+
+Modules that use these names are imported by workers too, so that this one imports nothing heavy before there is a call.
+"""
+
+from __future__ import annotations
+
+import ast
+import operator
+import sys
+import time
+import warnings
+import weakref
+from collections.abc import Callable, Generator, Iterable
+from types import MethodType
+from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, Self, TypeAlias, TypedDict, TypeVar, Unpack, overload
+
+from asyncpar.validation import UNSET, is_number, is_positive_int
+
+if TYPE_CHECKING:
+    from asyncpar.config import Backend, Prefer, Require
+    from asyncpar.parallel_call import KeptExecutor
+    from asyncpar.progress import Meter, Progress
+    from asyncpar.statistics import Statistics
+
+P = ParamSpec("P")
+T = TypeVar("T")
+R = TypeVar("R", bound=str)
+
+Call: TypeAlias = tuple[Callable[..., T], tuple[Any, ...], dict[str, Any]]
+Streamed: TypeAlias = Literal["generator", "generator_unordered"]
+
+RETURN_AS = ("list", "generator", "generator_unordered")
+DEFAULT_PRE_DISPATCH = "2 * n_jobs"
+_MOST_POWER = 64  # in a pre_dispatch expression: nobody means more, and "9**9**9" would never end
+_OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+    ast.Pow: operator.pow,
+    ast.USub: operator.neg,
+    ast.UAdd: operator.pos,
+}
+
+
+class delayed(Generic[P, T]):
+    """`delayed(f)(a, b=1)` is a call that has not been made: a tuple of function, arguments and keyword arguments.
+
+    Also a decorator: what it decorates keeps its name and documentation, and makes calls.
+
+    >>> from asyncpar import delayed
+    >>> delayed(pow)(2, 10)
+    (<built-in function pow>, (2, 10), {})
+    """
+
+    __slots__ = ("__dict__", "__weakref__", "__wrapped__")
+
+    def __init__(self, function: Callable[P, T]) -> None:
+        self.__wrapped__ = function
+
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Call[T]:
+        return self.__wrapped__, args, kwargs
+
+    def __get__(self, owner: object, kind: type | None = None) -> Any:
+        """A decorated method makes calls with its object as the first argument."""
+        return self if owner is None else MethodType(self, owner)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "__wrapped__":  # while it is being unpickled
+            raise AttributeError(name)
+        return getattr(self.__wrapped__, name)
+
+    def __repr__(self) -> str:
+        return f"delayed({self.__wrapped__!r})"
+
+
+class _CommonOptions(TypedDict, total=False):
+    backend: Any
+    verbose: float
+    timeout: float | None
+    pre_dispatch: int | str
+    batch_size: int | Literal["auto"]
+    temp_folder: str | None
+    max_nbytes: int | str | None
+    mmap_mode: str | None
+    prefer: Prefer
+    require: Require
+    progress: Progress
+    inner_max_num_threads: int
+    idle_worker_timeout: float
+    initializer: Callable[..., object]
+    initargs: Iterable[Any]
+
+
+class Parallel(Generic[R]):
+    """Makes calls in parallel: `Parallel(n_jobs=2)(delayed(f)(x) for x in xs)` is `[f(x) for x in xs]`.
+
+    The calls may be of different functions. They are pulled lazily, results come in the order of the calls, and the first error
+    stops everything and is raised here as it is, with the worker's traceback as its cause. When the call returns or raises,
+    none of its tasks is running any more (threads: none is started any more). It works in a thread that runs an event loop,
+    which it blocks meanwhile; async code has `pmap`.
+
+    Under `with`, an executor of its own is kept from call to call; without parameters of its own, workers are kept warm for
+    whoever comes next in any case.
+
+    Args:
+        n_jobs: how many workers. -1 is all processors, -2 all but one. None: what the context says (`parallel_config`), or 1,
+            which means a plain loop in the caller's thread.
+        backend: "process" or "loky" (the default), "thread" or "threading", "inline" or "sequential", "multiprocessing" (the
+            same as "process"), what `register_parallel_backend` has made known, an `Executor` or a multiprocessing context.
+            In a call that runs in a worker: threads, and inline below that.
+        return_as: "list", "generator", or "generator_unordered" (as they finish). A generator has backpressure: when nobody
+            takes results, no further calls are pulled. Closing it, or dropping it, stops the run.
+        verbose: above 0, progress is printed, ever more often; above 10, at each completion. From 50 on it goes to stdout.
+        timeout: seconds that one task may take, counted from when it begins. Ends the call with a TimeoutError.
+        pre_dispatch: how many tasks may be pulled and not yet be done (with a generator: not yet be handed out): a number,
+            "all", or arithmetic with n_jobs, such as "3 * n_jobs". The default, "2 * n_jobs", leaves it to asyncpar: a few
+            batches for each worker.
+        batch_size: tasks sent to a worker together; "auto" finds a good number while the run goes on.
+        temp_folder: accepted for joblib's sake. asyncpar writes no temporary files.
+        max_nbytes: from which size on arrays are to be shared with workers instead of copied: bytes, or a text such as "1M".
+        mmap_mode: how workers see such arrays: "r", "r+", "w+", "c", or None to copy them all.
+        prefer: "processes" or "threads", where no backend is named.
+        require: "sharedmem": calls must share this program's memory, so they run in threads.
+        progress: True for a progress bar (tqdm), or something to call with a `Statistics` now and then.
+        backend_kwargs: of processes: `initializer`, `initargs`, `idle_worker_timeout`, `inner_max_num_threads`, and the other
+            arguments of `ProcessExecutor`.
+
+    Raises:
+        ValueError: an argument is out of range; the message names the valid values.
+
+    >>> from math import sqrt
+    >>> from asyncpar import Parallel, delayed
+    >>> Parallel(n_jobs=2)(delayed(sqrt)(i**2) for i in range(5))
+    [0.0, 1.0, 2.0, 3.0, 4.0]
+    """
+
+    @overload
+    def __init__(
+        self: Parallel[Literal["list"]],
+        n_jobs: float | str | None = None,
+        *,
+        return_as: Literal["list"] = "list",
+        **options: Unpack[_CommonOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Parallel[Streamed],
+        n_jobs: float | str | None = None,
+        *,
+        return_as: Streamed,
+        **options: Unpack[_CommonOptions],
+    ) -> None: ...
+    @overload
+    def __init__(self, n_jobs: Any = None, backend: Any = None, return_as: Any = "list", **options: Any) -> None: ...
+
+    def __init__(
+        self,
+        n_jobs: Any = None,
+        backend: Any = None,
+        return_as: Any = "list",
+        verbose: float = UNSET,
+        timeout: float | None = None,
+        pre_dispatch: int | str = DEFAULT_PRE_DISPATCH,
+        batch_size: int | Literal["auto"] = "auto",
+        temp_folder: str | None = None,
+        max_nbytes: int | str | None = UNSET,
+        mmap_mode: str | None = UNSET,
+        prefer: Prefer = None,
+        require: Require = None,
+        *,
+        progress: Progress = None,
+        inner_max_num_threads: int | None = None,
+        **backend_kwargs: Any,
+    ) -> None:
+        from asyncpar.config import (
+            check_inner_threads,
+            check_prefer_and_require,
+            choose_backend,
+            current_settings,
+            make_memmapping,
+            to_int,
+        )
+        from asyncpar.progress import check_progress
+
+        _check_options(return_as, timeout, batch_size)
+        check_prefer_and_require(prefer, require)
+        check_inner_threads(inner_max_num_threads)
+        check_progress(progress)
+        self._memmapping = make_memmapping(temp_folder, max_nbytes, mmap_mode)
+        self._asked_n_jobs = None if n_jobs is None else to_int(n_jobs)
+        self._asked = (backend, self._asked_n_jobs, prefer, require, inner_max_num_threads, backend_kwargs)
+        if self._asked_n_jobs != 0:  # that is refused when it is called, as in joblib
+            choose_backend(*self._asked)
+        context_verbose = current_settings().verbose
+        self.verbose = verbose if verbose is not UNSET else 0 if context_verbose is UNSET else context_verbose
+        if not isinstance(self.verbose, bool) and not is_number(self.verbose):
+            raise ValueError(f"verbose must be a number, 0 for silence, not {self.verbose!r}")
+        self.timeout = timeout
+        self.return_as: str = return_as
+        self.pre_dispatch = pre_dispatch
+        evaluate_pre_dispatch(pre_dispatch, 1)
+        self._batch_size = batch_size
+        self._progress: Progress = progress
+        self._meter: Meter | None = None
+        self._kept: KeptExecutor | None = None  # under `with`
+        self._running: weakref.ref[Generator[Any, None, None]] | None = None
+        self._start_time = 0.0
+        self._total: int | None = None  # how many tasks the current call has, once that is known
+        self._finished = False
+        self._reports = 0
+        self.n_completed_tasks = 0
+        self.n_dispatched_tasks = 0
+
+    @property
+    def n_jobs(self) -> int:
+        """How many workers a call would use now."""
+        return self._choose()[1]
+
+    @property
+    def return_generator(self) -> bool:
+        """Whether calls return a generator."""
+        return self.return_as != "list"
+
+    def __enter__(self) -> Self:
+        from asyncpar.parallel_call import KeptExecutor
+
+        self._kept = KeptExecutor()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        generator = self._generator()
+        if generator is not None:
+            generator.close()
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            kept.close()
+
+    @overload
+    def __call__(self: Parallel[Literal["list"]], iterable: Iterable[Call[T]]) -> list[T]: ...
+    @overload
+    def __call__(self: Parallel[Streamed], iterable: Iterable[Call[T]]) -> Generator[T, None, None]: ...
+
+    def __call__(self, iterable: Iterable[Call[Any]]) -> Any:
+        """The results of the calls, as a list or a generator.
+
+        Raises:
+            RuntimeError: the generator of an earlier call has not ended.
+            TypeError: something in the iterable is no call.
+        """
+        if self._generator() is not None:
+            raise RuntimeError(
+                "the generator of an earlier call of this Parallel has not ended; exhaust or close it, or make another Parallel"
+            )
+        backend, n_jobs = self._choose()
+        window = evaluate_pre_dispatch(self.pre_dispatch, n_jobs)
+        self._begin(backend, n_jobs)
+        if n_jobs == 1 and backend.kind != "other":
+            return self._run_inline(iterable)
+        return self._run(backend, n_jobs, window, iterable)
+
+    def __repr__(self) -> str:
+        return f"Parallel(n_jobs={self._asked_n_jobs if self._asked_n_jobs is not None else self.n_jobs})"
+
+    def print_progress(self) -> None:
+        """Called when tasks have finished, and once more at the end; prints as `verbose` says.
+
+        Override it to show progress in another way; `n_completed_tasks` and `n_dispatched_tasks` say how far the call is.
+        """
+        from asyncpar.reporting import is_due, progress_line
+
+        if self._finished or is_due(self._reports, self.n_completed_tasks, self._total, self.verbose):
+            seconds = time.monotonic() - self._start_time
+            self._print(progress_line(self.n_completed_tasks, self._total, seconds, finished=self._finished))
+
+    # One call
+
+    def _choose(self) -> tuple[Backend, int]:
+        from asyncpar.config import choose_backend
+
+        return choose_backend(*self._asked)
+
+    def _generator(self) -> Generator[Any, None, None] | None:
+        """That of an earlier call, if it has not ended."""
+        generator = None if self._running is None else self._running()
+        return generator if generator is not None and generator.gi_frame is not None else None  # type: ignore[attr-defined]
+
+    def _begin(self, backend: Backend, n_jobs: int) -> None:
+        self.n_completed_tasks = self.n_dispatched_tasks = self._reports = 0
+        self._total = None
+        self._finished = False
+        self._start_time = time.monotonic()
+        if self.verbose > 0:
+            from asyncpar.reporting import preamble
+
+            self._print(preamble(backend.name, n_jobs))
+
+    def _run(self, backend: Backend, n_jobs: int, window: int | None, iterable: Iterable[Any]) -> Any:
+        from asyncpar.parallel_call import ParallelCall, Request
+
+        ordered = self.return_as != "generator_unordered"
+        request = Request(backend, n_jobs, self._batch_size, window, self.timeout, ordered)
+        call = ParallelCall(request, iterable, report=self._report if self._tells else None, kept=self._kept)
+        if self.return_as == "list":
+            with _Reporting(self):
+                return call.collect()
+        return self._remember(self._stream(call.stream()))
+
+    def _run_inline(self, iterable: Iterable[Any]) -> Any:
+        if self.timeout is not None:
+            warnings.warn(
+                "timeout is ignored with one worker, because the calls run in the caller's own thread",
+                UserWarning,
+                stacklevel=3,
+            )
+        calls = self._inline_values(_iterate(iterable))
+        if self.return_as == "list":
+            with _Reporting(self):
+                return list(calls)
+        return self._remember(self._stream(calls))
+
+    def _stream(self, values: Generator[Any, None, None]) -> Generator[Any, None, None]:
+        with _Reporting(self):
+            yield from values
+
+    def _remember(self, generator: Generator[Any, None, None]) -> Generator[Any, None, None]:
+        self._running = weakref.ref(generator)
+        return generator
+
+    def _inline_values(self, calls: Iterable[Any]) -> Generator[Any, None, None]:
+        tells = self._tells
+        for call in calls:
+            function, arguments, keywords = _unpack(call)
+            self.n_dispatched_tasks += 1
+            value = function(*arguments, **keywords)
+            if tells:
+                self._report(self._inline_statistics(), self.n_dispatched_tasks, None)
+            yield value
+
+    # Reports
+
+    @property
+    def _tells(self) -> bool:
+        """Whether anybody wants to know how far a call is."""
+        overridden = type(self).print_progress is not Parallel.print_progress
+        return bool(self.verbose > 0 or self._progress or overridden)
+
+    def _report(self, statistics: Statistics, dispatched: int, total: int | None) -> None:
+        self.n_completed_tasks = statistics.finished
+        self.n_dispatched_tasks = dispatched
+        self._total = total
+        if self._meter is not None:
+            self._meter.update(statistics, total)
+        self.print_progress()
+        self._reports += 1
+
+    def _inline_statistics(self) -> Statistics:
+        from asyncpar.statistics import Statistics
+
+        done, seconds = self.n_dispatched_tasks, time.monotonic() - self._start_time
+        return Statistics(done, done, 0, done, 1, done, 1, 1, seconds, seconds)
+
+    def _print(self, message: str) -> None:
+        from asyncpar.reporting import TO_STDOUT
+
+        stream = sys.stderr if self.verbose < TO_STDOUT else sys.stdout
+        if stream is not None:  # as in a program without a console
+            stream.write(f"[{self}]: {message}\n")
+
+
+class _Reporting:
+    """For the length of one call: opens what shows its progress, and tells the end."""
+
+    def __init__(self, parallel: Parallel[Any]) -> None:
+        self._parallel = parallel
+
+    def __enter__(self) -> None:
+        if self._parallel._progress:
+            from asyncpar.progress import open_meter
+
+            self._parallel._meter = open_meter(self._parallel._progress)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        parallel = self._parallel
+        if parallel._meter is not None:
+            parallel._meter.close()
+            parallel._meter = None
+        if kind is None and parallel._tells:
+            parallel._finished = True
+            parallel.print_progress()
+
+
+def wrap_non_picklable_objects(obj: T, keep_wrapper: bool = True) -> T:
+    """`obj` itself: everything that cloudpickle can pickle is pickled with it, wrapped or not.
+
+    >>> from asyncpar import wrap_non_picklable_objects
+    >>> wrap_non_picklable_objects(lambda x: x + 1)(2)
+    3
+    """
+    return obj
+
+
+def evaluate_pre_dispatch(expression: object, n_jobs: int) -> int | None:
+    """How many tasks `pre_dispatch` allows; None: that is asyncpar's to choose.
+
+    Raises:
+        ValueError: it is neither "all", a positive number, nor arithmetic that gives one.
+    """
+    if isinstance(expression, str):
+        text = expression.strip()
+        if text.replace(" ", "") == DEFAULT_PRE_DISPATCH.replace(" ", ""):
+            return None
+        if text == "all":
+            return sys.maxsize
+        try:
+            value = _evaluate(ast.parse(text, mode="eval").body, n_jobs)
+            count = int(value)
+        except (ArithmeticError, SyntaxError, TypeError, ValueError, RecursionError, MemoryError):
+            raise _not_pre_dispatch(expression) from None
+    elif is_number(expression):
+        count = int(expression)
+    else:
+        raise _not_pre_dispatch(expression)
+    if count < 1:
+        raise _not_pre_dispatch(expression)
+    return count
+
+
+def _not_pre_dispatch(expression: object) -> ValueError:
+    return ValueError(
+        "pre_dispatch must be 'all', a number of tasks, 1 or more, or arithmetic over n_jobs with + - * / // % ** that gives "
+        f"one, such as '2 * n_jobs', not {expression!r}"
+    )
+
+
+def _evaluate(node: ast.expr, n_jobs: int) -> Any:
+    if isinstance(node, ast.Constant) and is_number(node.value):
+        return node.value
+    if isinstance(node, ast.Name) and node.id == "n_jobs":
+        return n_jobs
+    if isinstance(node, ast.UnaryOp) and type(node.op) in _OPERATORS:
+        return _OPERATORS[type(node.op)](_evaluate(node.operand, n_jobs))
+    if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
+        left, right = _evaluate(node.left, n_jobs), _evaluate(node.right, n_jobs)
+        if isinstance(node.op, ast.Pow) and abs(right) > _MOST_POWER:
+            raise ValueError("so large a power")
+        return _OPERATORS[type(node.op)](left, right)
+    raise ValueError("something else than arithmetic")
+
+
+def _check_options(return_as: object, timeout: object, batch_size: object) -> None:
+    if return_as not in RETURN_AS:
+        raise ValueError(f"return_as must be one of {', '.join(map(repr, RETURN_AS))}, not {return_as!r}")
+    if timeout is not None and (not is_number(timeout) or not timeout > 0):
+        raise ValueError(f"timeout must be a positive number of seconds for one task, or None, not {timeout!r}")
+    if batch_size != "auto" and not is_positive_int(batch_size):
+        raise ValueError(f"batch_size must be 'auto' or a number of tasks, 1 or more, not {batch_size!r}")
+
+
+def _unpack(call: Any) -> Call[Any]:
+    try:
+        function, arguments, keywords = call
+        if callable(function):
+            return function, arguments, keywords
+    except (TypeError, ValueError):
+        pass
+    from asyncpar.calls import check_call
+
+    check_call(call)
+    raise AssertionError("unreachable: what cannot be unpacked is no call")
+
+
+def _iterate(iterable: Iterable[Any]) -> Iterable[Any]:
+    from asyncpar.calls import iterate
+
+    return iterate(iterable)

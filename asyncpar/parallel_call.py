@@ -1,0 +1,296 @@
+"""One `Parallel` call as a run in the portal: the two threads, and what passes between them.
+
+    caller's thread                                   portal's thread
+    pulls the first calls           ── start ──►      opens the executor, drives the run
+    waits at its mailbox            ◄── count ──      the run asks for so many more calls
+    pulls them, forms segments      ── deliver ──►    the source has them
+    tells the user                  ◄── statistics ── some calls have finished (if somebody wants to know)
+    returns or raises               ◄── END ──        the run is over
+
+For a list, the caller's own thread does that. For a generator it is a thread of the call's, because the caller is elsewhere
+between two results; what the generator hands out comes through a second queue. Values that have been taken open the window
+again, so that a slow consumer stops the pulling.
+
+However the call ends, it ends only when the run has; Ctrl-C while it does so is held back, because that takes no longer than
+the executor's grace.
+"""
+
+from __future__ import annotations
+
+import queue
+import sys
+import threading
+from collections.abc import Callable, Generator, Iterable
+from contextvars import copy_context
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, NoReturn
+
+from asyncpar.background import wait_through
+from asyncpar.batching import BatchSize, make_sizer
+from asyncpar.calls import CallPuller, CallSource, CallsProgram
+from asyncpar.config import Backend
+from asyncpar.errors import CallTimeoutError, ExecutorUnavailableError
+from asyncpar.executors.base import Executor
+from asyncpar.portal import Portal, Task, current_portal
+from asyncpar.scheduler import Run
+from asyncpar.sinks import HandOverSink, ListSink
+from asyncpar.statistics import Statistics
+
+_FIRST_BATCHES = 4  # for each worker, pulled before anything runs: what the window will allow at first
+_END: Final = None  # in a mailbox: the run is over
+
+Report = Callable[[Statistics, int, int | None], None]  # (statistics, tasks dispatched, tasks in all if known)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a call was asked for, checked.
+
+    `window`: how many tasks may be pulled and not yet be done (for a list) or handed out; None: a few batches for each worker.
+    """
+
+    backend: Backend
+    n_jobs: int
+    batch_size: BatchSize
+    window: int | None
+    timeout: float | None
+    ordered: bool
+
+
+class KeptExecutor:
+    """An executor that outlives a call, for those of one `with` block."""
+
+    def __init__(self) -> None:
+        self._portal: Portal | None = None
+        self._executor: Executor[Any] | None = None
+
+    def open(self, portal: Portal, make: Callable[[], Executor[Any]]) -> Executor[Any]:
+        """In the portal's loop."""
+        if self._executor is None or self._executor.closed or self._portal is not portal:
+            self._portal, self._executor = portal, make()
+        return self._executor
+
+    def close(self) -> None:
+        """Closes it; returns when that is done."""
+        portal, executor = self._portal, self._executor
+        if portal is None or executor is None or not portal.usable:
+            return
+        self._executor = None
+        closed: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+        async def close() -> None:
+            try:
+                await executor.aclose()
+            finally:
+                closed.put(None)
+
+        portal.start(close)
+        closed.get()
+
+
+class ParallelCall:
+    """Pulls calls out of `iterable`, has them run, and collects or streams their values.
+
+    Args:
+        report: told whenever some calls have finished, in the thread that pulls.
+        kept: keeps an executor that nobody shares, for the next call.
+    """
+
+    def __init__(
+        self, request: Request, iterable: Iterable[Any], *, report: Report | None = None, kept: KeptExecutor | None = None
+    ) -> None:
+        self._request = request
+        self._puller = CallPuller(iterable)
+        self._report = report
+        self._kept = kept
+        self._mailbox: queue.SimpleQueue[int | Statistics | None] = queue.SimpleQueue()
+        self._results: queue.SimpleQueue[list[Any] | None] = queue.SimpleQueue()  # for a generator
+        self._error: BaseException | None = None
+        self._pulling_error: BaseException | None = None  # what the user's code raised in the thread that pulls
+        self._run: Run | None = None
+        self._ended = False
+        self._portal: Portal
+        self._task: Task
+        self._source: CallSource
+
+    def collect(self) -> list[Any]:
+        """All values, in order."""
+        sink = ListSink(ordered=True, on_error="raise")
+        try:
+            self._start(sink)
+            try:
+                self._attend()
+            except BaseException:
+                self._cancel()
+                self._await_end()
+                raise
+        finally:
+            self._puller.close()
+        if self._error is not None:
+            raise_to_caller(self._error)
+        return sink.values
+
+    def stream(self) -> Generator[Any, None, None]:
+        """The values as they come; the run has begun when this returns. It ends when the generator is closed."""
+        generator = self._stream()
+        next(generator)  # from now on its `finally` is run, also when it is garbage
+        return generator
+
+    def _stream(self) -> Generator[Any, None, None]:
+        sink = HandOverSink(ordered=self._request.ordered, hand_over=self._results.put)
+        try:
+            self._start(sink)
+        except BaseException:
+            self._puller.close()
+            raise
+        try:
+            threading.Thread(target=copy_context().run, args=(self._attend_aside,), name="asyncpar feeder", daemon=True).start()
+            yield None
+            while (values := self._results.get()) is not None:
+                count = len(values)
+                yield from values
+                del values  # not kept while the next are waited for
+                self._portal.call_soon(partial(self._hand, count))
+            self._ended = True
+        finally:
+            self._abort()
+        if self._pulling_error is not None:
+            raise self._pulling_error
+        if self._error is not None:
+            raise_to_caller(self._error)
+
+    # The thread that pulls
+
+    def _start(self, sink: ListSink | HandOverSink) -> None:
+        request = self._request
+        size = 1 if request.batch_size == "auto" else request.batch_size
+        first = self._puller.pull(min(_FIRST_BATCHES * request.n_jobs * size, request.window or sys.maxsize))
+        self._source = CallSource(first, self._puller.length, self._mailbox.put)
+        self._portal = current_portal()
+        self._task = self._portal.start(partial(self._serve, sink))
+
+    def _attend(self) -> None:
+        """Does what the run asks for until it is over."""
+        while (message := self._mailbox.get()) is not _END:
+            if isinstance(message, int):
+                self._portal.call_soon(partial(self._source.deliver, self._puller.pull(message)))
+            else:
+                self._tell(message)
+
+    def _tell(self, statistics: Statistics) -> None:
+        if self._report is not None:
+            total = self._puller.count if self._puller.exhausted else self._puller.length
+            self._report(statistics, self._puller.count, total)
+
+    def _attend_aside(self) -> None:
+        try:
+            self._attend()
+        except BaseException as error:  # of the user's: it is raised where the results are consumed
+            self._pulling_error = error
+            self._cancel()
+        finally:
+            self._close_puller()
+
+    def _close_puller(self) -> None:
+        try:
+            self._puller.close()
+        except BaseException as error:  # a generator whose `finally` raises; an earlier error matters more
+            self._pulling_error = self._pulling_error or error
+
+    # The end
+
+    def _cancel(self) -> None:
+        self._task.cancel()
+
+    def _await_end(self) -> None:
+        """Waits until the run is over. An interrupt meanwhile changes nothing: another one has brought us here, or an error."""
+        while True:
+            try:
+                while self._mailbox.get() is not _END:
+                    pass
+                return
+            except KeyboardInterrupt:
+                continue
+
+    def _abort(self) -> None:
+        """The consumer is gone: closed, interrupted, or garbage, which may be found in any thread, the portal's own too."""
+        if self._ended:
+            return
+        self._ended = True
+        self._cancel()
+        while not self._portal.is_here and self._portal.usable:
+            try:
+                if self._results.get() is None:
+                    return
+            except KeyboardInterrupt:
+                continue
+
+    # In the portal's loop
+
+    async def _serve(self, sink: ListSink | HandOverSink) -> None:
+        owned: Executor[Any] | None = None
+        error: BaseException | None = ExecutorUnavailableError("the call was ended before all results were there")
+        try:
+            executor, is_owned = self._open_executor()
+            owned = executor if is_owned else None
+            error = await self._drive(executor, sink)
+        except Exception as failure:  # the executor cannot be had
+            error = failure
+        finally:
+            self._error = error
+            if owned is not None:
+                await wait_through(owned.aclose)
+            self._mailbox.put(_END)
+            self._results.put(None)
+
+    async def _drive(self, executor: Executor[Any], sink: ListSink | HandOverSink) -> BaseException | None:
+        request = self._request
+        limit = min(request.n_jobs, executor.capacity)
+        self._run = run = Run(
+            CallsProgram(request.timeout),
+            self._source,
+            executor,
+            make_sizer(request.batch_size, 1, self._source.remaining, limit),
+            sink,
+            limit=limit,
+            window=request.window,
+            stop_on_error=True,
+            notice=None if self._report is None else self._notice,
+        )
+        await run.drive()
+        if run.error is None and not run.completed:
+            return ExecutorUnavailableError("the call was ended before all results were there")
+        return run.error
+
+    def _notice(self, run: Run) -> None:
+        self._mailbox.put(run.statistics())
+
+    def _hand(self, count: int) -> None:
+        if self._run is not None:
+            self._run.hand(count)
+
+    def _open_executor(self) -> tuple[Executor[Any], bool]:
+        """The executor, and whether it is this call's own."""
+        backend, portal = self._request.backend, self._portal
+        if backend.given is not None:
+            return backend.given, False
+        assert backend.make is not None, "a backend is given or made"
+        if backend.key is not None:
+            executor = portal.executors.get(backend.key)
+            if executor is None or executor.closed:
+                executor = portal.executors[backend.key] = backend.make()
+        else:
+            executor = backend.make() if self._kept is None else self._kept.open(portal, backend.make)
+        if backend.kind != "other":
+            executor.grow(self._request.n_jobs)
+        return executor, backend.key is None and self._kept is None
+
+
+def raise_to_caller(error: BaseException) -> NoReturn:
+    """Raises what ended a run, as joblib's users expect it."""
+    if isinstance(error, CallTimeoutError):
+        from asyncpar.parallel_timeout import as_parallel_timeout
+
+        error = as_parallel_timeout(error)
+    raise error
