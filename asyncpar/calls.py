@@ -196,7 +196,7 @@ def check_call(call: Any) -> None:
 
 
 def _function_key(function: Callable[..., Any]) -> Hashable:
-    if type(function) is MethodType:
+    if isinstance(function, MethodType):
         return id(function.__self__), id(function.__func__)
     return id(function)
 

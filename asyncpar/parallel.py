@@ -196,8 +196,9 @@ class Parallel(Generic[R]):
         self._memmapping = make_memmapping(temp_folder, max_nbytes, mmap_mode)
         self._asked_n_jobs = None if n_jobs is None else to_int(n_jobs)
         self._asked = (backend, self._asked_n_jobs, prefer, require, inner_max_num_threads, backend_kwargs)
+        self._chosen: tuple[Backend, int] | None = None
         if self._asked_n_jobs != 0:  # that is refused when it is called, as in joblib
-            choose_backend(*self._asked)
+            self._chosen = choose_backend(*self._asked)
         context_verbose = current_settings().verbose
         self.verbose = verbose if verbose is not UNSET else 0 if context_verbose is UNSET else context_verbose
         if not isinstance(self.verbose, bool) and not is_number(self.verbose):
@@ -206,7 +207,7 @@ class Parallel(Generic[R]):
         self.return_as: str = return_as
         self.pre_dispatch = pre_dispatch
         evaluate_pre_dispatch(pre_dispatch, 1)
-        self._batch_size = batch_size
+        self._batch_size: int | Literal["auto"] = batch_size
         self._progress: Progress = progress
         self._meter: Meter | None = None
         self._kept: KeptExecutor | None = None  # under `with`
@@ -282,9 +283,11 @@ class Parallel(Generic[R]):
     # One call
 
     def _choose(self) -> tuple[Backend, int]:
-        from asyncpar.config import choose_backend
+        if self._chosen is None:
+            from asyncpar.config import choose_backend
 
-        return choose_backend(*self._asked)
+            self._chosen = choose_backend(*self._asked)
+        return self._chosen
 
     def _generator(self) -> Generator[Any, None, None] | None:
         """That of an earlier call, if it has not ended."""

@@ -5,7 +5,7 @@
     waits at its mailbox            ◄── count ──      the run asks for so many more calls
     pulls them, forms segments      ── deliver ──►    the source has them
     tells the user                  ◄── statistics ── some calls have finished (if somebody wants to know)
-    returns or raises               ◄── END ──        the run is over
+    returns or raises               ◄── None ──       the run is over
 
 For a list, the caller's own thread does that. For a generator it is a thread of the call's, because the caller is elsewhere
 between two results; what the generator hands out comes through a second queue. Values that have been taken open the window
@@ -24,7 +24,7 @@ from collections.abc import Callable, Generator, Iterable
 from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, NoReturn
+from typing import Any, NoReturn
 
 from asyncpar.background import wait_through
 from asyncpar.batching import BatchSize, make_sizer
@@ -38,7 +38,6 @@ from asyncpar.sinks import HandOverSink, ListSink
 from asyncpar.statistics import Statistics
 
 _FIRST_BATCHES = 4  # for each worker, pulled before anything runs: what the window will allow at first
-_END: Final = None  # in a mailbox: the run is over
 
 Report = Callable[[Statistics, int, int | None], None]  # (statistics, tasks dispatched, tasks in all if known)
 
@@ -147,7 +146,7 @@ class ParallelCall:
         try:
             threading.Thread(target=copy_context().run, args=(self._attend_aside,), name="asyncpar feeder", daemon=True).start()
             yield None
-            while (values := self._results.get()) is not None:
+            while (values := self._next_values()) is not None:
                 count = len(values)
                 yield from values
                 del values  # not kept while the next are waited for
@@ -159,6 +158,12 @@ class ParallelCall:
             raise self._pulling_error
         if self._error is not None:
             raise_to_caller(self._error)
+
+    def _next_values(self) -> list[Any] | None:
+        if self._portal.is_foreign:
+            self._ended = True  # by the fork
+            raise RuntimeError("this generator belongs to the process that this one was forked from")
+        return self._results.get()
 
     # The thread that pulls
 
@@ -172,11 +177,11 @@ class ParallelCall:
 
     def _attend(self) -> None:
         """Does what the run asks for until it is over."""
-        while (message := self._mailbox.get()) is not _END:
-            if isinstance(message, int):
-                self._portal.call_soon(partial(self._source.deliver, self._puller.pull(message)))
-            else:
+        while (message := self._mailbox.get()) is not None:
+            if isinstance(message, Statistics):
                 self._tell(message)
+            else:
+                self._portal.call_soon(partial(self._source.deliver, self._puller.pull(message)))
 
     def _tell(self, statistics: Statistics) -> None:
         if self._report is not None:
@@ -207,7 +212,7 @@ class ParallelCall:
         """Waits until the run is over. An interrupt meanwhile changes nothing: another one has brought us here, or an error."""
         while True:
             try:
-                while self._mailbox.get() is not _END:
+                while self._mailbox.get() is not None:
                     pass
                 return
             except KeyboardInterrupt:
@@ -241,7 +246,7 @@ class ParallelCall:
             self._error = error
             if owned is not None:
                 await wait_through(owned.aclose)
-            self._mailbox.put(_END)
+            self._mailbox.put(None)
             self._results.put(None)
 
     async def _drive(self, executor: Executor[Any], sink: ListSink | HandOverSink) -> BaseException | None:

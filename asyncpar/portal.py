@@ -53,9 +53,14 @@ class Portal:
             raise ExecutorUnavailableError(f"the event loop for synchronous calls could not be started: {failure}") from failure
 
     @property
+    def is_foreign(self) -> bool:
+        """Whether it runs in the process that this one was forked from."""
+        return self._pid != os.getpid()
+
+    @property
     def usable(self) -> bool:
         """Whether it runs, and in this process."""
-        return self._pid == os.getpid() and self._thread.is_alive()
+        return not self.is_foreign and self._thread.is_alive()
 
     @property
     def is_here(self) -> bool:
@@ -78,7 +83,7 @@ class Portal:
 
     def call_soon(self, fn: Callable[[], object]) -> None:
         """Has the loop call `fn`; does nothing when the portal is closed or another process's."""
-        if self._pid != os.getpid():
+        if self.is_foreign:
             return
         try:
             self._loop.call_soon_threadsafe(fn)
@@ -87,7 +92,7 @@ class Portal:
 
     def close(self) -> None:
         """Cancels all tasks, closes all executors, and waits for the end."""
-        if self._pid == os.getpid():
+        if not self.is_foreign:
             self.call_soon(self._stop.set)
             self._thread.join(_EXIT_SECONDS)
 
