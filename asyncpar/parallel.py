@@ -49,6 +49,16 @@ _OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
 }
 
 
+class _OwnOrWrapped:
+    """The docstring of a class whose instances have that of what they wrap, without a dictionary for each of them."""
+
+    def __init__(self, own: str | None) -> None:
+        self._own = own
+
+    def __get__(self, instance: Any, kind: type) -> Any:
+        return self._own if instance is None else instance.__wrapped__.__doc__
+
+
 class delayed(Generic[P, T]):
     """`delayed(f)(a, b=1)` is a call that has not been made: a tuple of function, arguments and keyword arguments.
 
@@ -59,6 +69,7 @@ class delayed(Generic[P, T]):
     (<built-in function pow>, (2, 10), {})
     """
 
+    __doc__ = _OwnOrWrapped(__doc__)
     __slots__ = ("__dict__", "__weakref__", "__wrapped__")
 
     def __init__(self, function: Callable[P, T]) -> None:
@@ -276,7 +287,7 @@ class Parallel(Generic[R]):
         """
         from asyncpar.reporting import is_due, progress_line
 
-        if self._finished or is_due(self._reports, self.n_completed_tasks, self._total, self.verbose):
+        if is_due(self._reports, self.n_completed_tasks, self._total, self.verbose, finished=self._finished):
             seconds = time.monotonic() - self._start_time
             self._print(progress_line(self.n_completed_tasks, self._total, seconds, finished=self._finished))
 

@@ -104,7 +104,8 @@ class ParallelCall:
         self._report = report
         self._kept = kept
         self._mailbox: queue.SimpleQueue[int | Statistics | None] = queue.SimpleQueue()
-        self._results: queue.SimpleQueue[list[Any] | None] = queue.SimpleQueue()  # for a generator
+        self._results: queue.SimpleQueue[list[Any] | None] = queue.SimpleQueue()  # for a generator; None: there are no more
+        self._over: queue.SimpleQueue[None] = queue.SimpleQueue()  # likewise: the run is over
         self._error: BaseException | None = None
         self._pulling_error: BaseException | None = None  # what the user's code raised in the thread that pulls
         self._run: Run | None = None
@@ -196,6 +197,7 @@ class ParallelCall:
             self._cancel()
         finally:
             self._close_puller()
+            self._results.put(None)
 
     def _close_puller(self) -> None:
         try:
@@ -226,8 +228,7 @@ class ParallelCall:
         self._cancel()
         while not self._portal.is_here and self._portal.usable:
             try:
-                if self._results.get() is None:
-                    return
+                return self._over.get()
             except KeyboardInterrupt:
                 continue
 
@@ -247,7 +248,9 @@ class ParallelCall:
             if owned is not None:
                 await wait_through(owned.aclose)
             self._mailbox.put(None)
-            self._results.put(None)
+            self._over.put(None)
+            if error is not None:  # else whoever pulls says so, when it has told all that there is to tell
+                self._results.put(None)
 
     async def _drive(self, executor: Executor[Any], sink: ListSink | HandOverSink) -> BaseException | None:
         request = self._request

@@ -24,11 +24,11 @@ def progress_line(done: int, total: int | None, seconds: float, *, finished: boo
     return f"Done {done:{max(3, width)}d} out of {total:{max(3, width)}d} {elapsed} remaining: {short_time(remaining)}"
 
 
-def is_due(report: int, done: int, total: int | None, verbose: float) -> bool:
+def is_due(report: int, done: int, total: int | None, verbose: float, *, finished: bool = False) -> bool:
     """Whether completion number `report` (from 0) is to be told of: each above `EVERY_TIME`, ever fewer below it."""
     if verbose <= 0:
         return False
-    if verbose > EVERY_TIME:
+    if finished or verbose > EVERY_TIME:
         return True
     if total is not None:
         return done + 1 != total and (total - done + 1) % (int(total // verbose) + 1) == 0

@@ -440,11 +440,10 @@ class Run:
                     await self._room_made.wait()
                     self._room_made = None
                 room = min(self._window() - self._pulled + self._handed, source.most_at_once)
-                self._pulled += room  # before the items are there: they may come while others look at the window
                 count = await source.pump(room)
-                self._pulled -= room - count
                 if not count:
                     break
+                self._pulled += count
                 self._staff()
                 if self._pulled % _PUMP_PIECE == 0:
                     await anyio.lowlevel.checkpoint()  # a source that never waits must not hold the event loop

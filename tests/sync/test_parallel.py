@@ -1,0 +1,391 @@
+"""`Parallel` gives what a loop over the calls gives, whatever the backend, the calls, and the caller's thread and its loop."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import itertools
+import multiprocessing
+import operator
+import os
+import threading
+import weakref
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+import numpy as np
+import psutil
+import pytest
+
+import asyncpar
+from asyncpar import Parallel, delayed
+from tests.functions import Beacon, add, die_on_negative, double, process_id, raise_value_error
+from tests.sync import functions
+from tests.sync.functions import Counted, Finicky, Model, double_all, nest, raise_finicky, thread_name, touch_and_wait
+
+# What is called
+
+
+@pytest.mark.parametrize("return_as", ["list", "generator"])
+@pytest.mark.parametrize("count", [0, 1, 2, 7, 1000])
+def test_results_are_those_of_a_loop(backend: str, count: int, return_as: Any) -> None:
+    results = Parallel(n_jobs=2, backend=backend, return_as=return_as)(delayed(double)(x) for x in range(count))
+    assert list(results) == [2 * x for x in range(count)]
+
+
+@pytest.mark.parametrize("batch_size", ["auto", 1, 7, 1000])
+def test_results_do_not_depend_on_the_batch_size(batch_size: Any) -> None:
+    assert Parallel(n_jobs=2, batch_size=batch_size)(delayed(double)(x) for x in range(300)) == [2 * x for x in range(300)]
+
+
+def test_unordered_results_are_all_there(backend: str) -> None:
+    results = Parallel(n_jobs=2, backend=backend, return_as="generator_unordered")(delayed(double)(x) for x in range(100))
+    assert sorted(results) == [2 * x for x in range(100)]
+
+
+CALLS: list[Any] = [
+    delayed(add)(1, 2),
+    delayed(add)(1, b=2),
+    delayed(add)(b=1, a=2),
+    delayed(dict)(),
+    delayed(dict)(a=1),
+    (add, (1, 2), {}),
+    (add, [1], {"b": 2}),
+    delayed(lambda: 5)(),
+    delayed(partial(add, 1))(2),
+    delayed("a-b".split)("-"),
+    delayed(max)([3, 1], key=operator.neg),
+]
+
+
+@pytest.mark.parametrize("times", [1, 30])
+def test_calls_may_differ_in_function_and_arguments(backend: str, times: int) -> None:
+    calls = CALLS * times
+    expected = [function(*args, **kwargs) for function, args, kwargs in calls]
+    assert Parallel(n_jobs=2, backend=backend)(calls) == expected
+
+
+def test_calls_may_differ_in_long_stretches() -> None:
+    calls = [*[delayed(double)(x) for x in range(500)], *[delayed(add)(x, b=1) for x in range(500)], delayed(add)(1, 1)]
+    assert Parallel(n_jobs=2)(calls) == [*range(0, 1000, 2), *range(1, 501), 2]
+
+
+def test_each_call_may_have_a_function_of_its_own() -> None:
+    calls = (delayed(lambda x, n=n: x + n)(1) for n in range(500))
+    assert Parallel(n_jobs=2)(calls) == [1 + n for n in range(500)]
+
+
+def test_a_function_is_pickled_once_for_many_calls() -> None:
+    function = Counted()
+    Counted.pickled = 0
+    assert Parallel(n_jobs=2)(delayed(function)(x) for x in range(2000)) == list(range(1, 2001))
+    assert Counted.pickled == 1
+
+
+def test_a_method_of_a_large_object_is_sent_once_for_many_calls() -> None:
+    weights = np.arange(200_000, dtype=float)
+    xs = [np.full(200_000, float(x)) for x in range(3)]
+    assert Model(weights).fit(xs) == [float(weights @ x) for x in xs]
+
+
+def test_a_decorated_function_keeps_its_name_and_makes_calls() -> None:
+    @delayed
+    def shift(x: int, by: int = 1) -> int:
+        """Moves x."""
+        return x + by
+
+    assert shift.__name__ == "shift"
+    assert shift.__doc__ == "Moves x."
+    assert Parallel(n_jobs=2)(shift(x, by=2) for x in range(3)) == [2, 3, 4]
+
+
+def test_a_decorated_method_gets_its_object() -> None:
+    class Adder:
+        @delayed
+        def add(self, x: int) -> int:
+            return x + 1
+
+    assert Parallel(n_jobs=1)(Adder().add(x) for x in range(3)) == [1, 2, 3]
+
+
+def test_a_coroutine_in_the_calling_thread_does_not_matter() -> None:
+    async def handler() -> list[int]:
+        return double_all([1, 2, 3])
+
+    assert asyncio.run(handler()) == [2, 4, 6]
+    assert anyio.run(handler, backend="trio") == [2, 4, 6]
+
+
+# The input
+
+
+def test_the_input_is_pulled_lazily_and_not_beyond_the_window() -> None:
+    pulled = []
+
+    def calls() -> Iterator[Any]:
+        for x in itertools.count():
+            pulled.append(x)
+            yield delayed(double)(x)
+
+    results = Parallel(n_jobs=2, return_as="generator", pre_dispatch=6)(calls())
+    for handed, result in enumerate(itertools.islice(results, 50)):
+        assert result == 2 * handed
+        assert len(pulled) <= handed + 1 + 6
+    results.close()
+
+
+def test_the_input_is_pulled_in_the_callers_thread() -> None:
+    threads = set()
+
+    def calls() -> Iterator[Any]:
+        for x in range(300):
+            threads.add(threading.current_thread())
+            yield delayed(double)(x)
+
+    Parallel(n_jobs=2)(calls())
+    assert threads == {threading.current_thread()}
+
+
+def test_the_input_may_itself_come_from_parallel_calls() -> None:
+    calls = (delayed(double)(sum(double_all([x, x]))) for x in range(10))
+    assert Parallel(n_jobs=2)(calls) == [8 * x for x in range(10)]
+    calls = (delayed(double)(sum(double_all([x, x]))) for x in range(10))
+    assert list(Parallel(n_jobs=2, return_as="generator")(calls)) == [8 * x for x in range(10)]
+
+
+@pytest.mark.parametrize("return_as", ["list", "generator"])
+def test_what_the_input_raises_is_raised(backend: str, return_as: Any) -> None:
+    def calls() -> Iterator[Any]:
+        yield delayed(double)(1)
+        raise LookupError("no more")
+
+    with pytest.raises(LookupError, match="no more"):
+        list(Parallel(n_jobs=2, backend=backend, return_as=return_as)(calls()))
+
+
+def test_results_before_the_inputs_error_are_handed_out_by_a_generator() -> None:
+    def calls() -> Iterator[Any]:
+        yield from (delayed(double)(x) for x in range(20))
+        raise LookupError("no more")
+
+    results = Parallel(n_jobs=2, return_as="generator")(calls())
+    received = []
+    with pytest.raises(LookupError):
+        for result in results:
+            received.append(result)  # noqa: PERF402 - extend() could lose what came before the error
+    assert received == [2 * x for x in range(20)]
+
+
+def test_a_generator_as_input_is_closed_after_an_error() -> None:
+    closed = []
+
+    def calls() -> Iterator[Any]:
+        try:
+            while True:
+                yield delayed(raise_value_error)(1)
+        finally:
+            closed.append(threading.current_thread())
+
+    with pytest.raises(ValueError, match="bad 1"):
+        Parallel(n_jobs=2)(calls())
+    assert closed == [threading.current_thread()]
+
+
+# One worker, and nesting
+
+
+def test_one_worker_is_a_loop_in_the_callers_thread() -> None:
+    assert Parallel(n_jobs=1)(delayed(thread_name)() for _ in range(2)) == [threading.current_thread().name] * 2
+    with pytest.raises(ValueError, match="bad 3") as raised:
+        Parallel()([delayed(raise_value_error)(3)])
+    assert raised.value.__cause__ is None
+    assert not hasattr(raised.value, "__notes__")
+    assert not any(thread.name == "asyncpar portal" for thread in threading.enumerate())
+
+
+def test_calls_in_calls_use_threads_and_then_none() -> None:
+    outer, first, second, third = Parallel(n_jobs=2, backend="process")([delayed(nest)(3)] * 2)[0]
+    assert outer[0] != os.getpid()
+    assert (outer[2], first[2], second[2], third[2]) == (1, 2, 2, 2)
+    assert first[0] == second[0] == third[0] == outer[0]
+    assert first[1] != outer[1]
+    assert second[1] == third[1] == first[1]
+
+
+@pytest.mark.parametrize("inner", [None, "thread", "process"])
+def test_calls_in_threads_may_make_parallel_calls(inner: str | None) -> None:
+    calls = [delayed(double_all)([x, x + 1], inner) for x in range(8)]
+    assert Parallel(n_jobs=2, backend="thread")(calls) == [[2 * x, 2 * x + 2] for x in range(8)]
+
+
+# Errors
+
+
+@pytest.mark.parametrize("return_as", ["list", "generator", "generator_unordered"])
+def test_an_error_arrives_as_it_is_with_the_workers_traceback(return_as: Any) -> None:
+    with pytest.raises(ValueError, match="bad 0") as raised:
+        list(Parallel(n_jobs=2, backend="process", return_as=return_as)(delayed(raise_value_error)(0) for _ in range(3)))
+    assert "raise_value_error" in str(raised.value.__cause__)
+    assert "item 0" in raised.value.__notes__[0]
+
+
+def test_an_exception_with_a_finicky_constructor_arrives() -> None:
+    with pytest.raises(Finicky) as raised:
+        Parallel(n_jobs=2, backend="process")([delayed(raise_finicky)("no")] * 2)
+    assert raised.value.code == 7
+
+
+def test_an_argument_that_cannot_be_pickled_is_named() -> None:
+    with pytest.raises(asyncpar.PicklingError, match=r"arguments\[0\]\['lock'\]"):
+        Parallel(n_jobs=2, backend="process")([delayed(double)({"lock": threading.Lock()})] * 2)
+
+
+def test_a_function_that_cannot_be_pickled_is_named() -> None:
+    lock = threading.Lock()
+    with pytest.raises(asyncpar.PicklingError, match=r"function.*lock"):
+        Parallel(n_jobs=2, backend="process")(delayed(lambda x: lock)(x) for x in range(3))
+
+
+def test_a_dead_worker_is_an_error_that_names_the_task_and_the_next_call_works() -> None:
+    parallel = Parallel(n_jobs=2, backend="process")
+    with pytest.raises(asyncpar.WorkerDiedError, match="exited with code 7") as raised:
+        parallel(delayed(die_on_negative)(x) for x in [1, 2, -3, 4])
+    assert raised.value.item == -3
+    assert parallel(delayed(die_on_negative)(x) for x in [1, 2]) == [1, 2]
+
+
+@pytest.mark.parametrize("error", [TimeoutError, multiprocessing.TimeoutError, asyncpar.CallTimeoutError])
+def test_a_task_that_takes_too_long_ends_the_call(tmp_path: Path, error: type[Exception]) -> None:
+    beacon = Beacon(tmp_path / "beacon")
+    with pytest.raises(error, match=r"took longer than its timeout of 0\.3 s"):
+        Parallel(n_jobs=2, backend="process", timeout=0.3)([delayed(abs)(1), delayed(beacon.spin)()])
+    assert not psutil.pid_exists(beacon.pid)
+
+
+# Generators
+
+
+def test_a_second_call_while_a_generator_runs_is_refused(backend: str) -> None:
+    parallel = Parallel(n_jobs=2, backend=backend, return_as="generator")
+    results = parallel(delayed(double)(x) for x in itertools.count())
+    assert next(results) == 0
+    with pytest.raises(RuntimeError, match="has not ended"):
+        parallel([delayed(double)(1)])
+    results.close()
+    assert list(parallel([delayed(double)(1)])) == [2]
+
+
+def test_closing_a_generator_ends_its_calls(tmp_path: Path) -> None:
+    beacon = Beacon(tmp_path / "beacon")
+    results = Parallel(n_jobs=2, backend="process", return_as="generator")([delayed(abs)(-1), delayed(beacon.spin)()])
+    assert next(results) == 1
+    while not beacon.pid:
+        pass
+    results.close()
+    assert not psutil.pid_exists(beacon.pid)
+
+
+@pytest.mark.parametrize("consumed", [0, 1])
+def test_dropping_a_generator_ends_its_calls(tmp_path: Path, consumed: int) -> None:
+    beacon = Beacon(tmp_path / "beacon")
+    results = Parallel(n_jobs=2, backend="process", return_as="generator")([delayed(abs)(-1), delayed(beacon.spin)()])
+    for _ in range(consumed):
+        next(results)
+    while not beacon.pid:
+        pass
+    gone = weakref.ref(results)
+    del results
+    gc.collect()
+    assert gone() is None
+    assert not psutil.pid_exists(beacon.pid)
+
+
+def test_a_generators_run_goes_on_while_nobody_takes_results(tmp_path: Path) -> None:
+    paths = [tmp_path / "a", tmp_path / "b"]
+    results = Parallel(n_jobs=2, return_as="generator")([delayed(touch_and_wait)(paths[0], paths[1])])
+    functions.wait_for(paths[0])
+    paths[1].touch()
+    assert list(results) == [True]
+
+
+def test_leaving_with_closes_a_generator() -> None:
+    with Parallel(n_jobs=2, return_as="generator") as parallel:
+        results = parallel(delayed(double)(x) for x in itertools.count())
+        next(results)
+    assert list(results) == []
+
+
+# Workers that stay
+
+
+def test_with_keeps_workers() -> None:
+    with Parallel(n_jobs=2, backend="process", initializer=functions.put_into_environment, initargs=("MARK", "1")) as parallel:
+        first = parallel([delayed(process_id)(0)])
+        assert parallel([delayed(process_id)(0)]) == first
+        assert parallel([delayed(functions.environment)("MARK")]) == ["1"]
+    assert not psutil.pid_exists(first[0])
+
+
+def test_without_with_workers_stay_warm() -> None:
+    calls = [delayed(process_id)(0)]
+    assert Parallel(n_jobs=2, backend="process")(calls) == Parallel(n_jobs=2, backend="process")(calls)
+
+
+def test_an_initializer_without_with_leaves_no_worker() -> None:
+    (pid,) = Parallel(n_jobs=2, backend="process", initializer=int)([delayed(process_id)(0)])
+    assert not psutil.pid_exists(pid)
+
+
+def test_what_an_initializer_raises_is_raised() -> None:
+    with pytest.raises(ValueError, match="bad 5"):
+        Parallel(n_jobs=2, backend="process", initializer=raise_value_error, initargs=(5,))([delayed(abs)(1)] * 2)
+
+
+def test_an_executor_may_be_the_backend() -> None:
+    parallel = Parallel(backend=asyncpar.ThreadExecutor(3))
+    assert parallel.n_jobs == 3
+    assert parallel(delayed(double)(x) for x in range(5)) == [0, 2, 4, 6, 8]
+
+
+def test_a_multiprocessing_context_means_processes() -> None:
+    (pid,) = Parallel(n_jobs=2, backend=multiprocessing.get_context("spawn"))([delayed(process_id)(0)])
+    assert pid != os.getpid()
+
+
+# Several callers
+
+
+def test_many_threads_may_call_at_once() -> None:
+    wrong: list[object] = []
+
+    def caller(number: int) -> None:
+        for turn in range(20):
+            expected = [2 * (number + turn), number]
+            if Parallel(n_jobs=2)([delayed(double)(number + turn), delayed(abs)(number)]) != expected:
+                wrong.append((number, turn))
+
+    threads = [threading.Thread(target=caller, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_one_parallel_may_be_called_again_and_from_several_threads_at_once() -> None:
+    results: dict[int, list[int]] = {}
+    with Parallel(n_jobs=2) as parallel:
+
+        def caller(number: int) -> None:
+            for _ in range(20):
+                results[number] = parallel(delayed(double)(x) for x in range(number))
+
+        threads = [threading.Thread(target=caller, args=(number,)) for number in range(1, 5)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert results == {number: [2 * x for x in range(number)] for number in range(1, 5)}

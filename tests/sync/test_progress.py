@@ -1,0 +1,123 @@
+"""What is said while a call goes on: joblib's lines, a method to override, a bar, or a function of the user's."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from asyncpar import Parallel, Statistics, delayed
+from asyncpar.reporting import is_due, progress_line
+from tests.functions import double
+
+PREAMBLE = r"\[Parallel\(n_jobs=2\)\]: Using backend process with 2 concurrent workers\."
+SOME = r"\[Parallel\(n_jobs=2\)\]: Done +\d+ tasks      \| elapsed: +0\.\ds"
+SOME_OF = r"\[Parallel\(n_jobs=2\)\]: Done +\d+ out of +\d+ \| elapsed: +\d\.\ds remaining: +\d\.\ds"
+FINISHED = r"\[Parallel\(n_jobs=2\)\]: Done +12 out of +12 \| elapsed: +\d\.\ds finished"
+
+
+def calls(count: int = 12) -> Any:
+    return (delayed(double)(x) for x in range(count))
+
+
+def test_silence_is_the_default(capfd: pytest.CaptureFixture[str]) -> None:
+    Parallel(n_jobs=2)(calls())
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("verbose", "to_stdout"), [(1, False), (10, False), (49, False), (50, True), (100, True)])
+def test_lines_go_to_stderr_and_above_fifty_to_stdout(
+    capsys: pytest.CaptureFixture[str], verbose: int, to_stdout: bool
+) -> None:
+    Parallel(n_jobs=2, backend="process", verbose=verbose)(calls())
+    out, err = capsys.readouterr()
+    lines = (out if to_stdout else err).splitlines()
+    assert (err if to_stdout else out) == ""
+    assert re.fullmatch(PREAMBLE, lines[0])
+    assert re.fullmatch(FINISHED, lines[-1])
+    assert all(re.fullmatch(f"{SOME}|{SOME_OF}", line) for line in lines[1:-1])
+
+
+def test_each_batch_is_reported_above_ten(capsys: pytest.CaptureFixture[str]) -> None:
+    Parallel(n_jobs=2, verbose=11, batch_size=1)(calls())
+    assert len(capsys.readouterr().err.splitlines()) == 1 + 12 + 1
+
+
+@pytest.mark.parametrize("return_as", ["list", "generator"])
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_lines_come_with_one_worker_and_from_generators_too(
+    capsys: pytest.CaptureFixture[str], n_jobs: int, return_as: Any
+) -> None:
+    list(Parallel(n_jobs=n_jobs, return_as=return_as, verbose=11)(calls()))
+    err = capsys.readouterr().err
+    assert f"[Parallel(n_jobs={n_jobs})]: Using backend" in err
+    assert "Done  12 out of  12" in err
+
+
+def test_lines_become_fewer_below_ten() -> None:
+    def lines(verbose: int) -> int:
+        return sum(is_due(report, report, None, verbose) for report in range(1000))
+
+    assert lines(0) == 0
+    assert 1 <= lines(1) < lines(5) < lines(10) < lines(11) == 1000
+
+
+def test_a_line_says_how_far_the_call_is() -> None:
+    assert progress_line(4, None, 0.0) == "Done   4 tasks      | elapsed:    0.0s"
+    assert progress_line(10, 12, 0.2) == "Done  10 out of  12 | elapsed:    0.2s remaining:    0.0s"
+    assert progress_line(12, 12, 90, finished=True) == "Done  12 out of  12 | elapsed:  1.5min finished"
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_print_progress_may_be_overridden(n_jobs: int) -> None:
+    seen: list[tuple[int, int]] = []
+
+    class Watched(Parallel[Any]):
+        def print_progress(self) -> None:
+            seen.append((self.n_completed_tasks, self.n_dispatched_tasks))
+
+    assert Watched(n_jobs=n_jobs)(calls()) == [2 * x for x in range(12)]
+    assert seen[-1] == (12, 12)
+    assert seen == sorted(seen)
+    assert all(completed <= dispatched for completed, dispatched in seen)
+
+
+def test_what_print_progress_raises_ends_the_call() -> None:
+    class Broken(Parallel[Any]):
+        def print_progress(self) -> None:
+            raise LookupError("no terminal")
+
+    for return_as in ("list", "generator"):
+        with pytest.raises(LookupError, match="no terminal"):
+            list(Broken(n_jobs=2, return_as=return_as)(calls(1000)))
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+@pytest.mark.parametrize("return_as", ["list", "generator"])
+def test_a_function_gets_statistics(n_jobs: int, return_as: Any) -> None:
+    snapshots: list[Statistics] = []
+    list(Parallel(n_jobs=n_jobs, return_as=return_as, progress=snapshots.append)(calls()))
+    assert snapshots[-1].finished == 12
+    assert snapshots[-1].failed == 0
+
+
+BAR = """
+from asyncpar import Parallel, delayed
+Parallel(n_jobs=2, progress=True)([delayed(abs)(x) for x in range(12)])
+"""
+
+
+def test_a_bar_shows_how_far_the_call_is() -> None:
+    pytest.importorskip("tqdm")
+    done = subprocess.run([sys.executable, "-c", BAR], capture_output=True, text=True, timeout=60, check=True)
+    assert "12/12" in done.stderr
+
+
+def test_without_tqdm_a_message_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    Parallel(n_jobs=2, progress=True)(calls())
+    expected = "asyncpar: a progress bar needs tqdm: pip install 'asyncpar[progress]'\nasyncpar: 12 calls finished\n"
+    assert capsys.readouterr().err == expected
