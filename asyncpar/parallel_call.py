@@ -211,14 +211,8 @@ class ParallelCall:
         self._task.cancel()
 
     def _await_end(self) -> None:
-        """Waits until the run is over. An interrupt meanwhile changes nothing: another one has brought us here, or an error."""
-        while True:
-            try:
-                while self._mailbox.get() is not None:
-                    pass
-                return
-            except KeyboardInterrupt:
-                continue
+        """Waits until the run is over, for a list."""
+        _get_uninterrupted(self._mailbox)
 
     def _abort(self) -> None:
         """The consumer is gone: closed, interrupted, or garbage, which may be found in any thread, the portal's own too."""
@@ -226,11 +220,8 @@ class ParallelCall:
             return
         self._ended = True
         self._cancel()
-        while not self._portal.is_here and self._portal.usable:
-            try:
-                return self._over.get()
-            except KeyboardInterrupt:
-                continue
+        if self._portal.usable and not self._portal.is_here:
+            _get_uninterrupted(self._over)
 
     # In the portal's loop
 
@@ -293,6 +284,17 @@ class ParallelCall:
         if backend.kind != "other":
             executor.grow(self._request.n_jobs)
         return executor, backend.key is None and self._kept is None
+
+
+def _get_uninterrupted(messages: queue.SimpleQueue[Any]) -> None:
+    """Waits for None, which says that the run is over. An interrupt changes nothing: it was another one, or an error, that has brought us here."""
+    while True:
+        try:
+            while messages.get() is not None:
+                pass
+        except KeyboardInterrupt:
+            continue
+        return
 
 
 def raise_to_caller(error: BaseException) -> NoReturn:

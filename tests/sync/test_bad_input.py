@@ -67,7 +67,7 @@ def test_no_worker_is_refused_when_it_is_called() -> None:
         (5, "takes an iterable of delayed"),
         ([5], r"takes calls, delayed\(f\)\(...\) or \(function, args, kwargs\) tuples, not 5"),
         ([delayed(double)], "write delayed"),
-        ([delayed(double(3))(1)], "not"),  # type: ignore[operator]
+        ([delayed(double(3))(1)], "not"),
         ([(double, (1,))], "takes calls"),
         ([delayed(double)(1), (double, 5, {})], "takes calls|must be an iterable"),
     ],

@@ -24,10 +24,6 @@ def settings_of_its_own() -> Iterator[None]:
     assert current_settings() == before, "the test left settings behind"
 
 
-def in_fresh_context(fn: Any) -> Any:
-    return contextvars.copy_context().run(fn)
-
-
 def test_an_argument_goes_before_the_context_and_that_before_the_default() -> None:
     assert Parallel().n_jobs == 1
     with parallel_config(n_jobs=3, verbose=5):
@@ -64,7 +60,7 @@ def test_a_backend_alone_means_one_worker_and_parallel_backend_all() -> None:
 def test_threads_and_tasks_do_not_see_each_others_settings() -> None:
     seen = []
     with parallel_config(n_jobs=3):
-        thread = threading.Thread(target=lambda: seen.append(Parallel().n_jobs), context=contextvars.Context())  # type: ignore[call-arg, unused-ignore]
+        thread = threading.Thread(target=contextvars.Context().run, args=(lambda: seen.append(Parallel().n_jobs),))
         thread.start()
         thread.join()
 
@@ -74,7 +70,7 @@ def test_threads_and_tasks_do_not_see_each_others_settings() -> None:
             return Parallel().n_jobs
 
     async def main() -> list[int]:
-        return await asyncio.gather(task(2), task(3), task(4))
+        return list(await asyncio.gather(task(2), task(3), task(4)))
 
     assert seen == [1]
     assert asyncio.run(main()) == [2, 3, 4]
