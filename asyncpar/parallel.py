@@ -69,7 +69,7 @@ class delayed(Generic[P, T]):
     (<built-in function pow>, (2, 10), {})
     """
 
-    __doc__ = _OwnOrWrapped(__doc__)
+    __doc__ = _OwnOrWrapped(__doc__)  # pyright: ignore[reportAssignmentType]  # it gives the text that is expected
     __slots__ = ("__dict__", "__weakref__", "__wrapped__")
 
     def __init__(self, function: Callable[P, T]) -> None:

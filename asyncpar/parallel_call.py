@@ -110,8 +110,8 @@ class ParallelCall:
         self._pulling_error: BaseException | None = None  # what the user's code raised in the thread that pulls
         self._run: Run | None = None
         self._ended = False
+        self._task: Task | None = None  # until the first calls have been pulled
         self._portal: Portal
-        self._task: Task
         self._source: CallSource
 
     def collect(self) -> list[Any]:
@@ -119,12 +119,12 @@ class ParallelCall:
         sink = ListSink(ordered=True, on_error="raise")
         try:
             self._start(sink)
-            try:
-                self._attend()
-            except BaseException:
-                self._cancel()
-                self._await_end()
-                raise
+            self._attend()
+        except BaseException:
+            if self._task is not None:
+                self._task.cancel()
+                _get_uninterrupted(self._mailbox)
+            raise
         finally:
             self._puller.close()
         if self._error is not None:
@@ -141,10 +141,6 @@ class ParallelCall:
         sink = HandOverSink(ordered=self._request.ordered, hand_over=self._results.put)
         try:
             self._start(sink)
-        except BaseException:
-            self._puller.close()
-            raise
-        try:
             threading.Thread(target=copy_context().run, args=(self._attend_aside,), name="asyncpar feeder", daemon=True).start()
             yield None
             while (values := self._next_values()) is not None:
@@ -194,7 +190,8 @@ class ParallelCall:
             self._attend()
         except BaseException as error:  # of the user's: it is raised where the results are consumed
             self._pulling_error = error
-            self._cancel()
+            assert self._task is not None, "it has been started"
+            self._task.cancel()
         finally:
             self._close_puller()
             self._results.put(None)
@@ -207,19 +204,15 @@ class ParallelCall:
 
     # The end
 
-    def _cancel(self) -> None:
-        self._task.cancel()
-
-    def _await_end(self) -> None:
-        """Waits until the run is over, for a list."""
-        _get_uninterrupted(self._mailbox)
-
     def _abort(self) -> None:
         """The consumer is gone: closed, interrupted, or garbage, which may be found in any thread, the portal's own too."""
         if self._ended:
             return
         self._ended = True
-        self._cancel()
+        if self._task is None:
+            self._puller.close()
+            return
+        self._task.cancel()
         if self._portal.usable and not self._portal.is_here:
             _get_uninterrupted(self._over)
 
@@ -255,15 +248,19 @@ class ParallelCall:
             limit=limit,
             window=request.window,
             stop_on_error=True,
-            notice=None if self._report is None else self._notice,
+            meter=None if self._report is None else self,
         )
         await run.drive()
         if run.error is None and not run.completed:
             return ExecutorUnavailableError("the call was ended before all results were there")
         return run.error
 
-    def _notice(self, run: Run) -> None:
-        self._mailbox.put(run.statistics())
+    def update(self, statistics: Statistics, total: int | None) -> None:
+        """As the run's meter: whoever pulls is to tell the user."""
+        self._mailbox.put(statistics)
+
+    def close(self) -> None:
+        """Likewise: there is nothing to close in the portal's thread."""
 
     def _hand(self, count: int) -> None:
         if self._run is not None:
@@ -287,7 +284,7 @@ class ParallelCall:
 
 
 def _get_uninterrupted(messages: queue.SimpleQueue[Any]) -> None:
-    """Waits for None, which says that the run is over. An interrupt changes nothing: it was another one, or an error, that has brought us here."""
+    """Waits for None: the run is over. An interrupt changes nothing: another one, or an error, has brought us here."""
     while True:
         try:
             while messages.get() is not None:

@@ -20,6 +20,7 @@ from asyncpar.errors import ConsumedError
 from asyncpar.executors.base import Executor
 from asyncpar.outcomes import OnError, Outcome
 from asyncpar.plan import Options, Plan, ReturnOptions, make_plan
+from asyncpar.progress import Progress
 from asyncpar.retrying import ErrorTypes
 from asyncpar.scheduler import Run
 from asyncpar.sharing import DEFAULT_MAX_NBYTES
@@ -117,6 +118,7 @@ def pmap(
     concurrency: int | None = None,
     max_nbytes: int | str | None = DEFAULT_MAX_NBYTES,
     mmap_mode: MmapMode = "r",
+    progress: Progress = None,
 ) -> ParallelMap[Any]:
     """The results of `fn` on every item, computed in parallel: `await` it for a list, or iterate over it.
 
@@ -163,6 +165,8 @@ def pmap(
         mmap_mode: how workers see such arguments. "r": read-only; "c": each call has a copy that is made when it is written to;
             "r+": what is written is seen by all calls that share the object, but not by the original; None: as a copy. Results
             are always writable, and live for as long as anybody holds them. `numpy.memmap` arrays are mapped from their files.
+        progress: True for a progress bar (tqdm, from the `progress` extra), or something to call, in the event loop, with a
+            `Statistics` each time some calls have finished.
 
     Raises:
         TypeError: `fn` cannot be called, or an iterable cannot be iterated over.
@@ -190,6 +194,7 @@ def pmap(
         concurrency=concurrency,
         max_nbytes=max_nbytes,
         mmap_mode=mmap_mode,
+        progress=progress,
     )
     return ParallelMap(plan)
 

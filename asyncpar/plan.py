@@ -14,6 +14,7 @@ from asyncpar.cpus import resolve_n_jobs
 from asyncpar.executors import check_executor, default_executor, default_name
 from asyncpar.executors.base import Executor, Program
 from asyncpar.outcomes import ON_ERROR, OnError
+from asyncpar.progress import Progress, check_progress, open_meter
 from asyncpar.retrying import ErrorTypes, RetryPolicy
 from asyncpar.scheduler import Run, Sink
 from asyncpar.sharing import DEFAULT_BYTES, DEFAULT_MAX_NBYTES, check_mmap_mode, resolve_max_nbytes
@@ -37,6 +38,7 @@ class _CommonOptions(TypedDict, total=False):
     concurrency: int | None
     max_nbytes: int | str | None
     mmap_mode: MmapMode
+    progress: Progress
 
 
 class Options(_CommonOptions, total=False):
@@ -68,6 +70,7 @@ def make_plan(
     concurrency: int | None,
     max_nbytes: int | str | None,
     mmap_mode: MmapMode,
+    progress: Progress,
 ) -> Plan:
     """Checks everything that can be checked before a worker starts; see `pmap` for the parameters and errors."""
     if not callable(fn):
@@ -75,6 +78,7 @@ def make_plan(
     if not iterables:
         raise TypeError("pmap needs at least one iterable to map over")
     _check_options(executor, n_jobs, batch_size, buffersize, on_error, concurrency)
+    check_progress(progress)
     if timeout is not None or retries != 0 or retry_wait != 0 or retry_on is not Exception:  # a microsecond, if need be
         _check_failure_options(timeout, retries, retry_on, retry_wait)
     is_coroutine = _is_coroutine_function(fn)
@@ -97,6 +101,7 @@ def make_plan(
         window=buffersize,
         on_error=on_error,
         retrying=RetryPolicy(retries, retry_on, retry_wait) if retries else None,
+        progress=progress,
     )
 
 
@@ -113,6 +118,7 @@ class Plan:
     window: int | None
     on_error: OnError
     retrying: RetryPolicy | None
+    progress: Progress
 
     def make_run(self, sink: Sink, *, errors_are_values: bool = False) -> Run:
         """A run that feeds `sink`, on the executor of the current event loop if none was given as an object."""
@@ -134,6 +140,7 @@ class Plan:
             window=self.window,
             stop_on_error=stop_on_error,
             retrying=self.retrying,
+            meter=open_meter(self.progress),
         )
 
     def _resolve_executor(self, in_loop: bool) -> Executor[Any]:

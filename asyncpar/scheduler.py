@@ -30,7 +30,6 @@ of one worker while the others go on.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import Any, Protocol
 
@@ -44,6 +43,7 @@ from asyncpar.executors.base import Adoptable, AdoptedFunction, Executor, Parcel
 from asyncpar.feedback import Feedback
 from asyncpar.off_loop import run_off_loop
 from asyncpar.outcomes import Batch, BatchDone, annotate, first_error, raisable, take_out
+from asyncpar.progress import Meter
 from asyncpar.retrying import RetryPolicy
 from asyncpar.sources import PumpedSource, Source
 from asyncpar.statistics import Statistics
@@ -70,7 +70,7 @@ class Run:
         window: how many items may be pulled and not yet handed; None: chosen from the batch size.
         stop_on_error: the first call that fails for good ends the run.
         retrying: which calls that failed are run again.
-        notice: called, in the event loop, each time a batch has been taken in.
+        meter: told, in the event loop, each time a batch has been taken in.
     """
 
     # What every run begins with; as attributes of the class they cost a run of one batch nothing
@@ -104,7 +104,7 @@ class Run:
         window: int | None,
         stop_on_error: bool = False,
         retrying: RetryPolicy | None = None,
-        notice: Callable[[Run], None] | None = None,
+        meter: Meter | None = None,
     ) -> None:
         self._program = program
         self._source = source
@@ -115,7 +115,7 @@ class Run:
         self._fixed_window = window
         self._stop_on_error = stop_on_error
         self._retrying = retrying
-        self._notice = notice
+        self._meter = meter
         self._pulled = source.stored if isinstance(source, PumpedSource) else 0
         self._again: list[tuple[int, Batch, int]] = []  # a heap: (index of the first call, its batch, its position there)
         self._packed: list[tuple[int, Parcel]] = []  # a heap: (index of the first call, its parcel)
@@ -142,6 +142,8 @@ class Run:
             self._stopping = True
             if self._function is not None:
                 self._function.discard()
+            if self._meter is not None:
+                self._meter.close()
             if self._source.needs_closing:
                 await self._close_source()
 
@@ -336,8 +338,9 @@ class Run:
                 self._put(stretch)
         else:
             self._put(done)
-        if self._notice is not None:
-            self._notice(self)
+        if self._meter is not None:
+            remaining = self._source.remaining
+            self._meter.update(self.statistics(), None if remaining is None else self._next_index + remaining)
 
     def _put(self, done: BatchDone) -> None:
         """Gives to the sink what will not change any more."""

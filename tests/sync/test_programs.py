@@ -1,4 +1,4 @@
-"""Whole programs: scripts without a guard, on stdin, that are interrupted, that fork, or that end in the middle of something."""
+"""Whole programs: scripts without a guard, on stdin, that are interrupted, that fork, or end in the middle of something."""
 
 from __future__ import annotations
 

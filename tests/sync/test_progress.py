@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from asyncpar import Parallel, Statistics, delayed
+from asyncpar import Executor, Parallel, Statistics, delayed, pmap
 from asyncpar.reporting import is_due, progress_line
 from tests.functions import double
 
@@ -121,3 +121,24 @@ def test_without_tqdm_a_message_says_so(monkeypatch: pytest.MonkeyPatch, capsys:
     Parallel(n_jobs=2, progress=True)(calls())
     expected = "asyncpar: a progress bar needs tqdm: pip install 'asyncpar[progress]'\nasyncpar: 12 calls finished\n"
     assert capsys.readouterr().err == expected
+
+
+async def test_a_map_tells_its_progress_too(executor: Executor[Any]) -> None:
+    snapshots: list[Statistics] = []
+    assert await pmap(double, range(100), executor=executor, progress=snapshots.append) == [2 * x for x in range(100)]
+    assert snapshots[-1].finished == 100
+    assert [snapshot.finished for snapshot in snapshots] == sorted(snapshot.finished for snapshot in snapshots)
+
+
+async def test_what_the_progress_function_of_a_map_raises_ends_the_map(executor: Executor[Any]) -> None:
+    def broken(statistics: Statistics) -> None:
+        raise LookupError("no terminal")
+
+    with pytest.raises(LookupError, match="no terminal"):
+        await pmap(double, range(100), executor=executor, progress=broken)
+    assert await pmap(double, [1], executor=executor) == [2]
+
+
+def test_what_cannot_show_progress_is_refused() -> None:
+    with pytest.raises(TypeError, match="progress must be True, False, None or something to call"):
+        pmap(double, [1], progress=5)  # type: ignore[call-overload]
