@@ -7,17 +7,30 @@ import os
 from pathlib import Path
 
 
-def cpu_count() -> int:
+def cpu_count(only_physical_cores: bool = False) -> int:
     """Processors that this process may use: the least of affinity, cgroup quota (rounded up) and LOKY_MAX_CPU_COUNT.
+
+    Args:
+        only_physical_cores: processors that share a core count as one, where the system tells (Linux).
+
+    Raises:
+        ValueError: LOKY_MAX_CPU_COUNT in the environment is no number.
 
     >>> import asyncpar
     >>> asyncpar.cpu_count() >= 1
     True
     """
-    limits = [_affinity(), *_cgroup_quotas(Path("/sys/fs/cgroup"))]
+    processors = _processors()
+    count = len(processors)
+    if only_physical_cores:
+        count = _cores(processors, Path("/sys/devices/system/cpu")) or count
+    limits = [count, *_cgroup_quotas(Path("/sys/fs/cgroup"))]
     environment = os.environ.get("LOKY_MAX_CPU_COUNT")
     if environment is not None:
-        limits.append(int(environment))
+        try:
+            limits.append(int(environment))
+        except ValueError:
+            raise ValueError(f"LOKY_MAX_CPU_COUNT must be a number of processors, not {environment!r}") from None
     return max(1, min(limits))
 
 
@@ -39,10 +52,19 @@ def resolve_n_jobs(n_jobs: int) -> int:
     return n_jobs if n_jobs > 0 else max(1, cpu_count() + 1 + n_jobs)
 
 
-def _affinity() -> int:
+def _processors() -> set[int]:
+    """The numbers of the processors that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        return set(os.sched_getaffinity(0))
+    return set(range(os.cpu_count() or 1))
+
+
+def _cores(processors: set[int], root: Path) -> int | None:
+    """How many cores they belong to, or None where that is not told."""
+    try:
+        return len({(root / f"cpu{number}" / "topology" / "thread_siblings_list").read_text() for number in processors})
+    except OSError:
+        return None
 
 
 def _cgroup_quotas(root: Path) -> list[int]:

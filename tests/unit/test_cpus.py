@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from asyncpar import cpu_count
-from asyncpar.cpus import _cgroup_quotas, resolve_n_jobs
+from asyncpar.cpus import _cgroup_quotas, _cores, resolve_n_jobs
 
 
 def test_affinity_bounds_the_count(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -17,6 +17,24 @@ def test_affinity_bounds_the_count(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cpu_count() == 4
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "2")
     assert cpu_count() == 2
+
+
+def test_processors_that_share_a_core_may_count_as_one(tmp_path: Path) -> None:
+    for number, siblings in enumerate(["0-1", "0-1", "2-3", "2-3"]):
+        topology = tmp_path / f"cpu{number}" / "topology"
+        topology.mkdir(parents=True)
+        (topology / "thread_siblings_list").write_text(siblings)
+    assert _cores({0, 1, 2, 3}, tmp_path) == 2
+    assert _cores({0, 2}, tmp_path) == 2
+    assert _cores({0, 1}, tmp_path) == 1
+    assert _cores({7}, tmp_path) is None
+    assert 1 <= cpu_count(only_physical_cores=True) <= cpu_count()
+
+
+def test_a_limit_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "few")
+    with pytest.raises(ValueError, match="LOKY_MAX_CPU_COUNT must be a number of processors, not 'few'"):
+        cpu_count()
 
 
 @pytest.mark.parametrize(("content", "quotas"), [("150000 100000", [2]), ("max 100000", []), ("50000 100000", [1])])

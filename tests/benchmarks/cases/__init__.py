@@ -11,6 +11,7 @@ from tests.benchmarks.cases import (
     loop_lag,
     one_item,
     recovery,
+    parallel,
     scheduler_cost,
     service,
     small_beside_big,
@@ -35,4 +36,5 @@ CASES: tuple[Case, ...] = (
     *recovery.CASES,
     *imports.CASES,
     *cold_start.CASES,
+    *parallel.CASES,
 )
