@@ -25,6 +25,7 @@ Require: TypeAlias = Literal["sharedmem"] | None
 
 ALIASES = {"loky": "process", "multiprocessing": "process", "threading": "thread", "sequential": "inline"}  # joblib's names
 MMAP_MODES = ("r", "r+", "w+", "c", None)
+_MOST_THREADS = 1 << 16  # no limit: each call has its own, n_jobs, and calls in threads never wait for those around them
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _PROCESS_PARAMS = {  # {as joblib says, and more: as ProcessExecutor says}
     "idle_worker_timeout": "idle_timeout",
@@ -274,7 +275,7 @@ def find_backend(backend: Any, n_jobs: int, inner_max_num_threads: int | None, p
         raise ValueError(f"unknown backend {backend!r}; known are {known}, or an Executor object or a multiprocessing context")
     if name != "process":
         _refuse_params(backend, inner_max_num_threads, params)
-        return Backend(name, name, lambda: make_executor(name), (name, depth()))
+        return Backend(name, name, lambda: _make_shared(name), (name, depth()))
     threads = inner_max_num_threads or max(cpu_count() // n_jobs, 1)
     return Backend(name, name, lambda: _make_processes(threads, params), _key_of_processes(threads, params))
 
@@ -345,6 +346,13 @@ def _refuse_params(name: str, inner_max_num_threads: int | None, params: Mapping
         raise AssertionError(f"backend {name!r} has no processes whose threads inner_max_num_threads could limit; use 'loky'")
     if params:
         raise TypeError(f"backend {name!r} has no parameters, but was given {', '.join(params)}; 'process' has some")
+
+
+def _make_shared(name: str) -> Executor[Any]:
+    executor = make_executor(name)
+    if name == "thread":
+        executor.grow(_MOST_THREADS)
+    return executor
 
 
 def _make_processes(threads: int, params: Mapping[str, Any]) -> Executor[Any]:

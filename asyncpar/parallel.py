@@ -18,6 +18,7 @@ from collections.abc import Callable, Generator, Iterable
 from types import MethodType
 from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, Self, TypeAlias, TypedDict, TypeVar, Unpack, overload
 
+from asyncpar.nesting import depth
 from asyncpar.validation import UNSET, is_number, is_positive_int
 
 if TYPE_CHECKING:
@@ -193,7 +194,6 @@ class Parallel(Generic[R]):
         from asyncpar.config import (
             check_inner_threads,
             check_prefer_and_require,
-            choose_backend,
             current_settings,
             make_memmapping,
             to_int,
@@ -208,8 +208,9 @@ class Parallel(Generic[R]):
         self._asked_n_jobs = None if n_jobs is None else to_int(n_jobs)
         self._asked = (backend, self._asked_n_jobs, prefer, require, inner_max_num_threads, backend_kwargs)
         self._chosen: tuple[Backend, int] | None = None
+        self._chosen_at = 0  # how deep in workers
         if self._asked_n_jobs != 0:  # that is refused when it is called, as in joblib
-            self._chosen = choose_backend(*self._asked)
+            self._choose()
         context_verbose = current_settings().verbose
         self.verbose = verbose if verbose is not UNSET else 0 if context_verbose is UNSET else context_verbose
         if not isinstance(self.verbose, bool) and not is_number(self.verbose):
@@ -280,6 +281,10 @@ class Parallel(Generic[R]):
     def __repr__(self) -> str:
         return f"Parallel(n_jobs={self._asked_n_jobs if self._asked_n_jobs is not None else self.n_jobs})"
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy, as workers get it, chooses anew what to run in, and has not been called."""
+        return self.__dict__ | {"_chosen": None, "_kept": None, "_meter": None, "_running": None}
+
     def print_progress(self) -> None:
         """Called when tasks have finished, and once more at the end; prints as `verbose` says.
 
@@ -294,10 +299,10 @@ class Parallel(Generic[R]):
     # One call
 
     def _choose(self) -> tuple[Backend, int]:
-        if self._chosen is None:
+        if self._chosen is None or self._chosen_at != depth():
             from asyncpar.config import choose_backend
 
-            self._chosen = choose_backend(*self._asked)
+            self._chosen, self._chosen_at = choose_backend(*self._asked), depth()
         return self._chosen
 
     def _generator(self) -> Generator[Any, None, None] | None:
@@ -324,7 +329,7 @@ class Parallel(Generic[R]):
         if self.return_as == "list":
             with _Reporting(self):
                 return call.collect()
-        return self._remember(self._stream(call.stream()))
+        return self._generate(call.stream)
 
     def _run_inline(self, iterable: Iterable[Any]) -> Any:
         if self.timeout is not None:
@@ -337,13 +342,19 @@ class Parallel(Generic[R]):
         if self.return_as == "list":
             with _Reporting(self):
                 return list(calls)
-        return self._remember(self._stream(calls))
+        return self._generate(lambda: calls)
 
-    def _stream(self, values: Generator[Any, None, None]) -> Generator[Any, None, None]:
-        with _Reporting(self):
-            yield from values
+    def _generate(self, start: Callable[[], Generator[Any, None, None]]) -> Generator[Any, None, None]:
+        """A generator whose run has begun, and which tells its end."""
 
-    def _remember(self, generator: Generator[Any, None, None]) -> Generator[Any, None, None]:
+        def generate() -> Generator[Any, None, None]:
+            with _Reporting(self):
+                values = start()
+                yield None
+                yield from values
+
+        generator = generate()
+        next(generator)
         self._running = weakref.ref(generator)
         return generator
 

@@ -24,7 +24,7 @@ from collections.abc import Callable, Generator, Iterable
 from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any
 
 from asyncpar.background import wait_through
 from asyncpar.batching import BatchSize, make_sizer
@@ -127,8 +127,7 @@ class ParallelCall:
             raise
         finally:
             self._puller.close()
-        if self._error is not None:
-            raise_to_caller(self._error)
+        self._raise_error()
         return sink.values
 
     def stream(self) -> Generator[Any, None, None]:
@@ -153,8 +152,7 @@ class ParallelCall:
             self._abort()
         if self._pulling_error is not None:
             raise self._pulling_error
-        if self._error is not None:
-            raise_to_caller(self._error)
+        self._raise_error()
 
     def _next_values(self) -> list[Any] | None:
         if self._portal.is_foreign:
@@ -203,6 +201,16 @@ class ParallelCall:
             self._pulling_error = self._pulling_error or error
 
     # The end
+
+    def _raise_error(self) -> None:
+        """Raises what ended the run, as joblib's users expect it, and does not keep it."""
+        error, self._error = self._error, None
+        if isinstance(error, CallTimeoutError):
+            from asyncpar.parallel_timeout import as_parallel_timeout
+
+            error = as_parallel_timeout(error)
+        if error is not None:
+            raise error
 
     def _abort(self) -> None:
         """The consumer is gone: closed, interrupted, or garbage, which may be found in any thread, the portal's own too."""
@@ -292,12 +300,3 @@ def _get_uninterrupted(messages: queue.SimpleQueue[Any]) -> None:
         except KeyboardInterrupt:
             continue
         return
-
-
-def raise_to_caller(error: BaseException) -> NoReturn:
-    """Raises what ended a run, as joblib's users expect it."""
-    if isinstance(error, CallTimeoutError):
-        from asyncpar.parallel_timeout import as_parallel_timeout
-
-        error = as_parallel_timeout(error)
-    raise error

@@ -223,6 +223,40 @@ def test_calls_in_threads_may_make_parallel_calls(inner: str | None) -> None:
     assert Parallel(n_jobs=2, backend="thread")(calls) == [[2 * x, 2 * x + 2] for x in range(8)]
 
 
+def test_a_parallel_may_be_called_in_its_own_tasks() -> None:
+    parallel = Parallel(n_jobs=2, backend="thread")
+
+    def outer(x: int) -> list[int]:
+        return parallel(delayed(double)(y) for y in (x, x + 1))
+
+    assert parallel(delayed(outer)(x) for x in range(6)) == [[2 * x, 2 * x + 2] for x in range(6)]
+
+
+def test_threads_that_tasks_start_may_call_too() -> None:
+    def outer(x: int) -> list[int]:
+        results: list[list[int]] = []
+        thread = threading.Thread(target=lambda: results.append(double_all([x, x + 1], "thread")))
+        thread.start()
+        thread.join()
+        return results[0]
+
+    assert Parallel(n_jobs=3, backend="thread")(delayed(outer)(x) for x in range(6)) == [[2 * x, 2 * x + 2] for x in range(6)]
+
+
+def test_an_object_that_holds_a_parallel_may_be_sent_to_workers() -> None:
+    class Holder:
+        def __init__(self) -> None:
+            self.parallel = Parallel(n_jobs=2)
+
+        def outer(self, x: int) -> list[int]:
+            return self.parallel(delayed(double)(y) for y in (x, x + 1))
+
+        def all(self) -> list[list[int]]:
+            return self.parallel(delayed(self.outer)(x) for x in range(3))
+
+    assert Holder().all() == [[0, 2], [2, 4], [4, 6]]
+
+
 # Errors
 
 
