@@ -32,6 +32,7 @@ import anyio
 from asyncpar.executors.base import AdoptedFunction, Executor, Parcel, Program
 from asyncpar.outcomes import Batch
 from asyncpar.sources import Columns, PumpedSource
+from asyncpar.wire.segments import MmapMode
 from asyncpar.workers.call_forms import BareCall, KeywordCall, MixedCall
 
 Call: TypeAlias = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
@@ -285,17 +286,19 @@ class CallsProgram(NamedTuple):
     """What a run of calls executes: whatever functions its batches bring. It stops at the first error."""
 
     timeout: float | None
+    max_nbytes: int | None
+    mmap_mode: MmapMode
 
     def adopted_by(self, executor: Executor[Any]) -> AdoptedFunction:
-        return _AdoptedCalls(executor, self.timeout)
+        return _AdoptedCalls(executor, self)
 
 
 class _AdoptedCalls(AdoptedFunction):
     """The functions of the run, each adopted once and kept until the run ends, unless there are very many of them."""
 
-    def __init__(self, executor: Executor[Any], timeout: float | None) -> None:
+    def __init__(self, executor: Executor[Any], program: CallsProgram) -> None:
         self._executor = executor
-        self._timeout = timeout
+        self._program = program
         self._adopted: dict[int, AdoptedFunction] = {}  # {id of the function, which the value keeps alive: …}
         # Every slot may hold a parcel whose function has been discarded before its worker got it, and keeps it
         self._most = max(_KEPT_FUNCTIONS, 4 * executor.capacity)
@@ -305,7 +308,9 @@ class _AdoptedCalls(AdoptedFunction):
         assert function is not None, "a source of calls says what they call"
         adopted = self._adopted.get(id(function))
         if adopted is None:
-            adopted = self._executor.adopt(Program(function, stop_on_error=True, timeout=self._timeout))
+            timeout, max_nbytes, mmap_mode = self._program
+            program = Program(function, stop_on_error=True, timeout=timeout, max_nbytes=max_nbytes, mmap_mode=mmap_mode)
+            adopted = self._executor.adopt(program)
             while len(self._adopted) >= self._most:
                 self._adopted.pop(next(iter(self._adopted))).discard()
             self._adopted[id(function)] = adopted

@@ -18,15 +18,16 @@ from asyncpar.cpus import cpu_count, resolve_n_jobs
 from asyncpar.executors import NAMES, default_name, make_executor
 from asyncpar.executors.base import Executor
 from asyncpar.nesting import depth
-from asyncpar.validation import UNSET, is_number, is_positive_int
+from asyncpar.sharing import resolve_max_nbytes
+from asyncpar.validation import UNSET, is_positive_int
+from asyncpar.wire.segments import MmapMode
 
 Prefer: TypeAlias = Literal["processes", "threads"] | None
 Require: TypeAlias = Literal["sharedmem"] | None
 
 ALIASES = {"loky": "process", "multiprocessing": "process", "threading": "thread", "sequential": "inline"}  # joblib's names
-MMAP_MODES = ("r", "r+", "w+", "c", None)
+MMAP_MODES = ("r", "r+", "w+", "c", None)  # joblib's; "w+" is "r+" here, for there is no file to be made
 _MOST_THREADS = 1 << 16  # no limit: each call has its own, n_jobs, and calls in threads never wait for those around them
-_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _PROCESS_PARAMS = {  # {as joblib says, and more: as ProcessExecutor says}
     "idle_worker_timeout": "idle_timeout",
     "initializer": "initializer",
@@ -56,16 +57,16 @@ class Settings:
 
 
 class Memmapping(NamedTuple):
-    """How large arrays are to reach workers. Checked and kept; nothing is mapped yet.
+    """How large arrays are to reach workers.
 
     Attributes:
-        max_nbytes: arrays of more bytes are mapped; None: none are.
+        max_nbytes: from how many bytes on arrays are shared; None: none are.
         mmap_mode: how workers see them; None: they get copies.
         temp_folder: where joblib puts its files. asyncpar has none.
     """
 
     max_nbytes: int | None
-    mmap_mode: str | None
+    mmap_mode: MmapMode
     temp_folder: str | None
 
 
@@ -291,7 +292,8 @@ def make_memmapping(temp_folder: str | None, max_nbytes: Any, mmap_mode: Any) ->
     mmap_mode = next((value for value in (mmap_mode, settings.mmap_mode) if value is not UNSET), "r")
     if mmap_mode not in MMAP_MODES:
         raise ValueError(f"mmap_mode must be one of {', '.join(map(repr, MMAP_MODES))}, not {mmap_mode!r}")
-    return Memmapping(_to_bytes(max_nbytes), mmap_mode, temp_folder or settings.temp_folder)
+    mode: MmapMode = "r+" if mmap_mode == "w+" else mmap_mode
+    return Memmapping(resolve_max_nbytes(max_nbytes), mode, temp_folder or settings.temp_folder)
 
 
 def check_prefer_and_require(prefer: object, require: object) -> None:
@@ -375,15 +377,3 @@ def _make_registered(name: str, params: Mapping[str, Any]) -> Executor[Any]:
     if not isinstance(executor, Executor):
         raise TypeError(f"the factory of backend {name!r} must return an Executor, not {executor!r}")
     return executor
-
-
-def _to_bytes(size: Any) -> int | None:
-    """1048576 for "1M", and so on."""
-    if size is None or (is_number(size) and size >= 0):
-        return None if size is None else int(size)
-    if isinstance(size, str) and size[-1:] in _UNITS:
-        try:
-            return int(float(size[:-1]) * _UNITS[size[-1]])
-        except ValueError:
-            pass
-    raise ValueError(f"max_nbytes must be a number of bytes, a text such as '100K', '1M' or '2G', or None, not {size!r}")

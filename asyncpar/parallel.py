@@ -324,7 +324,7 @@ class Parallel(Generic[R]):
         from asyncpar.parallel_call import ParallelCall, Request
 
         ordered = self.return_as != "generator_unordered"
-        request = Request(backend, n_jobs, self._batch_size, window, self.timeout, ordered)
+        request = Request(backend, n_jobs, self._batch_size, window, self.timeout, ordered, self._memmapping)
         call = ParallelCall(request, iterable, report=self._report if self._tells else None, kept=self._kept)
         if self.return_as == "list":
             with _Reporting(self):

@@ -29,7 +29,7 @@ from typing import Any
 from asyncpar.background import wait_through
 from asyncpar.batching import BatchSize, make_sizer
 from asyncpar.calls import CallPuller, CallSource, CallsProgram
-from asyncpar.config import Backend
+from asyncpar.config import Backend, Memmapping
 from asyncpar.errors import CallTimeoutError, ExecutorUnavailableError
 from asyncpar.executors.base import Executor
 from asyncpar.portal import Portal, Task, current_portal
@@ -55,6 +55,7 @@ class Request:
     window: int | None
     timeout: float | None
     ordered: bool
+    memmapping: Memmapping
 
 
 class KeptExecutor:
@@ -248,7 +249,7 @@ class ParallelCall:
         request = self._request
         limit = min(request.n_jobs, executor.capacity)
         self._run = run = Run(
-            CallsProgram(request.timeout),
+            CallsProgram(request.timeout, request.memmapping.max_nbytes, request.memmapping.mmap_mode),
             self._source,
             executor,
             make_sizer(request.batch_size, 1, self._source.remaining, limit),

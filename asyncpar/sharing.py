@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from math import inf
 from typing import Any
 
-from asyncpar.validation import is_int
+from asyncpar.validation import is_number
 from asyncpar.wire.segments import MMAP_MODES, MmapMode
 
 DEFAULT_MAX_NBYTES = "1M"  # as in joblib
@@ -27,11 +28,11 @@ def resolve_max_nbytes(value: Any) -> int | None:
         return None
     if isinstance(value, str) and (found := _SIZE.fullmatch(value)) is not None:
         return max(1, int(float(found[1]) * _UNITS[found[2].upper()]))
-    if is_int(value) and value >= 0:
+    if is_number(value) and 0 <= value < inf:
         return max(1, int(value))
     raise ValueError(
-        f'max_nbytes must be a number of bytes, 0 or more, or one with a unit, such as "100K", "1M" or "2G", '
-        f"or None for no shared memory, not {value!r}"
+        f"max_nbytes must be a number of bytes, 0 or more, a text such as '100K', '1M' or '2G', or None for no shared memory, "
+        f"not {value!r}"
     )
 
 

@@ -56,7 +56,7 @@ class ProcessExecutor(Executor[ProcessWorker]):
         inner_max_num_threads: how many threads numerical libraries may start in each worker. It is put into `OMP_NUM_THREADS`
             and the like in workers, where this program's own environment does not have them. None: those libraries decide.
         max_calls_per_worker: how many calls a worker may make before it is replaced by a fresh one; None: any number.
-        max_memory: bytes that a worker may hold, without what it shares with others; None: any number. A call that asks for
+        max_memory: bytes that a worker may hold, shared memory excluded; None: any number. A call that asks for
             more than is left gets a MemoryError, where the system can refuse (Linux); a worker that holds more than that after
             a call, is replaced. Programs that calls start inherit the limit. No call is lost by either limit.
         max_shared_bytes: how much shared memory there may be for large arguments and results, half of it for each; what finds

@@ -3,7 +3,7 @@
 Memory is limited in two ways. The kernel refuses what would take the worker's data beyond the cap, so that the call which asked
 for it gets a MemoryError (Linux; RLIMIT_DATA counts heap and private mappings, and not what is shared or only reserved). And
 a worker that holds more than the cap after a call, because something keeps what calls have left behind or an allocation
-went around the limit, is replaced. What it shares with other processes, libraries and shared arrays, is not counted.
+went around the limit, is replaced. Shared memory is not counted.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+_PAGE = os.sysconf("SC_PAGESIZE") if hasattr(os, "sysconf") else 4096
 _LOOK_SECONDS = 0.5e-3  # looking at one's memory takes 10 µs; in so long a call hardly fills more than a megabyte
 
 
@@ -23,6 +24,7 @@ class Lifetime:
         self._calls_left = max_calls
         self._max_memory = max_memory
         self._next_look = 0.0
+        self._libraries = _library_bytes() if max_memory is not None else 0
         if max_memory is not None:
             _limit_data(max_memory)
 
@@ -37,7 +39,7 @@ class Lifetime:
         if self._max_memory is None or (now := time.monotonic()) < self._next_look:
             return False
         self._next_look = now + _LOOK_SECONDS
-        return _own_bytes() > self._max_memory
+        return _own_bytes(self._libraries) > self._max_memory
 
     def end_batch(self, calls: int) -> bool:
         """The batch is done, after so many calls; returns whether the worker has to leave."""
@@ -57,13 +59,26 @@ def _limit_data(limit: int) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
 
 
-def _own_bytes() -> int:
-    """What this process holds now and shares with nobody; where the system does not say, the most that it ever held."""
+def _own_bytes(libraries: int) -> int:
+    """What this process holds now, without shared memory; where the system does not say, the most that it ever held."""
     try:
-        _, resident, shared, *_ = Path("/proc/self/statm").read_bytes().split()
-        return (int(resident) - int(shared)) * os.sysconf("SC_PAGESIZE")
+        resident, shared = _resident_and_shared()
+        return resident - max(0, shared - libraries)
     except OSError:
         import resource
 
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _library_bytes() -> int:
+    """What is shared in a fresh worker: the code of the interpreter and of libraries, and no shared memory."""
+    try:
+        return _resident_and_shared()[1]
+    except OSError:
+        return 0
+
+
+def _resident_and_shared() -> tuple[int, int]:
+    _, resident, shared, *_ = Path("/proc/self/statm").read_bytes().split()
+    return int(resident) * _PAGE, int(shared) * _PAGE

@@ -35,7 +35,11 @@ from tests.functions import double
         ({"pre_dispatch": -3}, ValueError, "pre_dispatch"),
         ({"pre_dispatch": None}, ValueError, "pre_dispatch"),
         ({"pre_dispatch": "none"}, ValueError, "pre_dispatch"),
-        ({"max_nbytes": "1T"}, ValueError, "max_nbytes must be a number of bytes, a text such as '100K', '1M' or '2G'"),
+        (
+            {"max_nbytes": "1T"},
+            ValueError,
+            "max_nbytes must be a number of bytes, 0 or more, a text such as '100K'",
+        ),
         ({"max_nbytes": -1}, ValueError, "max_nbytes"),
         ({"mmap_mode": "w"}, ValueError, r"mmap_mode must be one of 'r', 'r\+', 'w\+', 'c', None, not 'w'"),
         ({"prefer": "speed"}, ValueError, "prefer must be 'processes', 'threads' or None, not 'speed'"),
