@@ -269,7 +269,8 @@ class ProcessExecutor(Executor[ProcessWorker]):
         self._workers.clear()
         if self._zygote is not None:
             self._zygote.leave_to_original()
-        self._close_arguments()
+        if self._arguments is not None:
+            self._arguments.leave_to_original()
 
     def _forget_function(self, function: SentFunction) -> None:
         for worker in self._workers:

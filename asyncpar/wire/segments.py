@@ -179,18 +179,21 @@ class Area:
                 self._length = self._warm_end = self._space.end
                 os.ftruncate(self.descriptor, self._length)
 
-    @property
-    def held_bytes(self) -> int:
-        """How much of the file has memory at the most."""
-        return self._length - self._space.start
-
     def close(self) -> None:
         """Gives the file back, as soon as nobody writes to it; who has mapped a block keeps it."""
+        if self._closed:
+            return
         with self._lock:
             closes = not self._closed and not self._writers
             self._closed = True
             self._windows.clear()
         if closes:
+            os.close(self.descriptor)
+
+    def leave_to_original(self) -> None:
+        """In a forked copy of this process, where nobody writes, though somebody may seem to hold the lock."""
+        if not self._closed:
+            self._closed = True
             os.close(self.descriptor)
 
     def __del__(self) -> None:
