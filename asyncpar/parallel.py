@@ -19,6 +19,7 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, Self, TypeAlias, TypedDict, TypeVar, Unpack, overload
 
 from asyncpar.nesting import depth
+from asyncpar.reporting import TO_STDOUT, is_due, preamble, progress_line
 from asyncpar.validation import UNSET, is_number, is_positive_int
 
 if TYPE_CHECKING:
@@ -273,9 +274,11 @@ class Parallel(Generic[R]):
             )
         backend, n_jobs = self._choose()
         window = evaluate_pre_dispatch(self.pre_dispatch, n_jobs)
-        self._begin(backend, n_jobs)
+        self._begin()
         if n_jobs == 1 and backend.kind != "other":
             return self._run_inline(iterable)
+        if self.verbose > 0:
+            self._print(preamble(backend.name, n_jobs))
         return self._run(backend, n_jobs, window, iterable)
 
     def __repr__(self) -> str:
@@ -290,8 +293,6 @@ class Parallel(Generic[R]):
 
         Override it to show progress in another way; `n_completed_tasks` and `n_dispatched_tasks` say how far the call is.
         """
-        from asyncpar.reporting import is_due, progress_line
-
         if is_due(self._reports, self.n_completed_tasks, self._total, self.verbose, finished=self._finished):
             seconds = time.monotonic() - self._start_time
             self._print(progress_line(self.n_completed_tasks, self._total, seconds, finished=self._finished))
@@ -310,15 +311,11 @@ class Parallel(Generic[R]):
         generator = None if self._running is None else self._running()
         return generator if generator is not None and generator.gi_frame is not None else None  # type: ignore[attr-defined]
 
-    def _begin(self, backend: Backend, n_jobs: int) -> None:
+    def _begin(self) -> None:
         self.n_completed_tasks = self.n_dispatched_tasks = self._reports = 0
         self._total = None
         self._finished = False
         self._start_time = time.monotonic()
-        if self.verbose > 0:
-            from asyncpar.reporting import preamble
-
-            self._print(preamble(backend.name, n_jobs))
 
     def _run(self, backend: Backend, n_jobs: int, window: int | None, iterable: Iterable[Any]) -> Any:
         from asyncpar.parallel_call import ParallelCall, Request
@@ -382,8 +379,8 @@ class Parallel(Generic[R]):
         self._total = total
         if self._meter is not None:
             self._meter.update(statistics, total)
-        self.print_progress()
         self._reports += 1
+        self.print_progress()
 
     def _inline_statistics(self) -> Statistics:
         from asyncpar.statistics import Statistics
@@ -392,8 +389,6 @@ class Parallel(Generic[R]):
         return Statistics(done, done, 0, done, 1, done, 1, 1, seconds, seconds)
 
     def _print(self, message: str) -> None:
-        from asyncpar.reporting import TO_STDOUT
-
         stream = sys.stderr if self.verbose < TO_STDOUT else sys.stdout
         if stream is not None:  # as in a program without a console
             stream.write(f"[{self}]: {message}\n")

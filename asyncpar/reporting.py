@@ -25,15 +25,17 @@ def progress_line(done: int, total: int | None, seconds: float, *, finished: boo
 
 
 def is_due(report: int, done: int, total: int | None, verbose: float, *, finished: bool = False) -> bool:
-    """Whether completion number `report` (from 0) is to be told of: each above `EVERY_TIME`, ever fewer below it."""
+    """Whether completion number `report` (from 1) is to be told of: each above `EVERY_TIME`, ever fewer below it."""
     if verbose <= 0:
         return False
-    if finished or verbose > EVERY_TIME:
+    if finished:
+        return True
+    if done == total:  # which is told when everything is finished
+        return False
+    if verbose > EVERY_TIME:
         return True
     if total is not None:
         return done + 1 != total and (total - done + 1) % (int(total // verbose) + 1) == 0
-    if report == 0:
-        return True
     lag = 0.5 * (EVERY_TIME + 1 - verbose) ** 2
     return int(sqrt((report + 1) / lag)) > int(sqrt(report / lag))
 

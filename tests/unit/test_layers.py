@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[2] / "asyncpar"
 LAYERS = [
     ["parallel"],
     ["parallel_call"],
-    ["config", "portal", "calls", "reporting", "parallel_timeout"],
+    ["config", "portal", "calls", "parallel_timeout"],
     ["parallel_map"],
     ["stream"],
     ["plan", "sinks"],
@@ -26,7 +26,7 @@ LAYERS = [
     ["feedback"],
     ["batching"],
     ["retrying"],
-    ["outcomes", "background", "cpus", "memory", "validation", "off_loop"],
+    ["outcomes", "background", "cpus", "memory", "validation", "off_loop", "reporting"],
     ["workers/zygote"],
     ["workers/process_main"],
     ["workers/run_coroutines", "workers/protocol", "workers/lifetime", "workers/shared_memory", "workers/call_forms"],
