@@ -24,7 +24,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
 from itertools import groupby, islice, repeat
 from operator import is_
-from types import MethodType
+from types import BuiltinMethodType, MethodType, ModuleType
 from typing import Any, NamedTuple, TypeAlias
 
 import anyio
@@ -37,6 +37,7 @@ from asyncpar.workers.call_forms import BareCall, KeywordCall, MixedCall
 
 Call: TypeAlias = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
+_METHOD_TYPES = (MethodType, BuiltinMethodType)
 _PULL_SECONDS = 5e-3  # after which what has been pulled is delivered: as long as Python lets one thread keep the GIL
 _MOST_PIECE = 1024  # calls pulled between two looks at the clock: 0.3 ms of `delayed`
 _KEPT_FUNCTIONS = 64  # of a run, at the least; one that comes again after so many others is sent again
@@ -127,7 +128,12 @@ class CallPuller:
             columns = tuple(zip(*arguments, strict=True))
         except (TypeError, ValueError):  # something else, to be looked at one by one
             return None
-        return Segment(functions[0], columns) if columns and callable(functions[0]) else None
+        function = functions[0]
+        if not columns or not callable(function):
+            return None
+        if isinstance(function, _METHOD_TYPES):  # it may be another object in the next piece
+            function = self._known(_form_key(calls[0]), lambda: functions[0])
+        return Segment(function, columns)
 
     def _of_one_form(self, calls: list[Call]) -> Segment:
         function, arguments, keywords = calls[0]
@@ -199,6 +205,8 @@ def check_call(call: Any) -> None:
 def _function_key(function: Callable[..., Any]) -> Hashable:
     if isinstance(function, MethodType):
         return id(function.__self__), id(function.__func__)
+    if isinstance(function, BuiltinMethodType) and not isinstance(function.__self__, ModuleType | None):
+        return id(function.__self__), function.__name__
     return id(function)
 
 

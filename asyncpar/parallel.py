@@ -14,7 +14,7 @@ import sys
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from types import MethodType
 from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, Self, TypeAlias, TypedDict, TypeVar, Unpack, overload
 
@@ -93,8 +93,7 @@ class delayed(Generic[P, T]):
         return f"delayed({self.__wrapped__!r})"
 
 
-class _CommonOptions(TypedDict, total=False):
-    backend: Any
+class _Options(TypedDict, total=False):
     verbose: float
     timeout: float | None
     pre_dispatch: int | str
@@ -109,6 +108,10 @@ class _CommonOptions(TypedDict, total=False):
     idle_worker_timeout: float
     initializer: Callable[..., object]
     initargs: Iterable[Any]
+    preload: Sequence[str]
+    max_calls_per_worker: int
+    max_memory: int
+    grace: float
 
 
 class Parallel(Generic[R]):
@@ -158,20 +161,23 @@ class Parallel(Generic[R]):
     def __init__(
         self: Parallel[Literal["list"]],
         n_jobs: float | str | None = None,
-        *,
+        backend: Any = None,
         return_as: Literal["list"] = "list",
-        **options: Unpack[_CommonOptions],
+        **options: Unpack[_Options],
     ) -> None: ...
     @overload
     def __init__(
         self: Parallel[Streamed],
         n_jobs: float | str | None = None,
+        backend: Any = None,
         *,
         return_as: Streamed,
-        **options: Unpack[_CommonOptions],
+        **options: Unpack[_Options],
     ) -> None: ...
     @overload
-    def __init__(self, n_jobs: Any = None, backend: Any = None, return_as: Any = "list", **options: Any) -> None: ...
+    def __init__(
+        self: Parallel[Any], n_jobs: Any = None, backend: Any = None, return_as: str = "list", *positional: Any, **options: Any
+    ) -> None: ...
 
     def __init__(
         self,
@@ -325,7 +331,9 @@ class Parallel(Generic[R]):
         call = ParallelCall(request, iterable, report=self._report if self._tells else None, kept=self._kept)
         if self.return_as == "list":
             with _Reporting(self):
-                return call.collect()
+                values = call.collect()
+                self.n_completed_tasks = self.n_dispatched_tasks = len(values)
+                return values
         return self._generate(call.stream)
 
     def _run_inline(self, iterable: Iterable[Any]) -> Any:
@@ -363,6 +371,7 @@ class Parallel(Generic[R]):
             value = function(*arguments, **keywords)
             if tells:
                 self._report(self._inline_statistics(), self.n_dispatched_tasks, None)
+            self.n_completed_tasks = self.n_dispatched_tasks
             yield value
 
     # Reports

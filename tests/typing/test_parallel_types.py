@@ -17,6 +17,10 @@ if TYPE_CHECKING:
         with Parallel(n_jobs=2, prefer="threads") as parallel, parallel_config("loky", n_jobs=2):
             assert_type(parallel([delayed(length)("a")]), list[int])
 
+    def check_positional_arguments(return_as: str) -> None:
+        assert_type(Parallel(2, "threading")([delayed(length)("a")]), list[int])
+        Parallel(2, "threading", return_as, 10)([delayed(length)("a")])
+
     def check_generators() -> None:
         results = Parallel(n_jobs=2, return_as="generator")(delayed(length)(text) for text in ["a"])
         assert_type(results, Generator[int, None, None])
