@@ -144,7 +144,7 @@ class parallel_config:
             find_backend(backend, 1, inner_max_num_threads, backend_params)
         check_prefer_and_require(prefer, require)
         make_memmapping(temp_folder, max_nbytes, mmap_mode)
-        new = {
+        arguments = {
             "backend": backend,
             "n_jobs": None if n_jobs is None else to_int(n_jobs),
             "verbose": verbose,
@@ -154,8 +154,7 @@ class parallel_config:
             "prefer": prefer,
             "require": require,
         }
-        said = {name: value for name, value in new.items() if value is not None or name == "max_nbytes" or name == "mmap_mode"}
-        said = {name: value for name, value in said.items() if value is not UNSET}
+        said = {name: value for name, value in arguments.items() if value is not getattr(_NO_SETTINGS, name)}
         if backend is not None:
             said |= {"inner_max_num_threads": inner_max_num_threads, "backend_params": backend_params}
         self._settings = replace(current_settings(), **said, depth=depth())

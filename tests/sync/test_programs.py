@@ -69,8 +69,11 @@ from asyncpar import Parallel, delayed
 from tests.functions import Beacon
 
 beacons = [Beacon(Path(path)) for path in sys.argv[1:3]]
-results = Parallel(n_jobs=2, backend="process", return_as=sys.argv[3])(delayed(beacon.spin)() for beacon in beacons)
-print(list(results))
+try:
+    list(Parallel(n_jobs=2, backend="process", return_as=sys.argv[3])(delayed(beacon.spin)() for beacon in beacons))
+except KeyboardInterrupt:
+    print(Parallel(n_jobs=2)(delayed(abs)(x) for x in [-1, 2]))
+    raise
 """
 
 
@@ -80,15 +83,15 @@ def test_ctrl_c_ends_the_call_and_its_workers_at_once(tmp_path: Path, return_as:
     arguments = [*(str(beacon.path) for beacon in beacons), return_as]
     root = Path(__file__).parents[2]
     command = [sys.executable, "-c", INTERRUPTED, *arguments]
-    with subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, text=True) as program:
+    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program:
         while not all(beacon.pid for beacon in beacons):
             time.sleep(0.001)
         began = time.monotonic()
         program.send_signal(signal.SIGINT)
-        assert program.stderr is not None
-        complaint = program.stderr.read()
-        assert program.wait(20) == -signal.SIGINT
+        output, complaint = program.communicate(timeout=20)
+        assert program.returncode == -signal.SIGINT
         assert time.monotonic() - began < 5  # half a second where nobody else computes
+    assert output == "[1, 2]\n"  # the next call works
     assert complaint.rstrip().endswith("KeyboardInterrupt")
     assert not any(psutil.pid_exists(beacon.pid) for beacon in beacons)
 
