@@ -120,7 +120,7 @@ else:
 @pytest.mark.parametrize("where", ["main", "thread"])
 @pytest.mark.parametrize("backend", ["process", "thread", "inline"])
 def test_a_program_may_end_with_a_generator_half_consumed(backend: str, where: str) -> None:
-    assert run("-X", "dev", "-W", "error", "-c", HALF_CONSUMED, backend, where) == "0 1\n"
+    assert run("-W", "error", "-c", HALF_CONSUMED, backend, where) == "0 1\n"
 
 
 STUCK = """
