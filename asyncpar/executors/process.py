@@ -225,17 +225,16 @@ class ProcessExecutor(Executor[ProcessWorker]):
     async def _see_to_idle_workers(self) -> None:
         """Lets workers rest that have had nothing to do for a moment, and retires those for which this has lasted long."""
         while True:
+            oldest = self._idle[0].idle_since if self._idle else time.monotonic()
+            retire_due = oldest + self._idle_timeout
+            due = retire_due if self._rest_due is None else min(retire_due, self._rest_due)
             self._rest_wished = anyio.Event()
-            with anyio.move_on_after(max(self._next_due() - time.monotonic(), 0)):
+            with anyio.move_on_after(max(due - time.monotonic(), 0)):
                 await self._rest_wished.wait()
             if self._rest_due is not None and self._rest_due <= time.monotonic():
                 await self._give_back_memory()
-            await self._retire_idle_workers()
-
-    def _next_due(self) -> float:
-        oldest = self._idle[0].idle_since if self._idle else time.monotonic()
-        due = oldest + self._idle_timeout
-        return due if self._rest_due is None else min(due, self._rest_due)
+            if retire_due <= time.monotonic():
+                await self._retire_idle_workers()
 
     async def _give_back_memory(self) -> None:
         """An idle executor holds next to nothing: results and arguments are kept by those alone who look at them."""
@@ -257,8 +256,10 @@ class ProcessExecutor(Executor[ProcessWorker]):
             await worker.retire()
             self._forget_worker()
         if not self._started and self._zygote is not None:
-            zygote, self._zygote = self._zygote, None
-            await zygote.aclose()
+            zygote = self._zygote
+            await zygote.aclose()  # and forgotten only then: if this is cancelled, somebody else has to see to it
+            if self._zygote is zygote:
+                self._zygote = None
 
     def _leave_to_original(self) -> None:
         """In a forked copy of this process: the pool is that of the original."""

@@ -156,8 +156,10 @@ class Zygote:
             undo.callback(os.close, file_fd)
             page = map_page(file_fd)
             undo.callback(unmap_page, page)
-            arguments, results = map_ledgers(file_fd)
             near_end, far_end = socket.socketpair()
+            undo.callback(near_end.close)
+            undo.callback(far_end.close)
+            arguments, results = map_ledgers(file_fd)
             undo.pop_all()
         self._last_id += 1
         channel = AsyncChannel(near_end, Mappings(file_fd, results))

@@ -75,6 +75,13 @@ class Ends:
         self.area = Area(self.descriptor, RESULTS, RESULTS + limit, self.loans.collect)
         self.mappings = Mappings(self.descriptor, lent)
 
+    def close(self) -> None:
+        self.area.close()
+        self.loans.end()
+        self.mappings.let_go()
+        self.mappings.end()
+        self.page = memoryview(b"")
+
     @property
     def held_bytes(self) -> int:
         return os.fstat(self.descriptor).st_size - RESULTS
@@ -89,7 +96,7 @@ class Ends:
 def ends() -> Iterator[Ends]:
     ends = Ends()
     yield ends
-    ends.area.close()
+    ends.close()
 
 
 def content_of(number: int, length: int) -> bytes:
@@ -122,7 +129,7 @@ def test_what_is_borrowed_shows_what_was_lent_for_as_long_as_anybody_looks(data:
         assert ends.held_bytes == 0
     finally:
         views.clear()
-        ends.area.close()
+        ends.close()
 
 
 def test_a_loan_ends_with_the_last_view_of_an_array_made_from_it(ends: Ends) -> None:
