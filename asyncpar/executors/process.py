@@ -209,12 +209,13 @@ class ProcessExecutor(Executor[ProcessWorker]):
 
     async def _end_everything(self) -> None:
         self._refuse_from_now_on()
+        workers = list(self._workers)  # also those that are given back meanwhile, and of no use then
         with anyio.CancelScope(shield=True):
-            for worker in self._workers:
+            for worker in workers:
                 worker.hang_up()
             if self._zygote is not None:
                 await self._zygote.aclose()
-            for worker in list(self._workers):
+            for worker in workers:
                 await worker.kill()
         self._close_arguments()
 

@@ -323,7 +323,7 @@ class ProcessWorker(Worker):
                     if answer.kind == FAILED:
                         self._known.discard(parcel.function.function_id)
                     process.page[STOP] = 0
-                    self.usable = True
+                    self.usable = answer.kind != LAST
                     return
         except EOFError:  # it has died meanwhile
             pass

@@ -397,3 +397,18 @@ def test_ctrl_c_raises_keyboard_interrupt_and_no_worker_says_a_word(tmp_path: Pa
         assert errors.rstrip().endswith("KeyboardInterrupt")
         assert errors.splitlines().count("KeyboardInterrupt") == 1  # the parent's
         assert not psutil.pid_exists(worker)
+
+
+@on_every_loop
+async def test_a_worker_that_is_lent_and_unused_when_its_executor_closes_is_not_forgotten() -> None:
+    before = descriptors()
+    async with ProcessExecutor(1) as executor:
+        await pmap(double, [1], executor=executor)
+        async with anyio.create_task_group() as group, executor.lease() as worker:
+            group.start_soon(executor.aclose)
+            await wait_until(lambda: not worker.usable)
+    assert descriptors() == before
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
