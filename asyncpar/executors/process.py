@@ -238,16 +238,21 @@ class ProcessExecutor(Executor[ProcessWorker]):
                 await self._retire_idle_workers()
 
     async def _give_back_memory(self) -> None:
-        """An idle executor holds next to nothing: results and arguments are kept by those alone who look at them."""
+        """An idle executor holds next to nothing: results and arguments are kept by those alone who look at them.
+
+        Workers do not answer, and results may be let go of a little later: so they are told twice.
+        """
         self._rest_due = None
-        for worker in self._idle:
-            worker.rest()
-        await anyio.sleep(
-            _REST_SECONDS / 10
-        )  # they do not answer; what they have not given back by then is given back next time
-        self._collect_loans()
-        if self._arguments is not None:
-            self._arguments.trim()
+        for pause in (_REST_SECONDS / 10, _REST_SECONDS):
+            for worker in self._idle:
+                worker.rest()
+            await anyio.sleep(pause)
+            self._collect_loans()
+            if self._arguments is not None:
+                self._arguments.trim()
+        if self._rest_due is None:  # nobody has worked meanwhile
+            for worker in self._idle:
+                worker.shares = False
 
     async def _retire_idle_workers(self) -> None:
         expired = time.monotonic() - self._idle_timeout

@@ -276,7 +276,6 @@ class ProcessWorker(Worker):
     def rest(self) -> None:
         """There may be nothing to do for a while: the worker gives back what it holds of shared memory."""
         if self.shares:
-            self.shares = False
             self._process.channel.send_nowait(Encoder().frame(FORGET, ()))
 
     def collect_loans(self) -> None:

@@ -252,7 +252,7 @@ async def test_cancelling_an_await_keeps_workers_that_stop_in_time(tmp_path: Pat
 async def test_a_second_cancellation_while_workers_stop_does_no_harm(tmp_path: Path) -> None:
     """asyncio's own `Task.cancel` goes through every shield; a worker that has not answered must not be lent again."""
     beacon = Beacon(tmp_path / "beacon")
-    async with ProcessExecutor(1, grace=30) as executor:
+    async with ProcessExecutor(1, grace=0.5) as executor:
 
         async def run() -> list[int]:
             return await pmap(beacon.spin, range(100), executor=executor)

@@ -230,7 +230,7 @@ async def test_threads_see_the_very_object() -> None:
 
 @on_every_loop
 async def test_an_idle_executor_holds_no_shared_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("asyncpar.executors.process._REST_SECONDS", 0.05)
+    monkeypatch.setattr("asyncpar.executors.process._REST_SECONDS", 0.2)
     async with ProcessExecutor(2) as executor:
         results = await pmap(double, [large(seed) for seed in range(6)], executor=executor)
         assert shared_bytes() > MIB

@@ -16,8 +16,8 @@ from tests.contract.test_shared_memory import mappings, shared_bytes
 
 pytestmark = pytest.mark.anyio
 
-_ROUNDS = 25
-_ARRAYS = 60
+_ROUNDS = 8
+_ARRAYS = 50
 
 
 def content(seed: int) -> np.ndarray[Any, Any]:

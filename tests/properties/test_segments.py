@@ -11,7 +11,7 @@ from typing import Any
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from asyncpar.wire.frames import Shared
@@ -103,13 +103,14 @@ def content_of(number: int, length: int) -> bytes:
     return np.random.default_rng(number).bytes(length)
 
 
+@settings(max_examples=40)
 @given(st.data())
 def test_what_is_borrowed_shows_what_was_lent_for_as_long_as_anybody_looks(data: st.DataObject) -> None:
     ends = Ends()
     views: dict[int, memoryview] = {}
     lengths: dict[int, int] = {}
     try:
-        for number in range(data.draw(st.integers(1, 30))):
+        for number in range(data.draw(st.integers(1, 15))):
             lengths[number] = data.draw(st.integers(1, 5 * PAGE))
             block = ends.area.place(memoryview(content_of(number, lengths[number])))
             if block is not None:
