@@ -42,7 +42,7 @@ def result_pickler() -> Any:
 
 def _pickler_with(reducers: dict[type, Any]) -> Any:
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
-        dispatch_table: ClassVar[Any] = ChainMap(reducers, cloudpickle.Pickler.dispatch_table)
+        dispatch_table: ClassVar[Any] = ChainMap(reducers, dict(cloudpickle.Pickler.dispatch_table))
 
     return Pickler
 
