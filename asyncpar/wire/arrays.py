@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections import ChainMap
 from functools import cache
 from pathlib import Path
 from pickle import PickleBuffer
@@ -41,8 +40,10 @@ def result_pickler() -> Any:
 
 
 def _pickler_with(reducers: dict[type, Any]) -> Any:
+    table: Any = cloudpickle.Pickler.dispatch_table  # which sees what `copyreg` is told later
+
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
-        dispatch_table: ClassVar[Any] = ChainMap(reducers, dict(cloudpickle.Pickler.dispatch_table))
+        dispatch_table: ClassVar[Any] = table.new_child(reducers)
 
     return Pickler
 
