@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncpar.calls import CallPuller, CallSource
 from tests.functions import add, double
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_hurry() -> Iterator[None]:
+    """What has been pulled is delivered when enough has been, however slow the machine is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("asyncpar.calls._PULL_SECONDS", 60.0)
+        yield
 
 
 class Box:
