@@ -38,7 +38,7 @@ class AsyncChannel:
         self._reader = FrameReader()
         self._readiness = Readiness(sock)
         self._mappings = mappings
-        self.shared_bytes = 0  # of the last frame with buffers that came
+        self.shared_bytes = 0  # of the last frame that came
         self.broken = False
 
     async def send(self, frame: Frame) -> None:
@@ -71,6 +71,7 @@ class AsyncChannel:
             if not count:
                 raise EOFError("the worker has closed the channel")
             reader.advance(count)
+        self.shared_bytes = 0
         return self._mapped(frame) if frame.buffers else frame
 
     def _mapped(self, frame: Frame) -> Frame:

@@ -155,6 +155,21 @@ async def test_below_the_threshold_nothing_is_shared_and_none_shares_nothing() -
 
 
 @on_every_loop
+async def test_statistics_tell_what_was_sent_and_what_was_shared_there_and_back() -> None:
+    array = large()
+    async with ProcessExecutor(1) as executor:
+        for items, shared in (([array], 2), ([array[:5]], 0), ([array, array[:5]], 2)):
+            results = pmap(identity, items, executor=executor, batch_size=1)
+            await results
+            assert results.statistics().shared_bytes == shared * array.nbytes
+            assert 0 < results.statistics().inline_bytes < 5000
+        results = pmap(np.sum, [array], executor=executor)  # large there, small back, after an answer that was large
+        await results
+        assert results.statistics().shared_bytes == array.nbytes
+        assert 0 < results.statistics().inline_bytes < 5000
+
+
+@on_every_loop
 async def test_rows_of_a_large_array_share_one_block() -> None:
     table = np.arange(600_000.0).reshape(60, 10_000)
     results = pmap(np.sum, table, executor="process", batch_size=20, max_nbytes=100_000)
