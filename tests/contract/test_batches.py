@@ -13,10 +13,10 @@ import pytest
 
 from asyncpar import Executor, ProcessExecutor, ThreadExecutor, batching, pmap
 from asyncpar.executors.base import Parcel, Program
-from asyncpar.executors.process_worker import ProcessParcel
+from asyncpar.executors.process_parcel import ProcessParcel
 from asyncpar.outcomes import Batch, BatchDone
-from tests.contract.test_leaving_early import wait_until
 from tests.functions import double, double_soon, identity
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.anyio
 

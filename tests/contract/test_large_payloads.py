@@ -68,16 +68,16 @@ def make_texts(count: int) -> list[str]:
 
 
 class Watch:
-    """A task that measures for how long it was not run."""
+    """A task that measures how long this program computes without letting it run; other programs' time does not count."""
 
     def __init__(self) -> None:
         self.longest = 0.0
 
     async def run(self) -> None:
-        last = time.perf_counter()
+        last = time.process_time()
         while True:
             await anyio.sleep(0.001)
-            now = time.perf_counter()
+            now = time.process_time()
             self.longest = max(self.longest, now - last)
             last = now
 
@@ -85,9 +85,9 @@ class Watch:
 @pytest.mark.parametrize("way", ["item", "result", "function"])
 async def test_the_event_loop_is_not_held_while_much_is_packed_or_unpacked(way: str) -> None:
     texts = make_texts(1_000_000)
-    began = time.perf_counter()
+    began = time.process_time()
     pickle.loads(pickle.dumps(texts))
-    in_one_go = time.perf_counter() - began
+    in_one_go = time.process_time() - began
     watch = Watch()
     async with ProcessExecutor(1) as executor, anyio.create_task_group() as group:
         await pmap(double, [1], executor=executor)

@@ -17,6 +17,7 @@ import pytest
 
 from asyncpar import Executor, ExecutorUnavailableError, InlineExecutor, ProcessExecutor, ThreadExecutor, pmap
 from tests.functions import Beacon, double, double_soon, identity
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.anyio
 
@@ -396,13 +397,6 @@ def spin_or_fail(beacon: Beacon) -> Any:
         raise ZeroDivisionError
 
     return call
-
-
-async def wait_until(condition: Any) -> None:
-    """For conditions in other processes and threads, which cannot set an event here."""
-    with anyio.fail_after(30):
-        while not condition():
-            await anyio.sleep(0.001)
 
 
 def assert_gone(pid: int) -> None:

@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from asyncpar import Executor, ExecutorUnavailableError, ProcessExecutor, pmap
-from tests.contract.test_leaving_early import wait_until
 from tests.functions import double, identity, process_id
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.anyio
 

@@ -17,8 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asyncpar import ProcessExecutor, ThreadExecutor, pmap
-from tests.contract.test_leaving_early import wait_until
+from tests.belongings import mappings, shared_bytes
 from tests.functions import double, identity
+from tests.waiting import wait_until
 
 on_every_loop = pytest.mark.anyio
 
@@ -252,24 +253,6 @@ async def test_an_idle_executor_holds_no_shared_memory(monkeypatch: pytest.Monke
         del results
         await wait_until(lambda: shared_bytes() < MIB)
         assert_same(await pmap(identity, [large()], executor=executor), [large()])
-
-
-def shared_bytes() -> int:
-    """Memory of the nameless files that this process has open."""
-    found: dict[int, int] = {}
-    for name in os.listdir("/proc/self/fd"):
-        path = f"/proc/self/fd/{name}"
-        try:
-            if "memfd:asyncpar" in os.readlink(path):
-                status = os.stat(path)
-                found[status.st_ino] = status.st_blocks * 512
-        except OSError:
-            continue
-    return sum(found.values())
-
-
-def mappings() -> int:
-    return Path("/proc/self/maps").read_text().count("memfd:asyncpar")
 
 
 @on_every_loop

@@ -13,8 +13,8 @@ import psutil
 import pytest
 
 from asyncpar import CallTimeoutError, Executor, InlineExecutor, ProcessExecutor, ThreadExecutor, pmap
-from tests.contract.test_leaving_early import wait_until
 from tests.functions import Beacon, double
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.anyio
 

@@ -29,7 +29,7 @@ import anyio.lowlevel
 import psutil
 
 from asyncpar import Executor, InlineExecutor, ProcessExecutor, ThreadExecutor
-from tests.faults.ledger import Ledger
+from tests.faults.executions import Executions
 from tests.faults.random_runs import Place, Plan, Record, Source, carry_out, draw_plan, find_faults
 
 LANES = 5
@@ -72,7 +72,7 @@ class Figures:
 
 
 async def chaos(seed: int, seconds: float, directory: Path, *, lanes: int = LANES) -> Figures:
-    """Begins runs for so many seconds, and returns the figures once the last has ended; their ledgers are in `directory`."""
+    """Begins runs for so many seconds, and returns the figures once the last has ended; their counts are in `directory`."""
     engine = _Chaos(seed, directory)
     async with engine.executors(), anyio.create_task_group() as helpers:
         helpers.start_soon(engine.watch)
@@ -133,7 +133,7 @@ class _Chaos:
         self._directory = directory
         self._numbers = itertools.count()
         self._active: dict[int, _Active] = {}  # {number: run}
-        self._ended: list[tuple[Plan, Ledger, int]] = []  # with the calls that had begun by the end of the run
+        self._ended: list[tuple[Plan, Executions, int]] = []  # with the calls that had begun by the end of the run
         self._shared: dict[Place, _Shared] = {
             "process": _Shared(lambda: ProcessExecutor(3)),
             "short-lived process": _Shared(lambda: ProcessExecutor(2, max_calls_per_worker=7)),
@@ -155,9 +155,9 @@ class _Chaos:
         self.figures.left += len(left)
         if left:
             self.figures.complaints.append(f"seed {self._seed}: processes are left: {left}")
-        for plan, ledger, total in self._ended:
-            if plan.ends_with_its_calls and ledger.total != total:
-                self._complain(plan, f"{ledger.total - total} calls began after its end")
+        for plan, executions, total in self._ended:
+            if plan.ends_with_its_calls and executions.total != total:
+                self._complain(plan, f"{executions.total - total} calls began after its end")
 
     # Runs
 
@@ -173,16 +173,16 @@ class _Chaos:
 
     async def _run(self, active: _Active) -> None:
         plan, record = active.plan, Record()
-        ledger, source = Ledger(self._directory / f"ledger {plan.number}"), Source(plan)
+        executions, source = Executions(self._directory / f"executions {plan.number}"), Source(plan)
         shared = self._shared.get(plan.place)
         executor = shared.executor if shared is not None else None
         try:
-            await _in_a_task_of_its_own(active, lambda: carry_out(plan, executor, ledger, source, record))
+            await _in_a_task_of_its_own(active, lambda: carry_out(plan, executor, executions, source, record))
         finally:
-            total = ledger.total
+            total = executions.total
             disturbed = shared is not None and shared.was_disturbed_since(active.began)
-            faults = find_faults(plan, record, ledger.executions(), disturbed=disturbed)
-            self._ended.append((plan, ledger, total))
+            faults = find_faults(plan, record, executions.by_call(), disturbed=disturbed)
+            self._ended.append((plan, executions, total))
             self.figures.runs += 1
             self.figures.items += len(record.entries)
             self.figures.lost += faults.lost

@@ -1,8 +1,8 @@
 """Random runs: what each is to do, drawn from a seed and a number, and whether what came of it is right.
 
-Every call marks its index in the run's ledger, so that the check knows how often it was executed, also by workers that were
-killed. What may have become of a call follows from the plan alone, except where its executor was *disturbed* (one of its
-processes was killed, or it was closed) while the run was on.
+Every call marks its index among the executions of its run, so that the check knows how often it was executed, also by workers
+that were killed. What may have become of a call follows from the plan alone, except where its executor was *disturbed* (one of
+its processes was killed, or it was closed) while the run was on.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import anyio
 import anyio.lowlevel
 
 from asyncpar import CallTimeoutError, Executor, ExecutorUnavailableError, Outcome, ParallelMap, WorkerDiedError, pmap
-from tests.faults.ledger import Ledger
+from tests.faults.executions import Executions
 
 Place: TypeAlias = Literal["process", "short-lived process", "thread", "inline", "loop"]
 Consumption: TypeAlias = Literal["list", "loop", "block", "outcomes", "leave", "drop", "raise"]
@@ -57,22 +57,22 @@ class Order(NamedTuple):
     failures: int
 
 
-def obey(order: Order, ledger: Ledger) -> tuple[int, int | bytes]:
-    _begin(order, ledger)
+def obey(order: Order, executions: Executions) -> tuple[int, int | bytes]:
+    _begin(order, executions)
     if order.seconds:
         time.sleep(order.seconds)
     return order.number, order.payload
 
 
-async def obey_soon(order: Order, ledger: Ledger) -> tuple[int, int | bytes]:
-    _begin(order, ledger)
+async def obey_soon(order: Order, executions: Executions) -> tuple[int, int | bytes]:
+    _begin(order, executions)
     await _pause(order.seconds)
     return order.number, order.payload
 
 
-def _begin(order: Order, ledger: Ledger) -> None:
-    ledger.mark(order.number)
-    if order.failures and ledger.executions()[order.number] <= order.failures:
+def _begin(order: Order, executions: Executions) -> None:
+    executions.mark(order.number)
+    if order.failures and executions.by_call()[order.number] <= order.failures:
         raise Injected(order.number)
 
 
@@ -92,7 +92,7 @@ class Plan:
     number: int
     place: Place
     coroutine: bool
-    zipped: bool  # the ledger comes as a second column, and the function can be imported
+    zipped: bool  # its executions come as a second column, and the function can be imported
     length: int
     seconds: float
     payload_bytes: int
@@ -236,10 +236,10 @@ class Record:
     cancelled: bool = False
 
 
-async def carry_out(plan: Plan, executor: Executor[Any] | None, ledger: Ledger, source: Source, record: Record) -> None:
+async def carry_out(plan: Plan, executor: Executor[Any] | None, executions: Executions, source: Source, record: Record) -> None:
     """Runs it, and records what comes; only a cancellation is raised."""
     try:
-        await _consume(plan, _start(plan, executor, ledger, source), record)
+        await _consume(plan, _start(plan, executor, executions, source), record)
     except Exception as error:
         record.error = error
     except anyio.get_cancelled_exc_class():
@@ -247,18 +247,18 @@ async def carry_out(plan: Plan, executor: Executor[Any] | None, ledger: Ledger, 
         raise
 
 
-def _start(plan: Plan, executor: Executor[Any] | None, ledger: Ledger, source: Source) -> ParallelMap[Any]:
+def _start(plan: Plan, executor: Executor[Any] | None, executions: Executions, source: Source) -> ParallelMap[Any]:
     options = plan.options | {"executor": executor}
     fn = obey_soon if plan.coroutine else obey
     if plan.zipped:
-        return pmap(fn, source.make(), itertools.repeat(ledger), **options)
+        return pmap(fn, source.make(), itertools.repeat(executions), **options)
     if plan.coroutine:
 
         async def closure_soon(order: Order) -> Any:
-            return await obey_soon(order, ledger)
+            return await obey_soon(order, executions)
 
         return pmap(closure_soon, source.make(), **options)
-    return pmap(lambda order: obey(order, ledger), source.make(), **options)
+    return pmap(lambda order: obey(order, executions), source.make(), **options)
 
 
 async def _consume(plan: Plan, results: ParallelMap[Any], record: Record) -> None:

@@ -60,8 +60,8 @@ def _round(seed: int, seconds: float, loop: dict[str, Any]) -> Figures:
         directory = Path(name)
         before, threads = belongings(directory), set(threading.enumerate())
         figures = anyio.run(chaos, seed, seconds, directory, **loop)
-        for ledger in directory.glob("ledger *"):
-            ledger.unlink()
+        for executions in directory.glob("executions *"):
+            executions.unlink()
         gc.collect()
         join_new_threads(threads)
         left = left_since(before, directory)

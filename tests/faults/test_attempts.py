@@ -11,7 +11,7 @@ import pytest
 
 from asyncpar import ProcessExecutor, pmap
 from asyncpar.executors.zygote_client import WorkerProcess, Zygote
-from tests.faults.ledger import Ledger
+from tests.faults.executions import Executions
 
 pytestmark = pytest.mark.anyio
 
@@ -30,33 +30,33 @@ class LethalOnce:
 
 
 async def test_calls_that_ran_before_their_worker_died_sending_the_results_count_as_attempts(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path / "ledger")
+    executions = Executions(tmp_path / "executions")
 
     def call(x: int) -> Any:
-        ledger.mark(x)
+        executions.mark(x)
         return LethalOnce(tmp_path / "flag")
 
     async with ProcessExecutor(1) as executor, pmap(call, range(4), executor=executor, batch_size=2) as results:
         outcomes = [outcome async for outcome in results.outcomes()]
     assert [outcome.unwrap() for outcome in outcomes] == ["survived"] * 4
-    assert {outcome.index: outcome.attempts for outcome in outcomes} == ledger.executions() == {0: 2, 1: 2, 2: 1, 3: 1}
+    assert {outcome.index: outcome.attempts for outcome in outcomes} == executions.by_call() == {0: 2, 1: 2, 2: 1, 3: 1}
 
 
 async def test_calls_that_ran_between_a_timeout_and_the_kill_count_as_attempts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ledger, let_go = Ledger(tmp_path / "ledger"), tmp_path / "let go"
+    executions, let_go = Executions(tmp_path / "executions"), tmp_path / "let go"
     kill = Zygote.kill
 
     def kill_late(zygote: Zygote, worker: WorkerProcess) -> None:
         let_go.touch()  # so that the overdue call ends after all
-        while not ledger.executions()[1]:
+        while not executions.by_call()[1]:
             pass
         kill(zygote, worker)
 
     def call(x: int) -> int:
-        ledger.mark(x)
-        while (x == 0 and not let_go.exists()) or (x == 1 and ledger.executions()[1] < 2):
+        executions.mark(x)
+        while (x == 0 and not let_go.exists()) or (x == 1 and executions.by_call()[1] < 2):
             pass
         return x
 
@@ -66,4 +66,4 @@ async def test_calls_that_ran_between_a_timeout_and_the_kill_count_as_attempts(
             outcomes = [outcome async for outcome in results.outcomes()]
         monkeypatch.undo()
     assert [outcome.error is None for outcome in outcomes] == [False, True, True, True]
-    assert {outcome.index: outcome.attempts for outcome in outcomes} == ledger.executions() == {0: 1, 1: 2, 2: 1, 3: 1}
+    assert {outcome.index: outcome.attempts for outcome in outcomes} == executions.by_call() == {0: 1, 1: 2, 2: 1, 3: 1}

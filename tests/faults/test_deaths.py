@@ -20,8 +20,8 @@ import psutil
 import pytest
 
 from asyncpar import ExecutorUnavailableError, ProcessExecutor, WorkerDiedError, pmap
-from tests.contract.test_leaving_early import wait_until
 from tests.functions import Beacon, die_on_negative, double, kill_self, process_id
+from tests.waiting import wait_until
 
 on_every_loop = pytest.mark.anyio
 

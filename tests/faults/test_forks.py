@@ -16,9 +16,9 @@ import psutil
 import pytest
 
 from asyncpar import ProcessExecutor, WorkerDiedError, pmap
-from tests.contract.test_leaving_early import wait_until
 from tests.faults.test_deaths import started
 from tests.functions import double, process_id
+from tests.waiting import wait_until
 
 on_every_loop = pytest.mark.anyio
 

@@ -24,9 +24,9 @@ from asyncpar.executors.inline import InlineWorker
 from asyncpar.executors.zygote_client import WorkerProcess, Zygote
 from asyncpar.workers.control import STOP
 from asyncpar.workers.protocol import KILL, Record
-from tests.contract.test_leaving_early import wait_until
-from tests.faults.ledger import Ledger
+from tests.faults.executions import Executions
 from tests.functions import Beacon, double
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.anyio
 on_asyncio = pytest.mark.parametrize("anyio_backend", ["asyncio"])
@@ -105,7 +105,7 @@ async def test_a_cancellation_that_coincides_with_that_of_a_scope_is_not_taken_f
 @on_asyncio
 async def test_a_cancelled_task_asks_all_workers_to_stop_at_once(tmp_path: Path) -> None:
     let_go = tmp_path / "let go"
-    begun = Ledger(tmp_path / "begun")
+    begun = Executions(tmp_path / "begun")
 
     def call(x: int) -> None:
         begun.mark(x)

@@ -13,10 +13,10 @@ import psutil
 import pytest
 
 from asyncpar import ExecutorUnavailableError, ProcessExecutor, pmap
-from tests.contract.test_leaving_early import wait_until
 from tests.faults.test_deaths import family_of, started, wait_for_spinning
 from tests.faults.test_forks import LOOPS
 from tests.functions import Beacon, double
+from tests.waiting import wait_until
 
 PROGRAM = """
 import asyncio, re, sys

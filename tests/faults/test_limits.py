@@ -19,8 +19,8 @@ import pytest
 from asyncpar import ExecutorUnavailableError, ProcessExecutor, pmap
 from asyncpar.wire.frames import Frame
 from asyncpar.workers.protocol import FORGET
-from tests.contract.test_leaving_early import wait_until
 from tests.functions import double, process_id
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.anyio
 

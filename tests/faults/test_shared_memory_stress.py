@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from asyncpar import ProcessExecutor, WorkerDiedError, pmap
-from tests.contract.test_shared_memory import mappings, shared_bytes
+from tests.belongings import mappings, shared_bytes
 
 pytestmark = pytest.mark.anyio
 

@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 
-class Ledger:
+class Executions:
     """A file to which every call of one run, in whatever process, appends its index before it does anything else."""
 
     def __init__(self, path: Path) -> None:
@@ -23,7 +23,7 @@ class Ledger:
         finally:
             os.close(descriptor)
 
-    def executions(self) -> Counter[int]:
+    def by_call(self) -> Counter[int]:
         """{index: how often that call has begun}"""
         with open(self._path, "rb") as file:
             return Counter(index for (index,) in struct.iter_unpack("<i", file.read()))
