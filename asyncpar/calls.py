@@ -308,6 +308,7 @@ class _AdoptedCalls(AdoptedFunction):
         self._executor = executor
         self._program = program
         self._adopted: dict[int, AdoptedFunction] = {}  # {id of the function, which the value keeps alive: …}
+        self._hits_of_discarded = 0
         # Every slot may hold a parcel whose function has been discarded before its worker got it, and keeps it
         self._most = max(_KEPT_FUNCTIONS, 4 * executor.capacity)
 
@@ -320,11 +321,19 @@ class _AdoptedCalls(AdoptedFunction):
             program = Program(function, stop_on_error=True, timeout=timeout, max_nbytes=max_nbytes, mmap_mode=mmap_mode)
             adopted = self._executor.adopt(program)
             while len(self._adopted) >= self._most:
-                self._adopted.pop(next(iter(self._adopted))).discard()
+                self._discard_one()
             self._adopted[id(function)] = adopted
         return adopted.pack(batch, budget)
 
+    @property
+    def zero_copy_hits(self) -> int:
+        return self._hits_of_discarded + sum(adopted.zero_copy_hits for adopted in self._adopted.values())
+
     def discard(self) -> None:
-        for adopted in self._adopted.values():
-            adopted.discard()
-        self._adopted.clear()
+        while self._adopted:
+            self._discard_one()
+
+    def _discard_one(self) -> None:
+        adopted = self._adopted.pop(next(iter(self._adopted)))
+        adopted.discard()
+        self._hits_of_discarded += adopted.zero_copy_hits

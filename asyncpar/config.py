@@ -18,15 +18,15 @@ from asyncpar.cpus import cpu_count, resolve_n_jobs
 from asyncpar.executors import NAMES, default_name, make_executor
 from asyncpar.executors.base import Executor
 from asyncpar.nesting import depth
-from asyncpar.sharing import resolve_max_nbytes
-from asyncpar.validation import UNSET, is_positive_int
+from asyncpar.sharing import DEFAULT_MAX_NBYTES, check_mmap_mode, resolve_max_nbytes
+from asyncpar.validation import UNSET, check_inner_threads
 from asyncpar.wire.segments import MmapMode
 
 Prefer: TypeAlias = Literal["processes", "threads"] | None
 Require: TypeAlias = Literal["sharedmem"] | None
 
 ALIASES = {"loky": "process", "multiprocessing": "process", "threading": "thread", "sequential": "inline"}  # joblib's names
-MMAP_MODES = ("r", "r+", "w+", "c", None)  # joblib's; "w+" is "r+" here, for there is no file to be made
+_MMAP_SYNONYMS: dict[str, MmapMode] = {"w+": "r+"}  # joblib makes a file; here there is none to be made
 _MOST_THREADS = 1 << 16  # no limit: each call has its own, n_jobs, and calls in threads never wait for those around them
 _PROCESS_PARAMS = {  # {as joblib says, and more: as ProcessExecutor says}
     "idle_worker_timeout": "idle_timeout",
@@ -35,6 +35,7 @@ _PROCESS_PARAMS = {  # {as joblib says, and more: as ProcessExecutor says}
     "preload": "preload",
     "max_calls_per_worker": "max_calls_per_worker",
     "max_memory": "max_memory",
+    "max_shared_bytes": "max_shared_bytes",
     "grace": "grace",
 }
 
@@ -287,11 +288,9 @@ def make_memmapping(temp_folder: str | None, max_nbytes: Any, mmap_mode: Any) ->
         ValueError: a size that is none, or an unknown mode.
     """
     settings = current_settings()
-    max_nbytes = next((value for value in (max_nbytes, settings.max_nbytes) if value is not UNSET), "1M")
+    max_nbytes = next((value for value in (max_nbytes, settings.max_nbytes) if value is not UNSET), DEFAULT_MAX_NBYTES)
     mmap_mode = next((value for value in (mmap_mode, settings.mmap_mode) if value is not UNSET), "r")
-    if mmap_mode not in MMAP_MODES:
-        raise ValueError(f"mmap_mode must be one of {', '.join(map(repr, MMAP_MODES))}, not {mmap_mode!r}")
-    mode: MmapMode = "r+" if mmap_mode == "w+" else mmap_mode
+    mode = check_mmap_mode(mmap_mode, _MMAP_SYNONYMS)
     return Memmapping(resolve_max_nbytes(max_nbytes), mode, temp_folder or settings.temp_folder)
 
 
@@ -303,12 +302,6 @@ def check_prefer_and_require(prefer: object, require: object) -> None:
         raise ValueError(f"require must be 'sharedmem' or None, not {require!r}")
     if prefer == "processes" and require == "sharedmem":
         raise ValueError("prefer='processes' and require='sharedmem' contradict each other: processes share no memory")
-
-
-def check_inner_threads(count: object) -> None:
-    """Raises ValueError unless it is a number of threads or None."""
-    if count is not None and not is_positive_int(count):
-        raise ValueError(f"inner_max_num_threads must be a number of threads, 1 or more, or None, not {count!r}")
 
 
 def to_int(n_jobs: Any) -> int:

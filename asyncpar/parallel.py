@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, Self, TypeAl
 
 from asyncpar.nesting import depth
 from asyncpar.reporting import TO_STDOUT, is_due, preamble, progress_line
-from asyncpar.validation import UNSET, is_number, is_positive_int
+from asyncpar.validation import UNSET, check_inner_threads, is_number, is_positive_int
 
 if TYPE_CHECKING:
     from asyncpar.config import Backend, Prefer, Require
@@ -199,7 +199,6 @@ class Parallel(Generic[R]):
         **backend_kwargs: Any,
     ) -> None:
         from asyncpar.config import (
-            check_inner_threads,
             check_prefer_and_require,
             current_settings,
             make_memmapping,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from math import inf
+from types import MappingProxyType
 from typing import Any
 
 from asyncpar.validation import is_number
@@ -36,8 +38,8 @@ def resolve_max_nbytes(value: Any) -> int | None:
     )
 
 
-def check_mmap_mode(value: Any) -> MmapMode:
-    """The mode itself.
+def check_mmap_mode(value: Any, synonyms: Mapping[str, MmapMode] = MappingProxyType({})) -> MmapMode:
+    """The mode itself, or what its synonym stands for.
 
     Raises:
         ValueError: there is no such mode.
@@ -45,4 +47,7 @@ def check_mmap_mode(value: Any) -> MmapMode:
     for mode in MMAP_MODES:
         if value is mode or value == mode:
             return mode
-    raise ValueError(f"mmap_mode must be one of {', '.join(map(repr, MMAP_MODES))}, not {value!r}")
+    for synonym, mode in synonyms.items():
+        if value == synonym:
+            return mode
+    raise ValueError(f"mmap_mode must be one of {', '.join(map(repr, [*MMAP_MODES, *synonyms]))}, not {value!r}")

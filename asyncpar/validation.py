@@ -24,3 +24,9 @@ def is_int(value: Any) -> TypeGuard[int]:
 
 def is_positive_int(value: Any) -> TypeGuard[int]:
     return is_int(value) and value >= 1
+
+
+def check_inner_threads(count: object) -> None:
+    """Raises ValueError unless it is a number of threads or None."""
+    if count is not None and not is_positive_int(count):
+        raise ValueError(f"inner_max_num_threads must be a number of threads, 1 or more, or None, not {count!r}")

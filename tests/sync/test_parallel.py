@@ -21,7 +21,7 @@ import psutil
 import pytest
 
 import asyncpar
-from asyncpar import Parallel, delayed
+from asyncpar import Parallel, Statistics, delayed
 from tests.functions import Beacon, add, die_on_negative, double, process_id, raise_value_error
 from tests.sync import functions
 from tests.sync.functions import Counted, Finicky, Model, double_all, nest, raise_finicky, thread_name, touch_and_wait
@@ -389,6 +389,27 @@ def test_an_executor_may_be_the_backend() -> None:
 def test_a_multiprocessing_context_means_processes() -> None:
     (pid,) = Parallel(n_jobs=2, backend=multiprocessing.get_context("spawn"))([delayed(process_id)(0)])
     assert pid != os.getpid()
+
+
+# Shared memory
+
+
+def test_an_array_that_many_calls_share_is_copied_once_and_the_statistics_say_so() -> None:
+    snapshots: list[Statistics] = []
+    array: Any = np.arange(200_000.0)
+    results = Parallel(n_jobs=2, progress=snapshots.append)(delayed(np.take)(array, x) for x in range(10))
+    assert results == array[:10].tolist()
+    assert snapshots[-1].shared_bytes >= array.nbytes
+    assert snapshots[-1].zero_copy_hits == 9
+
+
+def test_max_shared_bytes_bounds_what_is_shared() -> None:
+    snapshots: list[Statistics] = []
+    array: Any = np.arange(200_000.0)
+    parallel = Parallel(n_jobs=2, progress=snapshots.append, max_shared_bytes=0)
+    assert parallel([delayed(np.sum)(array)]) == [array.sum()]
+    assert snapshots[-1].shared_bytes == 0
+    assert snapshots[-1].inline_bytes > array.nbytes
 
 
 # Several callers
