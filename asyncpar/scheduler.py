@@ -125,9 +125,7 @@ class Run:
     async def drive(self) -> None:
         """Runs to the end in the caller's task. What went wrong stands in `error` afterwards; only a cancellation is raised."""
         try:
-            self._function = function = self._program.adopted_by(self._executor)
-            if function.unfinished:
-                await run_off_loop(function.finish)
+            self._function = self._program.adopted_by(self._executor)
             has_packed = await self._pack_next()
             if self._source.exhausted and self._retrying is None:  # the whole run is in hand
                 await self._slot(has_packed)

@@ -1,7 +1,7 @@
 """The contract between the scheduler and whatever runs batches, and the FIFO lending that all executors share.
 
     function = executor.adopt(program)          # once per run: pickles the function where that is needed
-    parcel = function.pack(batch, budget)       # synchronous; before a worker is asked for. Both may be unfinished
+    parcel = function.pack(batch, budget)       # synchronous; before a worker is asked for; perhaps unfinished
     async with executor.lease() as worker:      # FIFO among all runs that share the executor
         answer = await worker.run(parcel)
     done = answer.read()                        # synchronous; when the worker has its next batch already
@@ -72,7 +72,8 @@ class Adoptable(Protocol):
 class Parcel:
     """A batch, ready to be run, and the seconds that it may take. Executors that must encode it use a subclass.
 
-    If it is `unfinished`, because that takes long, `finish` is to be called in a thread before it is run.
+    If it is `unfinished`, because encoding it or its function takes long, `finish` is to be called in a thread before it is
+    run.
     """
 
     __slots__ = ("batch", "budget", "program")
@@ -99,12 +100,10 @@ class Answer(Protocol):
 
 
 class AdoptedFunction:
-    """The program of one run, in the form in which its executor needs it; `unfinished` like a parcel.
+    """The program of one run, in the form in which its executor needs it.
 
     `zero_copy_hits`: buffers that were in shared memory already when they were to be sent.
     """
-
-    unfinished = False
 
     def __init__(self, program: Program) -> None:
         self.program = program
@@ -116,9 +115,6 @@ class AdoptedFunction:
     def pack(self, batch: Batch, budget: float) -> Parcel:
         """The batch, ready for any worker of this executor; `budget`: seconds after which it is to come back, done or not."""
         return Parcel(self.program, batch, budget)
-
-    def finish(self) -> None:
-        """Does what takes long. Runs in a thread."""
 
     def discard(self) -> None:
         """The run is over: workers may forget the function."""

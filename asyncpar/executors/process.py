@@ -2,8 +2,8 @@
 
 There is no thread, no queue and no polling between a run and its worker. This file keeps the pool: it starts the zygote at
 first need, asks it for workers, retires those that have had nothing to do, and closes everything when its `async with` or
-its event loop ends. The mechanisms stand in `process_worker.py` (a batch and its worker), `zygote_client.py` and
-`workers/zygote.py` (how workers come to be and to an end), and `wire/` (what is sent).
+its event loop ends. The mechanisms stand in `process_worker.py` (a batch and its worker), `process_parcel.py` (what is sent),
+`zygote_client.py` and `workers/zygote.py` (how workers come to be and to an end), and `wire/` (how it travels).
 
 A pool belongs to the process that made it. In a forked copy of that process, before the fork returns there, every executor
 is closed without a word to its zygote, its workers or the event loop's selector, all of which the original goes on using;
@@ -25,10 +25,11 @@ from asyncpar.background import BackgroundTask, start_background
 from asyncpar.cpus import resolve_max_workers
 from asyncpar.errors import ExecutorUnavailableError
 from asyncpar.executors.base import Executor, Program
-from asyncpar.executors.process_worker import Initializer, Limits, PickledFunction, ProcessWorker, SentFunction
+from asyncpar.executors.process_parcel import PickledFunction, SentFunction
+from asyncpar.executors.process_worker import Initializer, Limits, ProcessWorker
 from asyncpar.executors.zygote_client import Zygote, refuse_unless_supported, start_zygote
 from asyncpar.memory import available_memory
-from asyncpar.validation import is_int, is_positive_int
+from asyncpar.validation import check_inner_threads, is_int, is_positive_int
 from asyncpar.wire.codec import is_importable
 from asyncpar.wire.segments import Area, Placer
 from asyncpar.workers.control import make_nameless_file
@@ -313,8 +314,7 @@ def _check_arguments(
 
 
 def _check_limits(inner_threads: object, max_calls: object, max_memory: object, max_shared: object) -> None:
-    if inner_threads is not None and not is_positive_int(inner_threads):
-        raise ValueError(f"inner_max_num_threads must be a number of threads, 1 or more, or None, not {inner_threads!r}")
+    check_inner_threads(inner_threads)
     if max_shared is not None and not (is_int(max_shared) and max_shared >= 0):
         raise ValueError(f"max_shared_bytes must be a number of bytes, 0 or more, or None, not {max_shared!r}")
     if max_calls is not None and not is_positive_int(max_calls):

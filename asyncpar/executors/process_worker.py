@@ -1,4 +1,4 @@
-"""One process worker as its parent sees it, and what is sent to it.
+"""One process worker as its parent sees it: it is set up, runs batches (`process_parcel.py`), is stopped, and mourned.
 
 The slot that leased the worker writes the batch to the worker's socket and awaits the socket; the other end is
 `workers/process_main.py`.
@@ -21,17 +21,16 @@ import anyio
 
 from asyncpar.background import wait_through
 from asyncpar.errors import ExecutorUnavailableError, WorkerDiedError
-from asyncpar.executors.base import AdoptedFunction, Answer, Parcel, Program, Worker
+from asyncpar.executors.base import Answer, Worker
+from asyncpar.executors.process_parcel import ProcessAnswer, ProcessParcel, SentFunction
 from asyncpar.executors.zygote_client import WorkerProcess, Zygote, describe_failed_start
 from asyncpar.nesting import depth
-from asyncpar.outcomes import Batch, BatchDone, complete_timeouts, timed_out
-from asyncpar.wire.codec import Decoder, EncodedColumn, Encoder, Undeliverable, encode_function
+from asyncpar.outcomes import Batch, BatchDone, timed_out
+from asyncpar.wire.codec import Decoder, Encoder, encode_function
 from asyncpar.wire.failures import PackedError, unpack_error
-from asyncpar.wire.frames import Buffer, Frame, weigh
-from asyncpar.wire.pace import IN_LOOP_BYTES, Breaths, Limit, Pace, TooLarge
-from asyncpar.wire.segments import Block, Placer
+from asyncpar.wire.frames import Frame, weigh
 from asyncpar.workers.control import NOT_RECEIVED, POSITION, RECEIVED, SPAN, STOP, seconds_left
-from asyncpar.workers.protocol import BATCH, FAILED, FORGET, LAST, SETUP, BatchMessage, DoneMessage, Setup
+from asyncpar.workers.protocol import FAILED, FORGET, LAST, SETUP, Setup
 
 _THREAD_VARIABLES = (  # each is read by a numerical library when it is loaded
     "OMP_NUM_THREADS",
@@ -44,144 +43,6 @@ _THREAD_VARIABLES = (  # each is read by a numerical library when it is loaded
     "POLARS_MAX_THREADS",
 )
 _DEATHS_BEFORE_BLAME = 2  # a worker may die while it reads a batch by no fault of that batch; not twice in a row
-
-
-class SentFunction:
-    """A function in the form in which it is sent, once to each worker; `function_id` is its name from then on."""
-
-    def __init__(self, fn: Callable[..., Any], function_id: int, place: Placer | None) -> None:
-        self.fn = fn
-        self.function_id = function_id
-        self.encoded: EncodedColumn | None = None
-        self.buffers: list[Buffer | Block] = []
-        self._place = place
-        try:
-            self.encode(Limit())
-        except TooLarge:
-            return
-
-    def encode(self, pace: Pace) -> None:
-        self.encoded, self.buffers = encode_function(self.fn, pace, self._place)
-
-    @property
-    def is_large(self) -> bool:
-        """Whether any of it travels out of band. Then it is not left with idle workers until they hear the next message."""
-        return bool(self.buffers) or (self.encoded is not None and type(self.encoded[0][0]) is not bytes)
-
-
-class PickledFunction(AdoptedFunction):
-    """The function of one run. `discard` is called with it when the run is over, unless it is None: then it is kept."""
-
-    def __init__(
-        self,
-        program: Program,
-        sent: SentFunction,
-        place: Placer | None,
-        discard: Callable[[SentFunction], None] | None,
-    ) -> None:
-        super().__init__(program)
-        self.place = place
-        self._sent = sent
-        self._discard = discard
-        self.sends_much = False  # so that the next batch, which will hardly be smaller, is not tried in the loop
-        self.unfinished = sent.encoded is None
-
-    def finish(self) -> None:
-        self._sent.encode(Breaths())
-        self.unfinished = False
-
-    def pack(self, batch: Batch, budget: float) -> ProcessParcel:
-        return ProcessParcel(self, self._sent, batch, budget)
-
-    @property
-    def zero_copy_hits(self) -> int:
-        return 0 if self.place is None else self.place.hits
-
-    def discard(self) -> None:
-        if self.place is not None:
-            self.place.forget()
-        if self._discard is not None:
-            self._discard(self._sent)
-            self._sent.buffers = []
-
-
-class ProcessParcel(Parcel):
-    """A batch whose columns are encoded before a worker is asked for: at once, unless that takes long."""
-
-    __slots__ = ("_adopted", "_columns", "_encoder", "function", "unfinished")
-
-    def __init__(self, adopted: PickledFunction, function: SentFunction, batch: Batch, budget: float) -> None:
-        super().__init__(adopted.program, batch, budget)
-        self._adopted = adopted
-        self.function = function
-        self.unfinished = True
-        if function.encoded is not None and not adopted.sends_much:
-            try:
-                self._encode(Limit())
-            except TooLarge:
-                return
-
-    def _encode(self, pace: Pace) -> None:
-        encoder, batch = Encoder(pace, self._adopted.place), self.batch
-        self._columns = tuple(
-            [encoder.column(column, _describe_argument, batch, which) for which, column in enumerate(batch.columns)]
-        )
-        self._encoder = encoder
-        self.unfinished = False
-
-    def finish(self) -> None:
-        if self.function.encoded is None:  # where calls bring their functions, those are not finished before
-            self.function.encode(Breaths())
-        pace = Breaths()
-        self._encode(pace)
-        self._adopted.sends_much = pace.weight > IN_LOOP_BYTES
-
-    def frame(self, *, known: bool, forget: tuple[int, ...]) -> Frame:
-        """The message to a worker that knows the function already, or does not."""
-        program, function = self.program, self.function
-        encoded, buffers = (None, []) if known else (function.encoded, function.buffers)
-        message: BatchMessage = (
-            function.function_id,
-            encoded,
-            forget,
-            program.concurrency,
-            program.stop_on_error,
-            program.timeout,
-            program.max_nbytes,
-            program.mmap_mode,
-            self.budget,
-            self._columns,
-        )
-        return self._encoder.frame(BATCH, message, buffers)
-
-
-class ProcessAnswer:
-    """A worker's answer to `batch`, not unpickled yet."""
-
-    __slots__ = ("_batch", "_frame", "_inline_bytes", "_shared_bytes", "_worker_name", "is_large")
-
-    def __init__(self, frame: Frame, batch: Batch, worker_name: str, inline_bytes: int, shared_bytes: int) -> None:
-        self._frame = frame
-        self._batch = batch
-        self._worker_name = worker_name
-        self._inline_bytes = inline_bytes
-        self._shared_bytes = shared_bytes
-        self.is_large = inline_bytes > IN_LOOP_BYTES
-
-    def read(self) -> BatchDone:
-        decoder = Decoder(self._frame, Breaths() if self.is_large else None)
-        message: DoneMessage = decoder.message
-        encoded, packed_errors, timings = message
-        (column,), spoiled = decoder.columns([encoded])
-        values = column if type(column) is list else list(column)
-        errors = {position: unpack_error(PackedError(*packed)) for position, packed in packed_errors.items()}
-        if spoiled:
-            _unpack_undeliverables(values, errors)
-        if errors:
-            complete_timeouts(self._batch, errors)
-        batch = self._batch
-        rest = batch.rest(len(values))
-        return BatchDone(batch, values, errors, timings, self._worker_name, rest, self._inline_bytes, self._shared_bytes)
 
 
 class ProcessWorker(Worker):
@@ -307,8 +168,7 @@ class ProcessWorker(Worker):
         known = function.function_id in self._known
         forget, self._to_forget = tuple(self._to_forget), []
         self._known.add(function.function_id)
-        frame = parcel.frame(known=known, forget=forget)
-        return frame._replace(buffers=self._process.loans.lend_all(frame.buffers)) if frame.buffers else frame
+        return self._process.loans.lend_all(parcel.frame(known=known, forget=forget))
 
     async def _stop(self, parcel: ProcessParcel) -> None:
         """Ends the batch that was sent: by asking, and after the grace by force."""
@@ -471,22 +331,9 @@ def _setup_frame(initializer: Initializer | None, limits: Limits) -> Frame:
     return Encoder().frame(SETUP, setup, buffers)
 
 
-def _unpack_undeliverables(values: list[Any], errors: dict[int, BaseException]) -> None:
-    """Results that could not be sent or read become errors of their calls."""
-    for position, value in enumerate(values):
-        if isinstance(value, Undeliverable):
-            errors[position] = value.error
-            values[position] = None
-
-
 def _not_empty(*parts: Batch) -> tuple[Batch, ...]:
     return tuple(part for part in parts if len(part))
 
 
 def _unpack_failure(answer: Frame) -> BaseException:
     return unpack_error(PackedError(*Decoder(answer).message))
-
-
-def _describe_argument(batch: Batch, place: int, position: int) -> tuple[str, str]:
-    which = "the item" if len(batch.columns) == 1 else f"argument {place}"
-    return f"{which} of {batch.describe(position)}", f"arguments[{place}]"

@@ -6,11 +6,11 @@ the results that it lends to its parent. In the executor's file stand the argume
 else can open them, they have no name, and the system forgets them with their last user: there is nothing to clean up, after
 any death.
 
-Whoever owns the blocks of a file is an *owner*; it copies a buffer into a block (`os.write`, which lets go of the GIL) and
-lends it. The other side, the *borrower*, maps the block, once for as long as anybody there looks at it, and nothing is
-copied. No message says that a block is not needed any more: in the *ledger*, a page that both see, each loan has a slot of one
-byte. The owner sets it when it lends; the borrower clears it when the last view of the mapping is gone, in a
-`weakref.finalize` of the mapping, wherever and whenever that happens; the owner looks when it needs room.
+Whoever owns the blocks of a file is an *owner*; it copies a buffer into a block (by `os.pwrite` or `numpy.copyto`, which let
+go of the GIL) and lends it. The other side, the *borrower*, maps the block, once for as long as anybody there looks at it, and
+nothing is copied. No message says that a block is not needed any more: in the *ledger*, a page that both see, each loan has a
+slot of one byte. The owner sets it when it lends; the borrower clears it when the last view of the mapping is gone, in a
+`weakref.finalize` of the mapping, wherever and whenever that happens; the owner looks each time before it looks for room.
 
 # Invariants
 
@@ -39,7 +39,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal, TypeAlias
 
-from asyncpar.wire.frames import Shared
+from asyncpar.wire.frames import Frame, Shared
 
 MmapMode: TypeAlias = Literal["r", "r+", "c"] | None
 MMAP_MODES: tuple[MmapMode, ...] = ("r", "r+", "c", None)
@@ -274,9 +274,13 @@ class Loans:
         self._page[slot] = 1
         return Shared(block.length, block.offset, block.serial, slot)
 
-    def lend_all(self, buffers: Sequence[Any]) -> list[Any]:
-        """`buffers` as they are sent: with each block lent, or read out where that cannot be."""
-        return [(self.lend(buffer) or buffer.read()) if type(buffer) is Block else buffer for buffer in buffers]
+    def lend_all(self, frame: Frame) -> Frame:
+        """The frame as it is sent: with each block lent, or read out where that cannot be."""
+        buffers: Sequence[Any] = frame.buffers
+        if not buffers:
+            return frame
+        lent = [(self.lend(buffer) or buffer.read()) if type(buffer) is Block else buffer for buffer in buffers]
+        return frame._replace(buffers=lent)
 
     def collect(self) -> None:
         """Forgets the loans that have ended."""

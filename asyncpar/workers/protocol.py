@@ -46,6 +46,9 @@ BatchMessage: TypeAlias = tuple[
     tuple[EncodedColumn, ...],
 ]
 
+# FORGET, ids of functions to forget between two batches. None at all: there may be nothing to do for a while, and the worker
+# gives back what it holds of shared memory.
+
 # DONE and LAST, what `run_batch` reported: the values as a column, the errors packed, by position, and the timings.
 DoneMessage: TypeAlias = tuple[EncodedColumn, dict[int, PackedError], list[tuple[int, float]]]
 

@@ -42,7 +42,7 @@ class SharedMemory:
 
     def lend(self, frame: Frame) -> Frame:
         """The frame as it is sent, its blocks lent to the parent."""
-        return frame._replace(buffers=self._loans.lend_all(frame.buffers)) if frame.buffers else frame
+        return self._loans.lend_all(frame)
 
     def rest(self, *, thoroughly: bool) -> None:
         """Nothing is to be done now: keeps no mapping; if it may be for a while, no memory either that nobody has borrowed."""

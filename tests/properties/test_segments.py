@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from asyncpar.wire.frames import Shared
+from asyncpar.wire.frames import Frame, Shared
 from asyncpar.wire.segments import PAGE, RESULTS, Area, Block, FreeSpace, Loans, Mappings, Placer, map_ledgers
 from asyncpar.workers.control import make_nameless_file
 
@@ -165,7 +165,8 @@ def test_without_room_or_slots_buffers_are_handed_out_as_copies(ends: Ends) -> N
     lent = [ends.loans.lend(block) for _ in range(PAGE)]
     assert None not in lent
     assert ends.loans.lend(block) is None
-    assert ends.loans.lend_all([block, b"other"]) == [bytearray(b"content"), b"other"]
+    buffers: list[Any] = [block, b"other"]
+    assert ends.loans.lend_all(Frame(1, b"", buffers)).buffers == [bytearray(b"content"), b"other"]
     ends.page[7] = 0  # one comes back
     shared = ends.loans.lend(block)
     assert shared is not None

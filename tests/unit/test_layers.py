@@ -20,7 +20,7 @@ LAYERS = [
     ["executors/__init__"],
     ["executors/process", "executors/thread", "executors/coroutine"],
     ["executors/inline", "executors/process_worker"],
-    ["executors/zygote_client", "scheduler"],
+    ["executors/zygote_client", "executors/process_parcel", "scheduler"],
     ["progress"],
     ["executors/base", "executors/memory_watch", "sources", "statistics", "sharing"],
     ["feedback"],
