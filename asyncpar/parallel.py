@@ -8,8 +8,6 @@ Modules that use these names are imported by workers too, so that this one impor
 
 from __future__ import annotations
 
-import ast
-import operator
 import sys
 import time
 import warnings
@@ -37,18 +35,6 @@ Streamed: TypeAlias = Literal["generator", "generator_unordered"]
 
 RETURN_AS = ("list", "generator", "generator_unordered")
 DEFAULT_PRE_DISPATCH = "2 * n_jobs"
-_MOST_POWER = 64  # in a pre_dispatch expression: nobody means more, and "9**9**9" would never end
-_OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv,
-    ast.Mod: operator.mod,
-    ast.Pow: operator.pow,
-    ast.USub: operator.neg,
-    ast.UAdd: operator.pos,
-}
 
 
 class _OwnOrWrapped:
@@ -111,6 +97,7 @@ class _Options(TypedDict, total=False):
     preload: Sequence[str]
     max_calls_per_worker: int
     max_memory: int
+    max_shared_bytes: int
     grace: float
 
 
@@ -224,7 +211,7 @@ class Parallel(Generic[R]):
         self.timeout = timeout
         self.return_as: str = return_as
         self.pre_dispatch = pre_dispatch
-        evaluate_pre_dispatch(pre_dispatch, 1)
+        self._window(1)
         self._batch_size: int | Literal["auto"] = batch_size
         self._progress: Progress = progress
         self._meter: Meter | None = None
@@ -278,7 +265,7 @@ class Parallel(Generic[R]):
                 "the generator of an earlier call of this Parallel has not ended; exhaust or close it, or make another Parallel"
             )
         backend, n_jobs = self._choose()
-        window = evaluate_pre_dispatch(self.pre_dispatch, n_jobs)
+        window = self._window(n_jobs)
         self._begin()
         if n_jobs == 1 and backend.kind != "other":
             return self._run_inline(iterable)
@@ -310,6 +297,14 @@ class Parallel(Generic[R]):
 
             self._chosen, self._chosen_at = choose_backend(*self._asked), depth()
         return self._chosen
+
+    def _window(self, n_jobs: int) -> int | None:
+        """How many tasks may be pulled and not yet be done; None: that is the scheduler's to choose."""
+        if self.pre_dispatch == DEFAULT_PRE_DISPATCH:
+            return None
+        from asyncpar.pre_dispatch import evaluate_pre_dispatch
+
+        return evaluate_pre_dispatch(self.pre_dispatch, n_jobs)
 
     def _generator(self) -> Generator[Any, None, None] | None:
         """That of an earlier call, if it has not ended."""
@@ -432,54 +427,6 @@ def wrap_non_picklable_objects(obj: T, keep_wrapper: bool = True) -> T:
     3
     """
     return obj
-
-
-def evaluate_pre_dispatch(expression: object, n_jobs: int) -> int | None:
-    """How many tasks `pre_dispatch` allows; None: that is asyncpar's to choose.
-
-    Raises:
-        ValueError: it is neither "all", a positive number, nor arithmetic that gives one.
-    """
-    if isinstance(expression, str):
-        text = expression.strip()
-        if text.replace(" ", "") == DEFAULT_PRE_DISPATCH.replace(" ", ""):
-            return None
-        if text == "all":
-            return sys.maxsize
-        try:
-            value = _evaluate(ast.parse(text, mode="eval").body, n_jobs)
-            count = int(value)
-        except (ArithmeticError, SyntaxError, TypeError, ValueError, RecursionError, MemoryError):
-            raise _not_pre_dispatch(expression) from None
-    elif is_number(expression):
-        count = int(expression)
-    else:
-        raise _not_pre_dispatch(expression)
-    if count < 1:
-        raise _not_pre_dispatch(expression)
-    return count
-
-
-def _not_pre_dispatch(expression: object) -> ValueError:
-    return ValueError(
-        "pre_dispatch must be 'all', a number of tasks, 1 or more, or arithmetic over n_jobs with + - * / // % ** that gives "
-        f"one, such as '2 * n_jobs', not {expression!r}"
-    )
-
-
-def _evaluate(node: ast.expr, n_jobs: int) -> Any:
-    if isinstance(node, ast.Constant) and is_number(node.value):
-        return node.value
-    if isinstance(node, ast.Name) and node.id == "n_jobs":
-        return n_jobs
-    if isinstance(node, ast.UnaryOp) and type(node.op) in _OPERATORS:
-        return _OPERATORS[type(node.op)](_evaluate(node.operand, n_jobs))
-    if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
-        left, right = _evaluate(node.left, n_jobs), _evaluate(node.right, n_jobs)
-        if isinstance(node.op, ast.Pow) and abs(right) > _MOST_POWER:
-            raise ValueError("so large a power")
-        return _OPERATORS[type(node.op)](left, right)
-    raise ValueError("something else than arithmetic")
 
 
 def _check_options(return_as: object, timeout: object, batch_size: object) -> None:

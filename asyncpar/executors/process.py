@@ -30,8 +30,9 @@ from asyncpar.executors.process_worker import Initializer, Limits, ProcessWorker
 from asyncpar.executors.zygote_client import Zygote, refuse_unless_supported, start_zygote
 from asyncpar.memory import available_memory
 from asyncpar.validation import check_inner_threads, is_int, is_positive_int
+from asyncpar.wire.blocks import Area
 from asyncpar.wire.codec import is_importable
-from asyncpar.wire.segments import Area, Placer
+from asyncpar.wire.segments import Placer
 from asyncpar.workers.control import make_nameless_file
 
 LEAST_MEMORY = 1 << 25  # bytes; about what an interpreter holds by itself

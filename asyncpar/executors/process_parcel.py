@@ -17,11 +17,12 @@ from typing import Any
 
 from asyncpar.executors.base import AdoptedFunction, Parcel, Program
 from asyncpar.outcomes import Batch, BatchDone, complete_timeouts
+from asyncpar.wire.blocks import Block
 from asyncpar.wire.codec import Decoder, EncodedColumn, Encoder, Undeliverable, encode_function
 from asyncpar.wire.failures import PackedError, unpack_error
 from asyncpar.wire.frames import Buffer, Frame
 from asyncpar.wire.pace import IN_LOOP_BYTES, Breaths, Limit, Pace, TooLarge
-from asyncpar.wire.segments import Block, Placer
+from asyncpar.wire.segments import Placer
 from asyncpar.workers.protocol import BATCH, BatchMessage, DoneMessage
 
 

@@ -23,9 +23,9 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeAlias
 
+from asyncpar.wire.blocks import Block
 from asyncpar.wire.frames import Buffer, Frame, Shared
 from asyncpar.wire.pace import Breaths, Limit, Pace, TooLarge, Writer, load
-from asyncpar.wire.segments import Block
 
 PROTOCOL = 5
 _ELEMENT_WEIGHT = 64  # to pickle or read an element by itself takes 0.5 µs, as long as so many bytes of small objects

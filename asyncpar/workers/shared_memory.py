@@ -10,9 +10,10 @@ from functools import partial
 from mmap import mmap
 from typing import Any
 
+from asyncpar.wire.blocks import Area, Block
 from asyncpar.wire.codec import Decoder
 from asyncpar.wire.frames import Frame
-from asyncpar.wire.segments import RESULTS, Area, Block, Loans, Mappings, MmapMode, map_ledgers
+from asyncpar.wire.segments import RESULTS, Loans, Mappings, MmapMode, map_ledgers
 
 
 class SharedMemory:

@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from asyncpar.wire.blocks import PAGE, Area, Block, FreeSpace
 from asyncpar.wire.frames import Frame, Shared
-from asyncpar.wire.segments import PAGE, RESULTS, Area, Block, FreeSpace, Loans, Mappings, Placer, map_ledgers
+from asyncpar.wire.segments import RESULTS, Loans, Mappings, Placer, map_ledgers
 from asyncpar.workers.control import make_nameless_file
 
 LIMIT = 40 * PAGE

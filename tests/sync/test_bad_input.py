@@ -9,7 +9,7 @@ import pytest
 
 import asyncpar
 from asyncpar import Parallel, delayed, parallel_backend, parallel_config, register_parallel_backend
-from asyncpar.parallel import evaluate_pre_dispatch
+from asyncpar.pre_dispatch import evaluate_pre_dispatch
 from tests.functions import double
 
 

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[2] / "asyncpar"
 LAYERS = [
     ["parallel"],
     ["parallel_call"],
-    ["config", "portal", "calls", "parallel_timeout"],
+    ["config", "portal", "calls", "parallel_timeout", "pre_dispatch"],
     ["parallel_map"],
     ["stream"],
     ["plan", "sinks"],
@@ -33,7 +33,7 @@ LAYERS = [
     ["workers/run_batch", "wire/async_channel", "wire/failures"],
     ["workers/control", "wire/channel", "wire/readiness", "wire/codec"],
     ["wire/pace", "wire/blame", "wire/segments"],
-    ["wire/frames", "wire/parts", "wire/arrays", "errors", "nesting"],
+    ["wire/frames", "wire/blocks", "wire/parts", "wire/arrays", "errors", "nesting"],
     ["workers/__init__", "wire/__init__"],
 ]
 LEVEL = {module: level for level, layer in enumerate(LAYERS) for module in layer}
