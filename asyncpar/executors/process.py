@@ -37,6 +37,7 @@ from asyncpar.workers.control import make_nameless_file
 
 LEAST_MEMORY = 1 << 25  # bytes; about what an interpreter holds by itself
 _REST_SECONDS = 1.0  # without work, until shared memory is given back; pages that stay warm are written three times as fast
+_MOST_STARTS = 3  # of a worker that is killed each time before it is ready
 _KEPT_FUNCTIONS = 64  # a name costs a worker a hundred bytes; a run of an importable function saves 10 µs by this
 
 
@@ -163,7 +164,20 @@ class ProcessExecutor(Executor[ProcessWorker]):
                 if self._closed:  # meanwhile, by somebody who found nothing to end
                     self._life.cancel()
                     self._refuse_if_closed()
-        worker = await self._fork()
+        attempts_left = _MOST_STARTS
+        while True:
+            worker = await self._fork()
+            attempts_left -= 1
+            try:
+                await self._set_up(worker)
+            except ExecutorUnavailableError:
+                self._refuse_if_closed()
+                if not worker.was_killed or not attempts_left:
+                    raise
+            else:
+                return worker
+
+    async def _set_up(self, worker: ProcessWorker) -> None:
         self._workers.add(worker)
         try:
             if self._closed:  # meanwhile
@@ -173,7 +187,6 @@ class ProcessExecutor(Executor[ProcessWorker]):
         except BaseException:
             self._workers.discard(worker)
             raise
-        return worker
 
     async def _fork(self) -> ProcessWorker:
         zygote = self._zygote

@@ -62,6 +62,11 @@ class ProcessWorker(Worker):
     def name(self) -> str:
         return f"process worker {self._process.worker_id}"
 
+    @property
+    def was_killed(self) -> bool:
+        """Whether it has been ended by SIGKILL: by somebody else, for lack of memory, or here."""
+        return self._process.signal == SIGKILL
+
     async def set_up(self, initializer: Initializer | None, limits: Limits) -> None:
         """Hands the worker its surroundings and waits until it is ready.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,28 @@ async def test_a_failing_initializer_fails_the_run_with_its_own_error() -> None:
 async def test_an_initializer_that_kills_its_worker_fails_the_run() -> None:
     async with ProcessExecutor(2, initializer=os._exit, initargs=(5,)) as executor:
         with pytest.raises(ExecutorUnavailableError, match="exited with code 5 before it was ready"):
+            await pmap(double, range(10), executor=executor)
+
+
+async def test_a_worker_that_is_killed_before_it_is_ready_is_replaced(tmp_path: Path) -> None:
+    killed = tmp_path / "killed"
+
+    def initialize() -> None:
+        if not killed.exists():
+            killed.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    async with ProcessExecutor(1, initializer=initialize) as executor:
+        assert await pmap(double, range(10), executor=executor) == [2 * x for x in range(10)]
+    assert killed.exists()
+
+
+async def test_workers_that_are_always_killed_before_they_are_ready_fail_the_run() -> None:
+    def initialize() -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    async with ProcessExecutor(2, initializer=initialize) as executor:
+        with pytest.raises(ExecutorUnavailableError, match="was killed by SIGKILL before it was ready"):
             await pmap(double, range(10), executor=executor)
 
 
