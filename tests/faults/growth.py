@@ -6,6 +6,8 @@ import gc
 import itertools
 import os
 import signal
+import tempfile
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -38,7 +40,7 @@ async def growth_of_runs(times: int, directory: Path) -> Growth:
             results = pmap(fn, range(20), executor=executor)
             assert (await results if number % 3 else [value async for value in results]) == list(range(0, 40, 2))
 
-        return await _growth(run, times, directory)
+        return await _growth(run, times, executor, directory)
 
 
 async def growth_of_cancelled_runs(times: int, directory: Path) -> Growth:
@@ -54,7 +56,7 @@ async def growth_of_cancelled_runs(times: int, directory: Path) -> Growth:
                     await anyio.sleep(0.001)
                 group.cancel_scope.cancel()
 
-        return await _growth(cancel, times, directory)
+        return await _growth(cancel, times, executor, directory)
 
 
 async def growth_of_killed_workers(times: int, directory: Path) -> Growth:
@@ -66,24 +68,26 @@ async def growth_of_killed_workers(times: int, directory: Path) -> Growth:
             os.kill(pid, signal.SIGKILL)
             assert await pmap(double, range(20), executor=executor) == list(range(0, 40, 2))
 
-        return await _growth(kill, times, directory)
+        return await _growth(kill, times, executor, directory)
 
 
 async def _await_all(executor: ProcessExecutor, beacon: Beacon) -> None:
     await pmap(beacon.nap, itertools.count(), executor=executor)
 
 
-async def _growth(action: Callable[[int], Awaitable[None]], times: int, directory: Path) -> Growth:
+async def _growth(action: Callable[[int], Awaitable[None]], times: int, executor: ProcessExecutor, directory: Path) -> Growth:
     for number in range(int(_WARM_UP_SHARE * times)):
         await action(number)
-    before = _count(directory)
+    before = await _count(executor, directory)
     for number in range(times):
         await action(number)
-    after = _count(directory)
+    after = await _count(executor, directory)
     return Growth(*[count - first for count, first in zip(after, before, strict=True)])
 
 
-def _count(directory: Path) -> Growth:
+async def _count(executor: ProcessExecutor, directory: Path) -> Growth:
+    """What there is while the executor has all of its workers, and none has anything to do."""
+    await _start_all_workers(executor, directory)
     gc.collect()
     held = belongings(directory)
     return Growth(
@@ -92,3 +96,16 @@ def _count(directory: Path) -> Growth:
         descriptors=len(held["descriptors"]),
         memory=psutil.Process().memory_info().rss,
     )
+
+
+async def _start_all_workers(executor: ProcessExecutor, directory: Path) -> None:
+    """By calls that wait for each other, one in each worker."""
+    with tempfile.TemporaryDirectory(dir=directory) as name:
+        met, capacity = Path(name), executor.capacity
+
+        def meet(number: int) -> None:
+            (met / str(number)).touch()
+            while len(list(met.iterdir())) < capacity:
+                time.sleep(0.001)
+
+        await pmap(meet, range(capacity), executor=executor, batch_size=1)

@@ -41,7 +41,7 @@ from tests.functions import double
             "max_nbytes must be a number of bytes, 0 or more, a text such as '100K'",
         ),
         ({"max_nbytes": -1}, ValueError, "max_nbytes"),
-        ({"mmap_mode": "w"}, ValueError, r"mmap_mode must be one of 'r', 'r\+', 'w\+', 'c', None, not 'w'"),
+        ({"mmap_mode": "w"}, ValueError, r"mmap_mode must be one of 'r', 'r\+', 'c', None, 'w\+', not 'w'"),
         ({"prefer": "speed"}, ValueError, "prefer must be 'processes', 'threads' or None, not 'speed'"),
         ({"require": "speed"}, ValueError, "require must be 'sharedmem' or None"),
         ({"prefer": "processes", "require": "sharedmem"}, ValueError, "contradict each other"),
