@@ -88,6 +88,15 @@ async def test_the_event_loop_is_not_held_while_much_is_packed_or_unpacked(way: 
     began = time.process_time()
     pickle.loads(pickle.dumps(texts))
     in_one_go = time.process_time() - began
+    for _ in range(3):  # on a busy machine, the loop may be kept from its processor for a while
+        longest = await longest_hold(way, texts)
+        if longest < in_one_go / 3:
+            break
+    assert longest < in_one_go / 3
+
+
+async def longest_hold(way: str, texts: list[str]) -> float:
+    """Seconds of computing for which the event loop stood still while `texts` travelled."""
     watch = Watch()
     async with ProcessExecutor(1) as executor, anyio.create_task_group() as group:
         await pmap(double, [1], executor=executor)
@@ -99,4 +108,4 @@ async def test_the_event_loop_is_not_held_while_much_is_packed_or_unpacked(way: 
         else:
             assert await pmap(functools.partial(operator.getitem, texts), [5], executor=executor) == ["5"]
         group.cancel_scope.cancel()
-    assert watch.longest < in_one_go / 3
+    return watch.longest
