@@ -20,7 +20,7 @@ from asyncpar.outcomes import Batch, BatchDone, complete_timeouts
 from asyncpar.wire.blocks import Block
 from asyncpar.wire.codec import Decoder, EncodedColumn, Encoder, Undeliverable, encode_function
 from asyncpar.wire.failures import PackedError, unpack_error
-from asyncpar.wire.frames import Buffer, Frame
+from asyncpar.wire.frames import Buffer, Frame, weigh
 from asyncpar.wire.pace import IN_LOOP_BYTES, Breaths, Limit, Pace, TooLarge
 from asyncpar.wire.segments import Placer
 from asyncpar.workers.protocol import BATCH, BatchMessage, DoneMessage
@@ -150,7 +150,7 @@ class ProcessAnswer:
         self._worker_name = worker_name
         self._inline_bytes = inline_bytes
         self._shared_bytes = shared_bytes
-        self.is_large = inline_bytes > IN_LOOP_BYTES
+        self.is_large = weigh(frame)[0] > IN_LOOP_BYTES  # what is mapped, too: it may be a pickle
 
     def read(self) -> BatchDone:
         decoder = Decoder(self._frame, Breaths() if self.is_large else None)

@@ -86,13 +86,15 @@ class Watch:
 async def test_the_event_loop_is_not_held_while_much_is_packed_or_unpacked(way: str) -> None:
     texts = make_texts(1_000_000)
     began = time.process_time()
-    pickle.loads(pickle.dumps(texts))
-    in_one_go = time.process_time() - began
+    pickled = pickle.dumps(texts)
+    packed = time.process_time()
+    pickle.loads(pickled)
+    in_one_go = time.process_time() - packed if way == "result" else packed - began
     for _ in range(3):  # on a busy machine, the loop may be kept from its processor for a while
         longest = await longest_hold(way, texts)
-        if longest < in_one_go / 3:
+        if longest < in_one_go / 2:
             break
-    assert longest < in_one_go / 3
+    assert longest < in_one_go / 2
 
 
 async def longest_hold(way: str, texts: list[str]) -> float:
@@ -102,10 +104,12 @@ async def longest_hold(way: str, texts: list[str]) -> float:
         await pmap(double, [1], executor=executor)
         group.start_soon(watch.run)
         if way == "item":
-            assert await pmap(len, [texts], executor=executor) == [len(texts)]
+            results: list[Any] = await pmap(len, [texts], executor=executor)
         elif way == "result":
-            assert await pmap(make_texts, [len(texts)], executor=executor) == [texts]
+            results = await pmap(make_texts, [len(texts)], executor=executor)
         else:
-            assert await pmap(functools.partial(operator.getitem, texts), [5], executor=executor) == ["5"]
+            results = await pmap(functools.partial(operator.getitem, texts), [5], executor=executor)
+        await anyio.sleep(0.01)  # so that it sees the end, too
         group.cancel_scope.cancel()
+    assert results == {"item": [len(texts)], "result": [texts], "function": ["5"]}[way]
     return watch.longest
