@@ -40,6 +40,7 @@ from asyncpar.workers.protocol import EXITED, FORK, KILL, NOT_FORKED, RECORD_SIZ
 _PARENT_CHECK_SECONDS = 0.5  # only where there are no pidfds
 _PR_SET_PDEATHSIG = 1
 _DESCRIPTORS_EACH = 3  # of a worker: its channel, its own file, and the executor's with arguments
+_IMPORTED_BY_WAIT4 = "resource"  # when it is first called, when there may be no descriptor left for opening a file
 _MOST_DESCRIPTORS = 1 << 16  # more than a process has by default
 
 
@@ -53,7 +54,7 @@ def main(control_fd: int) -> None:
     os.chdir("/")
     _load_prctl()
     _die_with_parent(config["parent_pid"])
-    for module in ("cloudpickle", *config["preload"]):
+    for module in ("cloudpickle", _IMPORTED_BY_WAIT4, *config["preload"]):
         importlib.import_module(module)
     _outlive_parent()
     gc.freeze()  # so that collections in workers do not copy the pages they share

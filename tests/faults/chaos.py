@@ -103,9 +103,17 @@ class _Shared:
         self._make = make
         self.executor = make()
         self._disturbed_at = -math.inf
+        self._victims: list[psutil.Process] = []  # that may not be dead yet, or whose death may not be known yet
 
-    def disturb(self) -> None:
+    def disturb(self, *victims: psutil.Process) -> None:
         self._disturbed_at = time.monotonic()
+        self._victims += victims
+
+    def look_for_victims(self) -> None:
+        """On a busy machine, a killed process may go on for a while."""
+        self._victims = [victim for victim in self._victims if _goes_on(victim)]
+        if self._victims:
+            self.disturb()
 
     def was_disturbed_since(self, moment: float) -> bool:
         """A killed zygote may be noticed only by the run after the next."""
@@ -176,6 +184,8 @@ class _Chaos:
         executions, source = Executions(self._directory / f"executions {plan.number}"), Source(plan)
         shared = self._shared.get(plan.place)
         executor = shared.executor if shared is not None else None
+        if shared is not None:
+            shared.look_for_victims()
         try:
             await _in_a_task_of_its_own(active, lambda: carry_out(plan, executor, executions, source, record))
         finally:
@@ -225,14 +235,16 @@ class _Chaos:
         with contextlib.suppress(psutil.NoSuchProcess):
             workers = shared.zygote.children() if shared.zygote is not None else []
             if workers:
-                shared.disturb()
-                self._random.choice(workers).kill()
+                victim = self._random.choice(workers)
+                shared.disturb(victim)
+                victim.kill()
                 self.figures.kills += 1
 
     def _kill_zygote(self, shared: _Shared) -> None:
         zygote = shared.zygote
         if zygote is not None:
-            shared.disturb()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                shared.disturb(zygote, *zygote.children())
             zygote.kill()
             self.figures.zygote_kills += 1
 
@@ -281,6 +293,14 @@ async def _in_a_task_of_its_own(active: _Active, fn: Callable[[], Awaitable[None
     await asyncio.wait([active.task])
     if not active.task.cancelled():
         active.task.result()
+
+
+def _goes_on(victim: psutil.Process) -> bool:
+    """Whether it runs, or is a zygote whose end its executor has not seen."""
+    try:
+        return victim.status() != psutil.STATUS_ZOMBIE or victim.ppid() == os.getpid()
+    except psutil.NoSuchProcess:
+        return False
 
 
 def print_stacks(file: TextIO) -> None:

@@ -77,7 +77,8 @@ async def test_too_few_descriptors_for_the_zygote(count: int) -> None:
         (pid,) = await pmap(process_id, [0], executor=executor)
         (zygote,) = psutil.Process().children()
         limits = resource.prlimit(zygote.pid, resource.RLIMIT_NOFILE)
-        await kill_and_wait(pid)
+        resource.prlimit(zygote.pid, resource.RLIMIT_NOFILE, (3, limits[1]))  # as many as it polls
+        await kill_and_wait(pid)  # which the zygote sees without opening anything
         resource.prlimit(zygote.pid, resource.RLIMIT_NOFILE, (zygote.num_fds() + count, limits[1]))
         for _ in range(3):
             with pytest.raises(ExecutorUnavailableError, match=TOO_MANY_FILES):
