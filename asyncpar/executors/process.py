@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 
 from asyncpar.background import BackgroundTask, start_background
 from asyncpar.cpus import resolve_max_workers
@@ -32,7 +33,7 @@ from asyncpar.memory import available_memory
 from asyncpar.validation import check_inner_threads, is_int, is_positive_int
 from asyncpar.wire.blocks import Area
 from asyncpar.wire.codec import is_importable
-from asyncpar.wire.segments import Placer
+from asyncpar.wire.segments import NOWHERE, Placer
 from asyncpar.workers.control import make_nameless_file
 
 LEAST_MEMORY = 1 << 25  # bytes; about what an interpreter holds by itself
@@ -118,7 +119,7 @@ class ProcessExecutor(Executor[ProcessWorker]):
 
     def adopt(self, program: Program) -> PickledFunction:
         self._bind_to_loop()
-        place = None if program.max_nbytes is None else Placer(self._get_arguments, program.max_nbytes)
+        place = Placer(self._get_arguments, NOWHERE if program.max_nbytes is None else program.max_nbytes)
         if not is_importable(program.fn):
             return PickledFunction(program, self._pickle(program.fn, place), place, self._forget_function)
         kept = self._importable.get(id(program.fn))
@@ -212,7 +213,7 @@ class ProcessExecutor(Executor[ProcessWorker]):
         if self._life is not None:
             self._life.cancel()
             await self._life.wait()
-        self._close_arguments()
+        await self._close_arguments()
 
     async def _live(self) -> None:
         """Retires idle workers for as long as the executor lives, and ends everything when it, or the event loop, ends."""
@@ -232,11 +233,16 @@ class ProcessExecutor(Executor[ProcessWorker]):
                 await self._zygote.aclose()
             for worker in workers:
                 await worker.kill()
-        self._close_arguments()
+            await self._close_arguments()
 
-    def _close_arguments(self) -> None:
+    async def _close_arguments(self) -> None:
+        await self._trim_arguments()
         if self._arguments is not None:
             self._arguments.close()
+
+    async def _trim_arguments(self) -> None:
+        while self._arguments is not None and self._arguments.trim():
+            await anyio.lowlevel.checkpoint()
 
     async def _see_to_idle_workers(self) -> None:
         """Lets workers rest that have had nothing to do for a moment, and retires those for which this has lasted long."""
@@ -263,8 +269,7 @@ class ProcessExecutor(Executor[ProcessWorker]):
                 worker.rest()
             await anyio.sleep(pause)
             self._collect_loans()
-            if self._arguments is not None:
-                self._arguments.trim()
+            await self._trim_arguments()
         if self._rest_due is None:  # nobody has worked meanwhile
             for worker in self._idle:
                 worker.shares = False

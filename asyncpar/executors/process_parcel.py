@@ -63,11 +63,12 @@ class PickledFunction(AdoptedFunction):
         self,
         program: Program,
         sent: SentFunction,
-        place: Placer | None,
+        place: Placer,
         discard: Callable[[SentFunction], None] | None,
     ) -> None:
         super().__init__(program)
         self.place = place
+        self.hits = 0
         self.sent = sent
         self._discard = discard
         self.sends_much = False  # so that the next batch, which will hardly be smaller, is not tried in the loop
@@ -77,11 +78,10 @@ class PickledFunction(AdoptedFunction):
 
     @property
     def zero_copy_hits(self) -> int:
-        return 0 if self.place is None else self.place.hits
+        return self.hits
 
     def discard(self) -> None:
-        if self.place is not None:
-            self.place.forget()
+        self.place.forget()
         if self._discard is not None:
             self._discard(self.sent)
             self.sent.buffers = []
@@ -123,6 +123,7 @@ class ProcessParcel(Parcel):
     def frame(self, *, known: bool, forget: tuple[int, ...]) -> Frame:
         """The message to a worker that knows the function already, or does not."""
         program, function = self.program, self.function
+        self._adopted.hits += self._encoder.hits
         encoded, buffers = (None, []) if known else (function.encoded, function.buffers)
         message: BatchMessage = (
             function.function_id,
@@ -131,7 +132,7 @@ class ProcessParcel(Parcel):
             program.concurrency,
             program.stop_on_error,
             program.timeout,
-            program.max_nbytes,
+            self._adopted.place.threshold,
             program.mmap_mode,
             self.budget,
             self._columns,

@@ -16,9 +16,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
+from asyncpar.wire.frames import allocate
+
 PAGE: Final = mmap.ALLOCATIONGRANULARITY
 PIECE = 1 << 18  # written or read by one system call; as much as fits a processor's cache
 TRACKING: dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) else {}  # no descriptor for each mapping
+_TRIMMED_AT_ONCE = 1 << 25
 _WINDOW = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
 
 
@@ -86,11 +89,9 @@ class Block:
     def __del__(self) -> None:
         self._area.give_back(self.offset, self.length)
 
-    def read(self) -> bytearray:
+    def read(self) -> memoryview:
         """A copy, for somebody to whom it cannot be lent."""
-        content = bytearray(self.length)
-        os.preadv(self._area.descriptor, [content], self.offset)
-        return content
+        return read_block(self._area.descriptor, self.offset, self.length)
 
 
 class Area:
@@ -139,14 +140,17 @@ class Area:
         """A block is gone. Takes no lock."""
         self._given_back.append((offset, length))
 
-    def trim(self) -> None:
-        """Gives the memory behind the last block back to the system."""
+    def trim(self) -> bool:
+        """Gives memory behind the last block back to the system: a part of it, which takes 2 ms. Whether there is more."""
         with self._lock:
             self._settle()
-            if self._length > self._space.end and not self._closed:
-                self._windows.clear()
-                self._length = self._warm_end = self._space.end
-                os.ftruncate(self.descriptor, self._length)
+            if self._closed or self._length <= self._space.end:
+                return False
+            self._windows.clear()
+            self._length = max(self._space.end, self._length - _TRIMMED_AT_ONCE)
+            self._warm_end = min(self._warm_end, self._length)
+            os.ftruncate(self.descriptor, self._length)
+            return self._length > self._space.end
 
     def close(self) -> None:
         """Gives the file back, as soon as nobody writes to it; who has mapped a block keeps it."""
@@ -227,3 +231,12 @@ class Area:
 
 def _whole_pages(length: int) -> int:
     return -(-length // PAGE) * PAGE
+
+
+def read_block(descriptor: int, offset: int, length: int) -> memoryview:
+    """A private copy of so many bytes of the file."""
+    content = memoryview(allocate(length))
+    position = 0
+    while position < length:
+        position += os.preadv(descriptor, [content[position : position + PIECE]], offset + position)
+    return content

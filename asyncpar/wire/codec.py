@@ -41,8 +41,9 @@ _PLAIN_TYPES = frozenset({int, float, complex, bool, type(None)}) | _TEXT_TYPES
 
 # Plain tuples, which pickle three times as fast as named ones: (column,) is a column in one piece, (pickles, counts) one of
 # separate pickles with the number of the message's buffers that each of them uses; None stands for a pickle that is the first
-# of these buffers. (pickle, count, None) is a large array: the pickle of the column, with its buffers.
-EncodedColumn: TypeAlias = tuple[Column] | tuple[list[Buffer | pickle.PickleBuffer | None], list[int]] | tuple[bytes, int, None]
+# of these buffers. (pickle, count, shares) is a large array: the pickle of the column, with its buffers, and whether calls may
+# be given the same pages; as with the elements of a list, only if each of them is large by itself.
+EncodedColumn: TypeAlias = tuple[Column] | tuple[list[Buffer | pickle.PickleBuffer | None], list[int]] | tuple[bytes, int, bool]
 
 
 class Place(Protocol):
@@ -76,31 +77,40 @@ class Encoder:
         self._pace = pace
         self._place = place
         self._column_buffers: list[Any] = []  # buffers, and blocks that are yet to be lent
+        self._keep = _Keeper(self._column_buffers, pace, place)
+
+    @property
+    def hits(self) -> int:
+        """How many buffers were found in their place already."""
+        return self._keep.hits
 
     def column(self, column: Column, describe: Callable[..., tuple[str, str]], *context: object) -> EncodedColumn:
         """`column` in a form that travels; `describe(*context, position)` names an element in an error: in words, as a path."""
         weight = _plain_weight(column)
         if weight is None:
             return self._one_by_one(column, partial(describe, *context))
-        if self._place is not None and type(column) not in _SEQUENCES and column.nbytes >= self._place.threshold:  # type: ignore[attr-defined]
-            return self._array(column)
         if self._pace is not None:
             self._pace(weight)
-        return (column,)
+        return (column,) if type(column) in _SEQUENCES else self._array(column, copy=weight > 0)
 
-    def _array(self, column: Column) -> EncodedColumn:
+    def _array(self, column: Any, *, copy: bool) -> EncodedColumn:
+        if copy:  # it is not in one piece, and pickle would hold the GIL while it copies
+            column = column.copy()
+        place = self._place
+        if place is None or (column.nbytes < place.threshold and not _lies_in_a_file(column)):
+            return (column,)
         before = len(self._column_buffers)
-        pickled = _ElementPickler(self._column_buffers, self._pace, self._place)(column)
-        return bytes(pickled), len(self._column_buffers) - before, None
+        pickled = _ElementPickler(self._keep)(column)
+        return bytes(pickled), len(self._column_buffers) - before, column[0].nbytes >= place.threshold
 
     def _one_by_one(self, column: Column, describe: Callable[[int], tuple[str, str]]) -> EncodedColumn:
-        dump = _ElementPickler(self._column_buffers, self._pace, self._place)
+        dump = _ElementPickler(self._keep)
         pickles: list[Buffer | pickle.PickleBuffer | None] = []
         counts: list[int] = []
         for position, element in enumerate(column):
             before = len(self._column_buffers)
             try:
-                pickles.append(_beside_if_large(dump(element), self._column_buffers, before, self._place))
+                pickles.append(self._keep.beside_if_large(dump(element), before))
             except Exception as error:
                 _leave_blaming_to_a_thread(self._pace)
                 del self._column_buffers[before:]
@@ -114,7 +124,7 @@ class Encoder:
     def frame(self, kind: int, message: object, more_buffers: Sequence[Any] = ()) -> Frame:
         """`message`, plain values and encoded columns, with all that it needs: buffers, and blocks that are yet to be lent."""
         buffers: list[Any] = []
-        keep = partial(_keep_out_of_band, buffers, None, None)
+        keep = _Keeper(buffers, None, None)
         if isinstance(self._pace, Breaths):
             writer = Writer(self._pace)
             pickle.Pickler(writer, PROTOCOL, buffer_callback=keep).dump(message)
@@ -127,10 +137,12 @@ class Encoder:
 class Decoder:
     """Reads one message back: `message` first, then its columns in the order in which they were encoded.
 
-    `map_shared` gives a view of a buffer in shared memory; only a frame that has such buffers needs it.
+    `map_shared` gives a view of a buffer in shared memory, and `map_private` one whose changes nobody else sees; only a frame
+    that has such buffers needs them.
     """
 
     map_shared: Callable[[Shared], memoryview] | None = None
+    map_private: Callable[[Shared], memoryview] | None = None
 
     def __init__(self, frame: Frame, pace: Pace | None = None) -> None:
         self._pace = pace
@@ -146,23 +158,23 @@ class Decoder:
             if len(encoded) == 1:
                 columns.append(encoded[0])
             elif len(encoded) == 3:
-                columns.append(self._array(*encoded[:2]))
+                columns.append(self._array(*encoded))
             else:
                 elements = [self._element(data, count) for data, count in zip(*encoded, strict=True)]
                 spoiled = spoiled or any(isinstance(element, Undeliverable) for element in elements)
                 columns.append(elements)
         return columns, spoiled
 
-    def _array(self, pickled: bytes, buffer_count: int) -> Any:
-        column = self._element(pickled, buffer_count)
+    def _array(self, pickled: bytes, buffer_count: int, shares: bool) -> Any:
+        column = self._element(pickled, buffer_count, self.map_shared if shares else self.map_private)
         if isinstance(column, Undeliverable):
             raise column.error
         return column
 
-    def _element(self, data: Any, buffer_count: int) -> Any:
+    def _element(self, data: Any, buffer_count: int, map_shared: Callable[[Shared], memoryview] | None = None) -> Any:
         received = [next(self._buffers) for _ in range(buffer_count)] if buffer_count else ()
         try:
-            buffers = list(map(self._view, received))
+            buffers = [self._view(buffer, map_shared or self.map_shared) for buffer in received]
             if data is None:
                 data = buffers.pop(0)
             if self._pace is None:
@@ -172,11 +184,11 @@ class Decoder:
         except Exception as error:
             return Undeliverable(error)
 
-    def _view(self, buffer: Buffer | Shared) -> Buffer:
+    def _view(self, buffer: Buffer | Shared, map_shared: Callable[[Shared], memoryview] | None) -> Buffer:
         if not isinstance(buffer, Shared):
             return buffer
-        assert self.map_shared is not None, "whoever lends has somebody who borrows"
-        return self.map_shared(buffer)
+        assert map_shared is not None, "whoever lends has somebody who borrows"
+        return map_shared(buffer)
 
 
 def encode_function(
@@ -184,25 +196,70 @@ def encode_function(
 ) -> tuple[EncodedColumn, list[Any]]:
     """`fn` as a column of one, by reference where a worker can import it and else by value, and its large buffers."""
     buffers: list[Any] = []
+    keep = _Keeper(buffers, pace, place)
     try:
-        pickled: Buffer = pickle.dumps(fn, PROTOCOL) if is_importable(fn) else _ElementPickler(buffers, pace, place)(fn)
+        pickled: Buffer = pickle.dumps(fn, PROTOCOL) if is_importable(fn) else _ElementPickler(keep)(fn)
     except Exception as error:
         _leave_blaming_to_a_thread(pace)
         from asyncpar.wire.blame import refuse_function  # as above
 
         raise refuse_function(fn, error) from error
-    encoded = _beside_if_large(pickled, buffers, 0, place)
+    encoded = keep.beside_if_large(pickled, 0)
     return ([encoded], [len(buffers)]), buffers
+
+
+class _Keeper:
+    """Keeps large buffers out of the pickles of a message, and gathers them: themselves, or the blocks that hold them."""
+
+    def __init__(self, buffers: list[Any], pace: Pace | None, place: Place | None) -> None:
+        self.buffers = buffers
+        self.pace = pace
+        self.place = place
+        self.hits = 0
+
+    def __call__(self, buffer: pickle.PickleBuffer) -> bool:
+        """Called by a pickler for each buffer; a true answer leaves the buffer inside the pickle."""
+        try:
+            raw = buffer.raw()
+        except BufferError:  # not contiguous
+            return True
+        block = self._block_of(raw)
+        if block is None and raw.nbytes < OUT_OF_BAND_BYTES:
+            return True
+        self.buffers.append(raw if block is None else block)
+        return False
+
+    def beside_if_large(self, pickled: Buffer, first: int) -> Buffer | pickle.PickleBuffer | None:
+        """What stands for an element's pickle in the message: a large one travels beside the message's own, out of band."""
+        if len(pickled) < OUT_OF_BAND_BYTES:
+            return pickled
+        block = self._block_of(memoryview(pickled))
+        if block is None:
+            return pickle.PickleBuffer(pickled)
+        self.buffers.insert(first, block)
+        return None
+
+    def _block_of(self, data: memoryview) -> Block | None:
+        place = self.place
+        if place is None or data.nbytes < place.threshold:
+            return None
+        block = place.find(data)
+        if block is not None:
+            self.hits += 1
+        elif isinstance(self.pace, Limit):  # a thread may be placing something just now, and others have to wait for it
+            raise TooLarge
+        else:
+            block = place(data)
+        return block
 
 
 class _ElementPickler:
     """Pickles one element after another with one cloudpickle pickler: 0.5 µs an element instead of 3."""
 
-    def __init__(self, buffers: list[Any], pace: Pace | None, place: Place | None) -> None:
-        self._pace = pace
-        self._writer = Writer(pace)
-        keep = partial(_keep_out_of_band, buffers, pace, place)
-        self._pickler = self._pickler_class(place)(self._writer, PROTOCOL, keep)
+    def __init__(self, keep: _Keeper) -> None:
+        self._pace = keep.pace
+        self._writer = Writer(keep.pace)
+        self._pickler = self._pickler_class(keep.place)(self._writer, PROTOCOL, keep)
 
     @staticmethod
     def _pickler_class(place: Place | None) -> Any:
@@ -238,39 +295,6 @@ def _leave_blaming_to_a_thread(pace: Pace | None) -> None:
         raise TooLarge
 
 
-def _beside_if_large(
-    pickled: Buffer, buffers: list[Any], first: int, place: Place | None
-) -> Buffer | pickle.PickleBuffer | None:
-    """What stands for an element's pickle in the message: a large one travels beside the message's own, out of band."""
-    if len(pickled) < OUT_OF_BAND_BYTES:
-        return pickled
-    if place is not None and len(pickled) >= place.threshold and (block := place(memoryview(pickled))) is not None:
-        buffers.insert(first, block)
-        return None
-    return pickle.PickleBuffer(pickled)
-
-
-def _keep_out_of_band(buffers: list[Any], pace: Pace | None, place: Place | None, buffer: pickle.PickleBuffer) -> bool:
-    """Called by a pickler for each buffer; a true answer leaves the buffer inside the pickle."""
-    try:
-        raw = buffer.raw()
-    except BufferError:  # not contiguous
-        return True
-    if place is not None and raw.nbytes >= place.threshold:
-        block = place.find(raw)
-        if block is None:
-            if isinstance(pace, Limit):
-                pace(raw.nbytes)
-            block = place(raw)
-        if block is not None:
-            buffers.append(block)
-            return False
-    if raw.nbytes < OUT_OF_BAND_BYTES:
-        return True
-    buffers.append(raw)
-    return False
-
-
 def _plain_weight(column: Any) -> int | None:
     """The weight of a column that may travel whole, in the units of a pace, or None if its elements must go one by one."""
     kind = type(column)
@@ -289,3 +313,8 @@ def _plain_weight(column: Any) -> int | None:
         return None
     weight: int = 0 if column.flags.forc else column.nbytes  # in one piece it is sent from where it lies
     return weight
+
+
+def _lies_in_a_file(array: Any) -> bool:
+    numpy = sys.modules["numpy"]
+    return type(array) is numpy.memmap

@@ -78,9 +78,17 @@ def without(parts: list[Buffer], sent: int) -> list[Buffer]:
     return []
 
 
-def _allocate(length: int) -> bytearray | mmap.mmap:
-    """Memory to receive into. A large one is mapped, page by page as it fills, for zeroing 100 MiB holds everybody up."""
-    return bytearray(length) if length < _MAPPED_BYTES else mmap.mmap(-1, length)
+def allocate(length: int) -> bytearray | mmap.mmap:
+    """Memory to receive into. A large one is mapped, page by page as it fills, for zeroing 100 MiB holds everybody up.
+
+    Privately: a forked copy of this process is to have its own.
+    """
+    if length >= _MAPPED_BYTES:
+        try:
+            return mmap.mmap(-1, length, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        except OSError:  # too many mappings
+            pass
+    return bytearray(length)
 
 
 class FrameReader:
@@ -147,7 +155,7 @@ class FrameReader:
 
     def _begin(self, kind: int, lengths: list[int]) -> None:
         self._kind = kind
-        self._targets = [_allocate(length) for length in lengths]
+        self._targets = [allocate(length) for length in lengths]
         self._unfilled = [memoryview(target) for target in reversed(self._targets) if len(target)]
         while self._held and self._unfilled:
             target = self._unfilled[-1]

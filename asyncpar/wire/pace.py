@@ -12,10 +12,9 @@ A weight is in bytes, or in what takes as long as a byte.
 import pickle
 import time
 from collections.abc import Callable, Iterable
-from mmap import mmap
 from typing import Any, TypeAlias
 
-from asyncpar.wire.frames import Buffer
+from asyncpar.wire.frames import Buffer, allocate
 
 Pace: TypeAlias = Callable[[int], None]
 
@@ -118,7 +117,7 @@ class _Reader:
 
 def _join(pieces: list[bytes], length: int, pace: Pace) -> Buffer:
     """`b"".join`, but neither touching fresh memory all at once nor copying it in one go."""
-    joined = memoryview(mmap(-1, length))
+    joined = memoryview(allocate(length))
     position = 0
     for piece in pieces:
         view = memoryview(piece)

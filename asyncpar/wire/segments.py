@@ -20,28 +20,45 @@ slot of one byte. The owner sets it when it lends; the borrower clears it when t
 - The end of a borrower (its process is dead) ends all of its loans. The end of an owner ends nothing: mappings keep their
   memory, for as long as anybody holds a view, also when the worker, the executor and the event loop are gone.
 - The file is never longer than its limit. A buffer that finds no room, no free slot or no memory travels inline.
-- A forked copy of the borrower clears nothing, whatever it lets go of.
+- What was mapped when the borrower was forked is never handed back, by neither of the two, for the other may look at it.
 
 How blocks find their place in a file stands in `wire/blocks.py`.
 """
 
 from __future__ import annotations
 
+import itertools
 import mmap
 import os
+import sys
 import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from asyncpar.wire.blocks import PAGE, PIECE, TRACKING, Area, Block
+from asyncpar.wire.blocks import PAGE, TRACKING, Area, Block, read_block
 from asyncpar.wire.frames import Frame, Shared
 
 MmapMode: TypeAlias = Literal["r", "r+", "c"] | None
 MMAP_MODES: tuple[MmapMode, ...] = ("r", "r+", "c", None)
 
+NOWHERE = sys.maxsize  # a threshold that no buffer reaches
 LEDGERS = PAGE  # where they begin in a worker's file, which begins with the control page
 RESULTS = 3 * PAGE  # and where the results begin
 _MOST_MAPPINGS = 30_000 if TRACKING else 200  # at once; the system allows 65 530, and older Pythons keep a descriptor for each
+
+
+_mapped: set[tuple[int, int]] = set()  # what this process has mapped just now: (id of the `Mappings`, slot)
+_forks = 0  # how often this process, or whom it is a copy of, has forked
+
+
+def _count_fork() -> None:
+    global _forks
+    _forks += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_parent=_count_fork, after_in_child=_count_fork)
 
 
 class Loans:
@@ -58,8 +75,8 @@ class Loans:
         slot = self._take_slot()
         if slot is None:
             return None
+        self._page[slot] = 1  # first: somebody who collects in another thread would take it for ended
         self._lent[slot] = block
-        self._page[slot] = 1
         return Shared(block.length, block.offset, block.serial, slot)
 
     def lend_all(self, frame: Frame) -> Frame:
@@ -72,7 +89,8 @@ class Loans:
 
     def collect(self) -> None:
         """Forgets the loans that have ended."""
-        for slot in [slot for slot in tuple(self._lent) if not self._page[slot]]:
+        page = self._page  # first: nothing is lent any more once it has been replaced
+        for slot in [slot for slot in tuple(self._lent) if not page[slot]]:
             if self._lent.pop(slot, None) is not None:  # nobody else has come first, from another thread
                 self._free.append(slot)
 
@@ -100,22 +118,31 @@ class Mappings:
         self._page = page
         self._by_serial: weakref.WeakValueDictionary[int, mmap.mmap] = weakref.WeakValueDictionary()
         self._kept: list[mmap.mmap] = []
-        self._count = 0
+
+    @property
+    def in_use(self) -> bool:
+        """Whether anything that others may map as well is mapped."""
+        return bool(self._by_serial)
 
     def map(self, shared: Shared, mode: MmapMode) -> memoryview:
         """A view of the block: read-only ("r"), of the block itself ("r+"), or of a copy made when written to ("c"), or now."""
-        if mode is None or self._count >= _MOST_MAPPINGS:
-            return self._copy(shared)
+        mapping = self._map(shared, mode)
+        return self._copy(shared, mode) if mapping is None else memoryview(mapping)
+
+    def _map(self, shared: Shared, mode: MmapMode) -> mmap.mmap | None:
+        """None if it has to be copied."""
+        if mode is None or len(_mapped) >= _MOST_MAPPINGS:
+            return None
         flags = mmap.MAP_PRIVATE if mode == "c" else mmap.MAP_SHARED
         protection = mmap.PROT_READ if mode == "r" else mmap.PROT_READ | mmap.PROT_WRITE
         try:
             mapping = mmap.mmap(self._descriptor, shared.length, flags, protection, offset=shared.offset, **TRACKING)
         except OSError:  # too many mappings, or descriptors
-            return self._copy(shared)
-        self._count += 1
-        finalizer = weakref.finalize(mapping, self._unmapped, shared.slot, os.getpid())
+            return None
+        _mapped.add((id(self), shared.slot))
+        finalizer = weakref.finalize(mapping, self._unmapped, shared.slot, _forks)
         finalizer.atexit = False
-        return memoryview(mapping)
+        return mapping
 
     def map_again(self, shared: Shared, mode: MmapMode) -> memoryview:
         """The same for a block that may be mapped already; it stays mapped until `let_go` and the end of its views."""
@@ -124,14 +151,13 @@ class Mappings:
         mapping = self._by_serial.get(shared.serial)
         if mapping is not None:  # which holds another loan of this block
             self._page[shared.slot] = 0
-            view = memoryview(mapping)
         else:
-            view = self.map(shared, mode)
-            if not isinstance(view.obj, mmap.mmap) or view.obj.closed:
-                return view
-            mapping = self._by_serial[shared.serial] = view.obj
+            mapping = self._map(shared, mode)
+            if mapping is None:
+                return self._copy(shared, mode)
+            self._by_serial[shared.serial] = mapping
         self._kept.append(mapping)
-        return view
+        return memoryview(mapping)
 
     def end(self) -> None:
         """The owner is no more: nobody need be told what is not needed any longer."""
@@ -142,18 +168,25 @@ class Mappings:
         kept, self._kept = self._kept, []
         return kept
 
-    def _unmapped(self, slot: int, pid: int) -> None:
-        self._count -= 1
-        if self._page and os.getpid() == pid:
-            self._page[slot] = 0
+    def _unmapped(self, slot: int, forks: int) -> None:
+        _mapped.discard((id(self), slot))
+        page = self._page
+        if page and forks == _forks:
+            page[slot] = 0
 
-    def _copy(self, shared: Shared) -> memoryview:
-        content = memoryview(mmap.mmap(-1, shared.length))
-        position = 0
-        while position < shared.length:
-            position += os.preadv(self._descriptor, [content[position : position + PIECE]], shared.offset + position)
+    def _copy(self, shared: Shared, mode: MmapMode) -> memoryview:
+        content = read_block(self._descriptor, shared.offset, shared.length)
         self._page[shared.slot] = 0
-        return content
+        return content.toreadonly() if mode == "r" else content
+
+
+@dataclass(slots=True)
+class _Known:
+    """An object of which a block holds a copy, and when it was last seen, as a number that grows."""
+
+    owner: weakref.ref[Any]
+    block: Block
+    seen: int
 
 
 class Placer:
@@ -163,23 +196,23 @@ class Placer:
     when there is something to place.
     """
 
-    hits = 0  # how often a block was found that holds the bytes already
-    _known: dict[int, tuple[weakref.ref[Any], Block]] | None = None  # {id of the object that owns the memory: ...}
+    _known: dict[int, _Known] | None = None  # {id of the object that owns the memory: what is known of it}
 
     def __init__(self, area: Callable[[], Area], threshold: int) -> None:
         self._area = area
         self.threshold = threshold
+        self._sightings = itertools.count()
 
     def find(self, data: memoryview) -> Block | None:
         """The block that holds these bytes already; None if none does."""
         if self._known is None:
             return None
-        owner = data.obj
+        owner = _owner(data)
         known = self._known.get(id(owner))
-        if known is None or known[0]() is not owner or known[1].length != data.nbytes:
+        if known is None or known.owner() is not owner or known.block.length != data.nbytes:
             return None
-        self.hits += 1
-        return known[1]
+        known.seen = next(self._sightings)
+        return known.block
 
     def __call__(self, data: memoryview) -> Block | None:
         """The block that holds these bytes; None if there is no room."""
@@ -187,9 +220,9 @@ class Placer:
         with area.placing:
             block = self.find(data)
             if block is None:
-                block = area.place(data)
+                block = area.place(data) or self._place_instead_of_others(data)
                 if block is not None:
-                    self._remember(data.obj, block)
+                    self._remember(_owner(data), block)
             return block
 
     def forget(self) -> None:
@@ -202,14 +235,31 @@ class Placer:
 
         return argument_pickler()
 
+    def _place_instead_of_others(self, data: memoryview) -> Block | None:
+        """Forgets objects that have not been seen for long, until there is room: blocks are free then, unless they are lent."""
+        known, area = self._known or {}, self._area()
+        for _, key in sorted((entry.seen, key) for key, entry in known.copy().items()):
+            known.pop(key, None)
+            block = area.place(data)
+            if block is not None:
+                return block
+        return None
+
     def _remember(self, owner: object, block: Block) -> None:
         if self._known is None:
             self._known = {}
         key, known = id(owner), self._known
         try:
-            known[key] = weakref.ref(owner, lambda _: known.pop(key, None)), block
+            known[key] = _Known(weakref.ref(owner, lambda _: known.pop(key, None)), block, next(self._sightings))
         except TypeError:  # bytes, say: they cannot be watched, so the same address may be somebody else's tomorrow
             return
+
+
+def _owner(data: memoryview) -> Any:
+    """The object whose memory this is. Pickle makes a passing view of a Fortran-ordered array; what the view is of, stays."""
+    owner: Any = data.obj
+    base: Any = getattr(owner, "base", None)
+    return base if base is not None and type(base) is type(owner) and base.nbytes == data.nbytes else owner
 
 
 def map_ledgers(descriptor: int) -> tuple[memoryview[int], memoryview[int]]:

@@ -48,10 +48,11 @@ def run_worker(channel_fd: int, file_fd: int, arguments_fd: int) -> NoReturn:
     sock = socket.socket(fileno=channel_fd)
     channel = Channel(sock, received)
     worker_pid = os.getpid()
-    os.register_at_fork(after_in_child=partial(_let_go, sock, control))
+    memory = SharedMemory(file_fd, arguments_fd)
+    os.register_at_fork(after_in_child=partial(_let_go, sock, control, memory))
     sys.modules["__main__"] = ModuleType("__main__")  # the zygote's own must not be mistaken for the user's
     _show_crashes()
-    worker = _Worker(control, SharedMemory(file_fd, arguments_fd))
+    worker = _Worker(control, memory)
     try:
         while True:
             answer = worker.answer(channel.receive())
@@ -67,11 +68,12 @@ def run_worker(channel_fd: int, file_fd: int, arguments_fd: int) -> NoReturn:
     _exit_like_a_program()
 
 
-def _let_go(sock: socket.socket, control: memoryview[float]) -> None:
-    """In a forked copy of a worker: its copy of the channel is closed, and whoever touches the page gets a ValueError."""
+def _let_go(sock: socket.socket, control: memoryview[float], memory: SharedMemory) -> None:
+    """In a forked copy of a worker: its copies of channel and files are closed; whoever touches the page gets a ValueError."""
     sock.close()
     with suppress(ValueError):  # this is a copy of a copy, and has let go already
         unmap_page(control)
+        memory.leave_to_original()
 
 
 class _Worker:
@@ -102,7 +104,7 @@ class _Worker:
 
     def _answer_batch(self, decoder: Decoder, *, lends: bool) -> Frame:
         message: BatchMessage = decoder.message
-        function_id, function, forget, concurrency, stop_on_error, timeout, max_nbytes, mmap_mode, budget, encoded_columns = (
+        function_id, function, forget, concurrency, stop_on_error, timeout, threshold, mmap_mode, budget, encoded_columns = (
             message
         )
         self._forget(forget)
@@ -123,10 +125,9 @@ class _Worker:
             report = run_batch(fn, columns, self._control, budget, stop_on_error, singly=singly, leave=leave)
         self._control[POSITION] = RECEIVED
         leaves = limited and self._lifetime.end_batch(len(report.values))
-        if report.errors and mmap_mode == "r":
+        if report.errors and mmap_mode == "r" and self._memory.borrows:
             _explain_read_only(report.errors)
-        place = None if max_nbytes is None else self._memory.place_from(max_nbytes)
-        return self._memory.lend(_done(report, LAST if leaves else DONE, place))
+        return self._memory.lend(_done(report, LAST if leaves else DONE, self._memory.place_from(threshold)))
 
     def _take_on(self, decoder: Decoder) -> None:
         """Makes the parent's surroundings the worker's own, and runs the initializer."""
@@ -199,14 +200,14 @@ def _adopt_surroundings(directory: str | None, environment: dict[str, str], path
 
 def _explain_read_only(errors: dict[int, BaseException]) -> None:
     for error in errors.values():
-        if isinstance(error, ValueError) and "read-only" in str(error):
+        if isinstance(error, ValueError) and str(error).endswith(" is read-only"):  # as numpy says it of an array
             error.add_note(
                 "asyncpar: large arguments are shared between workers, and read-only; "
                 'mmap_mode="c" gives each call a copy that is made when it is written to'
             )
 
 
-def _done(report: BatchReport, kind: int, place: Place | None) -> Frame:
+def _done(report: BatchReport, kind: int, place: Place) -> Frame:
     encoder = Encoder(None, place)
     values = encoder.column(report.values, _describe_result, report.values)
     message: DoneMessage = (

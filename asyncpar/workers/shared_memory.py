@@ -6,6 +6,7 @@ and not once for each batch; or until the worker is told to rest.
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from mmap import mmap
 from typing import Any
@@ -20,11 +21,22 @@ class SharedMemory:
     """Of one worker process, over its own file and the one with the arguments of all."""
 
     def __init__(self, file_fd: int, arguments_fd: int) -> None:
+        self._arguments_fd = arguments_fd
         arguments, results = map_ledgers(file_fd)
         self._mappings = Mappings(arguments_fd, arguments)
         self._loans = Loans(results)
         self._area = Area(file_fd, RESULTS, RESULTS, self._loans.collect)
         self._place: _ResultPlace | None = None
+
+    @property
+    def borrows(self) -> bool:
+        """Whether anybody here looks at what the parent lends."""
+        return self._mappings.in_use
+
+    def leave_to_original(self) -> None:
+        """In a forked copy of the worker: what is mapped stays, and nothing more can be."""
+        self._area.leave_to_original()
+        os.close(self._arguments_fd)
 
     def allow(self, most_bytes: int) -> None:
         """How much may be lent at once."""
@@ -33,6 +45,7 @@ class SharedMemory:
     def begin_batch(self, decoder: Decoder, mode: MmapMode) -> list[mmap]:
         """Lets the decoder read what the parent lends. What is returned keeps the mappings of the last batch until then."""
         decoder.map_shared = partial(self._mappings.map_again, mode=mode)
+        decoder.map_private = partial(self._mappings.map, mode="c")
         return self._mappings.let_go()
 
     def place_from(self, threshold: int) -> _ResultPlace:
@@ -50,7 +63,8 @@ class SharedMemory:
         self._mappings.let_go()
         if thoroughly:
             self._loans.collect()
-            self._area.trim()
+            while self._area.trim():
+                pass
 
 
 class _ResultPlace:

@@ -178,6 +178,81 @@ async def test_rows_of_a_large_array_share_one_block() -> None:
     assert results.statistics().shared_bytes == table.nbytes
 
 
+def add_one(row: Any) -> float:
+    row += 1
+    return float(row[0])
+
+
+@on_every_loop
+@pytest.mark.parametrize("batch_size", [1, 100])
+@pytest.mark.parametrize("mmap_mode", ["r", "r+", "c", None])
+async def test_small_rows_are_each_calls_own_however_many_travel_together(batch_size: int, mmap_mode: Any) -> None:
+    table = np.zeros((200, 1000))
+    done = pmap(add_one, table, executor="process", batch_size=batch_size, max_nbytes="100K", mmap_mode=mmap_mode)
+    assert await done == [1.0] * 200
+    assert not table.any()
+
+
+@on_every_loop
+async def test_an_array_in_any_order_is_copied_once() -> None:
+    array = np.asfortranarray(large().reshape(500, 600))
+    for shared in (array, large().reshape(500, 600).T):
+        done = pmap(np.sum, [shared] * 10, executor="process", n_jobs=2, batch_size=2)
+        np.testing.assert_allclose(await done, [shared.sum()] * 10)
+        assert done.statistics().zero_copy_hits == 9
+
+
+@on_every_loop
+async def test_hits_are_counted_once_where_packing_is_begun_anew_in_a_thread() -> None:
+    array, others = large(), [large(seed) for seed in range(10)]
+    done = pmap(total_of_two, [array] * 10, others, executor="process", batch_size=2)
+    np.testing.assert_allclose(await done, [array.sum() + other.sum() for other in others])
+    assert done.statistics().zero_copy_hits == 9
+
+
+def total_of_two(one: Any, other: Any) -> float:
+    return float(one.sum() + other.sum())
+
+
+@on_every_loop
+async def test_a_budget_is_used_again_while_a_list_of_arrays_travels() -> None:
+    arrays = [large(seed) for seed in range(20)]
+    async with ProcessExecutor(2, max_shared_bytes=20 * arrays[0].nbytes) as executor:  # half of it for arguments
+        done = pmap(np.sum, arrays, executor=executor, batch_size=1, n_jobs=2)
+        np.testing.assert_allclose(await done, [array.sum() for array in arrays])
+        assert done.statistics().shared_bytes == 20 * arrays[0].nbytes
+
+
+@on_every_loop
+async def test_rows_that_do_not_lie_in_one_piece_are_shared_as_well() -> None:
+    table = large().reshape(3000, 100).T
+    done = pmap(np.sum, table, executor="process", batch_size=50)
+    np.testing.assert_allclose(await done, table.sum(axis=1))
+    assert done.statistics().shared_bytes == table.nbytes
+
+
+@on_every_loop
+@pytest.mark.parametrize("max_nbytes", ["1M", None])
+@pytest.mark.parametrize("batch_size", [1, 50, 200])
+async def test_rows_of_a_memmap_are_those_of_the_file(tmp_path: Path, max_nbytes: Any, batch_size: int) -> None:
+    path = tmp_path / "numbers"
+    np.zeros((200, 1000)).tofile(path)
+    table = np.memmap(path, dtype=float, mode="r+", shape=(200, 1000))
+    for items in (table, list(table)):
+        await pmap(add_one, items, executor="process", batch_size=batch_size, max_nbytes=max_nbytes)
+    assert (np.fromfile(path) == 2).all()
+
+
+@on_every_loop
+async def test_only_errors_of_shared_arrays_get_a_note_about_them() -> None:
+    def refuse(_: object) -> None:
+        raise ValueError("this setting is read-only")
+
+    with pytest.raises(ValueError, match="read-only") as caught:
+        await pmap(refuse, [1], executor="process")
+    assert not any("mmap_mode" in note for note in caught.value.__notes__)
+
+
 @on_every_loop
 async def test_beyond_the_budget_arrays_travel_all_the_same() -> None:
     arrays = [large(seed) for seed in range(8)]

@@ -148,6 +148,48 @@ def test_a_loan_ends_with_the_last_view_of_an_array_made_from_it(ends: Ends) -> 
     assert ends.page[shared.slot] == 0
 
 
+def test_what_was_mapped_when_somebody_forked_is_never_handed_back(ends: Ends) -> None:
+    block = ends.area.place(memoryview(b"x" * PAGE))
+    assert block is not None
+    before = ends.mappings.map(ends.lend(block), "r")
+    copy = os.fork()
+    if not copy:
+        del before  # the copy's own
+        os._exit(0)
+    os.waitpid(copy, 0)
+    after = ends.mappings.map(ends.lend(block), "r")
+    assert ends.page[:2].tolist() == [1, 1]
+    del before, after
+    assert ends.page[:2].tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("mode", ["r", "r+"])
+def test_where_nothing_more_can_be_mapped_there_are_copies(ends: Ends, monkeypatch: pytest.MonkeyPatch, mode: Any) -> None:
+    monkeypatch.setattr("asyncpar.wire.segments._MOST_MAPPINGS", 0)
+    block = ends.area.place(memoryview(b"x" * (2 * PAGE + 5)))
+    assert block is not None
+    first, second = (ends.mappings.map_again(ends.lend(block), mode) for _ in range(2))
+    assert first.readonly == second.readonly == (mode == "r")
+    assert first == second == b"x" * (2 * PAGE + 5)
+    assert not any(ends.page)
+
+
+def test_loans_may_end_while_another_thread_collects_them() -> None:
+    class Page(list[int]):
+        def __getitem__(self, slot: Any) -> Any:
+            loans.end()  # just now
+            return super().__getitem__(slot)
+
+    area = Area(make_nameless_file(0), 0, LIMIT, lambda: None)
+    loans = Loans(Page([0] * 8))  # type: ignore[arg-type]  # as far as it is used
+    for _ in range(3):
+        block = area.place(memoryview(b"content"))
+        assert block is not None
+        loans.lend(block)
+    loans.collect()
+    assert not loans._lent
+
+
 def test_a_block_that_is_mapped_already_is_not_mapped_again(ends: Ends) -> None:
     block = ends.area.place(memoryview(b"x" * PAGE))
     assert block is not None
@@ -192,7 +234,6 @@ def test_a_shared_object_is_copied_once_for_as_long_as_it_lives(ends: Ends) -> N
     blocks = [place(memoryview(array).cast("B")) for _ in range(3)]  # each a view of its own
     same = [place(_raw(array)) for _ in range(3)]
     assert len({id(block) for block in same}) == 1
-    assert place.hits >= 2
     address = id(array)
     del array, blocks, same
     gc.collect()

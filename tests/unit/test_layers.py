@@ -33,7 +33,8 @@ LAYERS = [
     ["workers/run_batch", "wire/async_channel", "wire/failures"],
     ["workers/control", "wire/channel", "wire/readiness", "wire/codec"],
     ["wire/pace", "wire/blame", "wire/segments"],
-    ["wire/frames", "wire/blocks", "wire/parts", "wire/arrays", "errors", "nesting"],
+    ["wire/blocks"],
+    ["wire/frames", "wire/parts", "wire/arrays", "errors", "nesting"],
     ["workers/__init__", "wire/__init__"],
 ]
 LEVEL = {module: level for level, layer in enumerate(LAYERS) for module in layer}
