@@ -25,8 +25,9 @@ from asyncpar.executors.base import Answer, Worker
 from asyncpar.executors.process_parcel import ProcessAnswer, ProcessParcel, SentFunction
 from asyncpar.executors.zygote_client import WorkerProcess, Zygote, describe_failed_start
 from asyncpar.nesting import depth
+from asyncpar.off_loop import run_off_loop
 from asyncpar.outcomes import Batch, BatchDone, timed_out
-from asyncpar.wire.codec import Decoder, Encoder, encode_function
+from asyncpar.wire.codec import Decoder, Encoder
 from asyncpar.wire.failures import PackedError, unpack_error
 from asyncpar.wire.frames import Frame, weigh
 from asyncpar.workers.control import NOT_RECEIVED, POSITION, RECEIVED, SPAN, STOP, seconds_left
@@ -75,7 +76,10 @@ class ProcessWorker(Worker):
         """
         channel = self._process.channel
         try:
-            await channel.send(_setup_frame(initializer, limits))
+            sent = None if initializer is None else SentFunction(initializer, 0, None)
+            if sent is not None and sent.encoded is None:
+                await run_off_loop(sent.finish)
+            await channel.send(_setup_frame(sent, limits))
             answer = await channel.receive()
         except EOFError:
             await self._see_end()
@@ -316,8 +320,8 @@ class Limits(NamedTuple):
         return threads | os.environ.copy()
 
 
-def _setup_frame(initializer: Initializer | None, limits: Limits) -> Frame:
-    encoded, buffers = (None, []) if initializer is None else encode_function(initializer)
+def _setup_frame(initializer: SentFunction | None, limits: Limits) -> Frame:
+    encoded, buffers = (None, []) if initializer is None else (initializer.encoded, initializer.buffers)
     try:
         directory: str | None = os.getcwd()
     except FileNotFoundError:  # it has been removed

@@ -82,7 +82,7 @@ class Watch:
             last = now
 
 
-@pytest.mark.parametrize("way", ["item", "result", "function"])
+@pytest.mark.parametrize("way", ["item", "result", "function", "initializer"])
 async def test_the_event_loop_is_not_held_while_much_is_packed_or_unpacked(way: str) -> None:
     texts = make_texts(1_000_000)
     began = time.process_time()
@@ -100,16 +100,20 @@ async def test_the_event_loop_is_not_held_while_much_is_packed_or_unpacked(way: 
 async def longest_hold(way: str, texts: list[str]) -> float:
     """Seconds of computing for which the event loop stood still while `texts` travelled."""
     watch = Watch()
-    async with ProcessExecutor(1) as executor, anyio.create_task_group() as group:
-        await pmap(double, [1], executor=executor)
+    initializer = len if way == "initializer" else None
+    async with ProcessExecutor(1, initializer=initializer, initargs=(texts,)) as executor, anyio.create_task_group() as group:
+        if initializer is None:
+            await pmap(double, [1], executor=executor)
         group.start_soon(watch.run)
         if way == "item":
             results: list[Any] = await pmap(len, [texts], executor=executor)
         elif way == "result":
             results = await pmap(make_texts, [len(texts)], executor=executor)
+        elif way == "initializer":
+            results = await pmap(double, [1], executor=executor)
         else:
             results = await pmap(functools.partial(operator.getitem, texts), [5], executor=executor)
         await anyio.sleep(0.01)  # so that it sees the end, too
         group.cancel_scope.cancel()
-    assert results == {"item": [len(texts)], "result": [texts], "function": ["5"]}[way]
+    assert results == {"item": [len(texts)], "result": [texts], "function": ["5"], "initializer": [2]}[way]
     return watch.longest
