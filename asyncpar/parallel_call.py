@@ -12,7 +12,9 @@ between two results; what the generator hands out comes through a second queue. 
 again, so that a slow consumer stops the pulling.
 
 However the call ends, it ends only when the run has; Ctrl-C while it does so is held back, because that takes no longer than
-the executor's grace.
+the executor's grace. That the run is over is a flag, and messages only wake whoever waits for it: an interrupt may come just
+after a message has been taken out of its queue, and lose it. (It may also come in the middle of a `threading.Event`'s `wait`,
+and leave its lock held; a `SimpleQueue` is safe.)
 """
 
 from __future__ import annotations
@@ -85,7 +87,7 @@ class KeptExecutor:
             finally:
                 closed.put(None)
 
-        portal.start(close)
+        Task(portal, close).start()
         closed.get()
 
 
@@ -106,11 +108,11 @@ class ParallelCall:
         self._kept = kept
         self._mailbox: queue.SimpleQueue[int | Statistics | None] = queue.SimpleQueue()
         self._results: queue.SimpleQueue[list[Any] | None] = queue.SimpleQueue()  # for a generator; None: there are no more
-        self._over: queue.SimpleQueue[None] = queue.SimpleQueue()  # likewise: the run is over
+        self._is_over = False  # the run; set before anybody is told
+        self._over: queue.SimpleQueue[None] = queue.SimpleQueue()  # wakes whoever waits only for that
         self._error: BaseException | None = None
         self._pulling_error: BaseException | None = None  # what the user's code raised in the thread that pulls
         self._run: Run | None = None
-        self._ended = False
         self._task: Task | None = None  # until the first calls have been pulled
         self._portal: Portal
         self._source: CallSource
@@ -122,9 +124,7 @@ class ParallelCall:
             self._start(sink)
             self._attend()
         except BaseException:
-            if self._task is not None:
-                self._task.cancel()
-                _get_uninterrupted(self._mailbox)
+            self._abort()
             raise
         finally:
             self._puller.close()
@@ -148,8 +148,9 @@ class ParallelCall:
                 yield from values
                 del values  # not kept while the next are waited for
                 self._portal.call_soon(partial(self._hand, count))
-            self._ended = True
         finally:
+            if self._task is None:
+                self._puller.close()
             self._abort()
         if self._pulling_error is not None:
             raise self._pulling_error
@@ -157,7 +158,6 @@ class ParallelCall:
 
     def _next_values(self) -> list[Any] | None:
         if self._portal.is_foreign:
-            self._ended = True  # by the fork
             raise RuntimeError("this generator belongs to the process that this one was forked from")
         return self._results.get()
 
@@ -169,7 +169,12 @@ class ParallelCall:
         first = self._puller.pull(min(_FIRST_BATCHES * request.n_jobs * size, request.window or sys.maxsize))
         self._source = CallSource(first, self._puller.length, self._mailbox.put)
         self._portal = current_portal()
-        self._task = self._portal.start(partial(self._serve, sink))
+        self._task = Task(self._portal, partial(self._serve, sink))
+        try:
+            self._task.start()
+        except RuntimeError:  # the portal has been closed
+            self._task = None
+            raise
 
     def _attend(self) -> None:
         """Does what the run asks for until it is over."""
@@ -215,15 +220,24 @@ class ParallelCall:
 
     def _abort(self) -> None:
         """The consumer is gone: closed, interrupted, or garbage, which may be found in any thread, the portal's own too."""
-        if self._ended:
+        if self._task is None or self._is_over:
             return
-        self._ended = True
-        if self._task is None:
-            self._puller.close()
-            return
-        self._task.cancel()
         if self._portal.usable and not self._portal.is_here:
-            _get_uninterrupted(self._over)
+            self._cancel_and_wait(self._task)
+        else:
+            self._task.cancel()
+
+    def _cancel_and_wait(self, task: Task) -> None:
+        """Returns when the run is over; an interrupt meanwhile is raised only then."""
+        interrupt: KeyboardInterrupt | None = None
+        while not self._is_over:
+            try:
+                task.cancel()
+                self._over.get()
+            except KeyboardInterrupt as error:
+                interrupt = error
+        if interrupt is not None:
+            raise interrupt
 
     # In the portal's loop
 
@@ -240,6 +254,7 @@ class ParallelCall:
             self._error = error
             if owned is not None:
                 await wait_through(owned.aclose)
+            self._is_over = True
             self._mailbox.put(None)
             self._over.put(None)
             if error is not None:  # else whoever pulls says so, when it has told all that there is to tell
@@ -290,14 +305,3 @@ class ParallelCall:
         if backend.kind != "other":
             executor.grow(self._request.n_jobs)
         return executor, backend.key is None and self._kept is None
-
-
-def _get_uninterrupted(messages: queue.SimpleQueue[Any]) -> None:
-    """Waits for None: the run is over. An interrupt changes nothing: another one, or an error, has brought us here."""
-    while True:
-        try:
-            while messages.get() is not None:
-                pass
-        except KeyboardInterrupt:
-            continue
-        return

@@ -7,7 +7,7 @@ ends. Executors with a name are kept by it, so that they stay warm from one sync
 
 - **It never waits for a caller.** Callers wait for it, each in its own thread; so it does not matter whether an event loop
   runs in that thread already, nor which.
-- **A task ends whatever becomes of its caller.** `Portal.start` gives a `Task` that any thread, and any finalizer, may cancel.
+- **A task ends whatever becomes of its caller.** any thread, and any finalizer, may cancel a `Task`.
 - **A fork is like a fresh program.** The child has no thread of ours, so it starts a portal of its own when it needs one. The
   old one is kept there untouched: to close its loop would change what the parent's selector waits for.
 - **It ends quietly.** At interpreter exit, once all threads that are not daemons have ended, runs are cancelled and executors
@@ -67,26 +67,20 @@ class Portal:
         """Whether the current thread is the portal's, which must not wait for itself."""
         return threading.current_thread() is self._thread
 
-    def start(self, main: Callable[[], Awaitable[None]]) -> Task:
-        """Runs `main` in a task of the loop, in a copy of the caller's context. It must deliver its failures itself.
+    def call(self, fn: Callable[[], object]) -> None:
+        """Has the loop call `fn` soon.
 
         Raises:
             RuntimeError: the portal has been closed.
         """
-        context = contextvars.copy_context()
-        sniffio = sys.modules.get("sniffio")
-        if sniffio is not None:  # the caller's event loop is of no concern here
-            context.run(sniffio.current_async_library_cvar.set, None)
-        task = Task(self, main)
-        self._loop.call_soon_threadsafe(self._start_task, task, context)
-        return task
+        self._loop.call_soon_threadsafe(fn)
 
     def call_soon(self, fn: Callable[[], object]) -> None:
-        """Has the loop call `fn`; does nothing when the portal is closed or another process's."""
+        """Likewise, but does nothing when the portal is closed or another process's."""
         if self.is_foreign:
             return
         try:
-            self._loop.call_soon_threadsafe(fn)
+            self.call(fn)
         except RuntimeError:  # closed
             return
 
@@ -113,8 +107,9 @@ class Portal:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    def _start_task(self, task: Task, context: contextvars.Context) -> None:
-        running = self._loop.create_task(task.run(), context=context)
+    def begin(self, task: Task) -> None:
+        """In the loop."""
+        running = self._loop.create_task(task.run(), context=task.context)
         self._tasks.add(running)
         running.add_done_callback(self._tasks.discard)
 
@@ -128,16 +123,35 @@ class Portal:
 
 
 class Task:
-    """Something that runs in a portal's loop."""
+    """Runs `main` in a portal's loop, in a copy of the maker's context. `main` must deliver its failures itself.
+
+    It is made first and started then, so that whoever is interrupted just as it starts has something to cancel.
+    """
 
     def __init__(self, portal: Portal, main: Callable[[], Awaitable[None]]) -> None:
         self._portal = portal
         self._main = main
         self._scope: anyio.CancelScope | None = None
+        self._begun = False
         self._cancelled = False
+        self.context = contextvars.copy_context()
+        sniffio = sys.modules.get("sniffio")
+        if sniffio is not None:  # the caller's event loop is of no concern here
+            self.context.run(sniffio.current_async_library_cvar.set, None)
+
+    def start(self) -> None:
+        """Has it begin; returns at once.
+
+        Raises:
+            RuntimeError: the portal has been closed.
+        """
+        self._portal.call(self._begin)
 
     def cancel(self) -> None:
-        """Asks it to end; returns at once. From any thread."""
+        """Asks it to end; returns at once. From any thread.
+
+        One that has not been started begins nevertheless, and finds itself cancelled: `main` can tell its end in any case.
+        """
         self._portal.call_soon(self._cancel)
 
     async def run(self) -> None:
@@ -151,10 +165,16 @@ class Task:
             finally:
                 self._portal.leave_scope(scope)
 
+    def _begin(self) -> None:
+        if not self._begun:
+            self._begun = True
+            self._portal.begin(self)
+
     def _cancel(self) -> None:
         self._cancelled = True
         if self._scope is not None:
             self._scope.cancel()
+        self._begin()
 
 
 def current_portal() -> Portal:

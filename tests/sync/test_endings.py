@@ -1,0 +1,72 @@
+"""A call ends when its run has: also where an interrupt, the garbage collector or a failing executor comes in between."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pytest
+
+from asyncpar import Parallel, delayed
+from asyncpar.portal import Task
+from tests.functions import Beacon
+
+
+class Interrupted(queue.SimpleQueue[Any]):
+    """Ctrl-C comes in the main thread when the last message has been taken out and nobody has seen it yet."""
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        message = super().get(block, timeout)
+        if message is None and threading.current_thread() is threading.main_thread():
+            raise KeyboardInterrupt
+        return message
+
+
+@pytest.fixture
+def interrupted_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asyncpar.parallel_call.queue", SimpleNamespace(SimpleQueue=Interrupted))
+
+
+@pytest.mark.usefixtures("interrupted_at_the_end")
+@pytest.mark.parametrize("return_as", ["list", "generator"])
+def test_an_interrupt_just_as_the_run_ends_is_raised(return_as: Any) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        list(Parallel(n_jobs=2, backend="thread", return_as=return_as)([delayed(abs)(-1)]))
+
+
+@pytest.mark.usefixtures("interrupted_at_the_end")
+def test_an_interrupt_just_as_a_generator_is_closed_is_raised() -> None:
+    results = Parallel(n_jobs=2, backend="process", return_as="generator")(delayed(time.sleep)(x) for x in [0, 1000])
+    next(results)
+    with pytest.raises(KeyboardInterrupt):
+        results.close()
+
+
+def test_an_interrupt_just_as_the_run_begins_ends_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    beacon = Beacon(tmp_path / "beacon")
+    start = Task.start
+
+    def interrupted_start(task: Task) -> None:
+        start(task)
+        while not beacon.pid:
+            pass
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Task, "start", interrupted_start)
+    with pytest.raises(KeyboardInterrupt):
+        Parallel(n_jobs=2, backend="process")([delayed(beacon.spin)()])
+    assert not psutil.pid_exists(beacon.pid)
+
+
+def test_an_interrupt_just_before_the_run_begins_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted_start(task: Task) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Task, "start", interrupted_start)
+    with pytest.raises(KeyboardInterrupt):
+        Parallel(n_jobs=2, backend="process")([delayed(abs)(-1)])
