@@ -34,6 +34,7 @@ from asyncpar.calls import CallPuller, CallSource, CallsProgram
 from asyncpar.config import Backend, Memmapping
 from asyncpar.errors import CallTimeoutError, ExecutorUnavailableError
 from asyncpar.executors.base import Executor
+from asyncpar.off_loop import is_off_loop
 from asyncpar.portal import Portal, Task, current_portal
 from asyncpar.scheduler import Run
 from asyncpar.sinks import HandOverSink, ListSink
@@ -219,10 +220,13 @@ class ParallelCall:
             raise error
 
     def _abort(self) -> None:
-        """The consumer is gone: closed, interrupted, or garbage, which may be found in any thread, the portal's own too."""
+        """The consumer is gone: closed, interrupted, or garbage, which may be found in any thread.
+
+        Also in the portal's own, and in one that the run waits for: these must not wait for the run.
+        """
         if self._task is None or self._is_over:
             return
-        if self._portal.usable and not self._portal.is_here:
+        if self._portal.usable and not self._portal.is_here and not is_off_loop():
             self._cancel_and_wait(self._task)
         else:
             self._task.cancel()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import queue
 import threading
 import time
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 from asyncpar import Parallel, delayed
 from asyncpar.nesting import depth
@@ -87,3 +88,23 @@ def wait_for(path: Path) -> bool:
 def touch_and_wait(mine: Path, other: Path) -> bool:
     mine.touch()
     return wait_for(other)
+
+
+class DropsGeneratorsWhenRead:
+    """Stands for the garbage collector: unpickling it drops whatever is in `generators`."""
+
+    generators: ClassVar[list[Any]] = []
+    dropped_in: ClassVar[queue.SimpleQueue[threading.Thread]] = queue.SimpleQueue()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _drop_generators, ()
+
+
+def _drop_generators() -> None:
+    DropsGeneratorsWhenRead.generators.clear()
+    DropsGeneratorsWhenRead.dropped_in.put(threading.current_thread())
+
+
+def large_result_that_drops_generators(path: Path) -> list[Any]:
+    wait_for(path)
+    return [bytes(3_000_000), DropsGeneratorsWhenRead()]

@@ -15,6 +15,7 @@ import pytest
 from asyncpar import Parallel, delayed
 from asyncpar.portal import Task
 from tests.functions import Beacon
+from tests.sync.functions import DropsGeneratorsWhenRead, large_result_that_drops_generators
 
 
 class Interrupted(queue.SimpleQueue[Any]):
@@ -70,3 +71,12 @@ def test_an_interrupt_just_before_the_run_begins_is_raised(monkeypatch: pytest.M
     monkeypatch.setattr(Task, "start", interrupted_start)
     with pytest.raises(KeyboardInterrupt):
         Parallel(n_jobs=2, backend="process")([delayed(abs)(-1)])
+
+
+def test_a_generator_may_be_dropped_in_the_thread_that_reads_its_results(tmp_path: Path) -> None:
+    calls = [delayed(large_result_that_drops_generators)(tmp_path / "kept")] * 6
+    DropsGeneratorsWhenRead.generators.append(Parallel(n_jobs=2, backend="process", return_as="generator")(calls))
+    (tmp_path / "kept").touch()
+    thread = DropsGeneratorsWhenRead.dropped_in.get()
+    assert thread.name not in ("asyncpar portal", threading.main_thread().name)
+    assert Parallel(n_jobs=2)(delayed(abs)(x) for x in range(3)) == [0, 1, 2]
