@@ -75,21 +75,28 @@ class KeptExecutor:
         return self._executor
 
     def close(self) -> None:
-        """Closes it; returns when that is done."""
+        """Closes it; returns when that is done.
+
+        Raises:
+            Exception: what the executor raises.
+        """
         portal, executor = self._portal, self._executor
         if portal is None or executor is None or not portal.usable:
             return
         self._executor = None
-        closed: queue.SimpleQueue[None] = queue.SimpleQueue()
+        closed: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
 
         async def close() -> None:
+            error = None
             try:
-                await executor.aclose()
+                error = await _closing_error(executor)
             finally:
-                closed.put(None)
+                closed.put(error)
 
         Task(portal, close).start()
-        closed.get()
+        error = closed.get()
+        if error is not None:
+            raise error
 
 
 class ParallelCall:
@@ -246,8 +253,21 @@ class ParallelCall:
     # In the portal's loop
 
     async def _serve(self, sink: ListSink | HandOverSink) -> None:
+        """Runs to the end, and tells it whatever happens: somebody waits for that."""
+        self._error = _ended_early()
+        try:
+            self._error = await self._run_and_close(sink)
+        finally:
+            self._is_over = True
+            self._mailbox.put(None)
+            self._over.put(None)
+            if self._error is not None:  # else whoever pulls says so, when it has told all that there is to tell
+                self._results.put(None)
+
+    async def _run_and_close(self, sink: ListSink | HandOverSink) -> BaseException | None:
+        """What went wrong first, if anything did."""
         owned: Executor[Any] | None = None
-        error: BaseException | None = ExecutorUnavailableError("the call was ended before all results were there")
+        error: BaseException | None = None
         try:
             executor, is_owned = self._open_executor()
             owned = executor if is_owned else None
@@ -255,14 +275,8 @@ class ParallelCall:
         except Exception as failure:  # the executor cannot be had
             error = failure
         finally:
-            self._error = error
-            if owned is not None:
-                await wait_through(owned.aclose)
-            self._is_over = True
-            self._mailbox.put(None)
-            self._over.put(None)
-            if error is not None:  # else whoever pulls says so, when it has told all that there is to tell
-                self._results.put(None)
+            closing_error = None if owned is None else await _closing_error(owned)
+        return closing_error if error is None else error
 
     async def _drive(self, executor: Executor[Any], sink: ListSink | HandOverSink) -> BaseException | None:
         request = self._request
@@ -280,7 +294,7 @@ class ParallelCall:
         )
         await run.drive()
         if run.error is None and not run.completed:
-            return ExecutorUnavailableError("the call was ended before all results were there")
+            return _ended_early()
         return run.error
 
     def update(self, statistics: Statistics, total: int | None) -> None:
@@ -309,3 +323,16 @@ class ParallelCall:
         if backend.kind != "other":
             executor.grow(self._request.n_jobs)
         return executor, backend.key is None and self._kept is None
+
+
+def _ended_early() -> ExecutorUnavailableError:
+    return ExecutorUnavailableError("the call was ended before all results were there")
+
+
+async def _closing_error(executor: Executor[Any]) -> Exception | None:
+    """Closes it, and returns what it raises."""
+    try:
+        await wait_through(executor.aclose)
+    except Exception as error:
+        return error
+    return None

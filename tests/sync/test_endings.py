@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,9 +13,11 @@ from typing import Any
 import psutil
 import pytest
 
+import asyncpar
 from asyncpar import Parallel, delayed
+from asyncpar.config import _registered
 from asyncpar.portal import Task
-from tests.functions import Beacon
+from tests.functions import Beacon, raise_value_error
 from tests.sync.functions import DropsGeneratorsWhenRead, large_result_that_drops_generators
 
 
@@ -80,3 +83,29 @@ def test_a_generator_may_be_dropped_in_the_thread_that_reads_its_results(tmp_pat
     thread = DropsGeneratorsWhenRead.dropped_in.get()
     assert thread.name not in ("asyncpar portal", threading.main_thread().name)
     assert Parallel(n_jobs=2)(delayed(abs)(x) for x in range(3)) == [0, 1, 2]
+
+
+class Unclosable(asyncpar.ThreadExecutor):
+    async def _shut_down(self) -> None:
+        await super()._shut_down()
+        raise OSError("no end")
+
+
+@pytest.fixture
+def unclosable() -> Iterator[str]:
+    asyncpar.register_parallel_backend("unclosable", lambda: Unclosable(2))
+    yield "unclosable"
+    del _registered["unclosable"]
+
+
+@pytest.mark.parametrize("return_as", ["list", "generator"])
+def test_what_an_executor_raises_as_it_closes_is_raised(unclosable: str, return_as: Any) -> None:
+    with pytest.raises(OSError, match="no end"):
+        list(Parallel(n_jobs=2, backend=unclosable, return_as=return_as)([delayed(abs)(-1)]))
+    with pytest.raises(OSError, match="no end"), Parallel(n_jobs=2, backend=unclosable) as parallel:
+        assert parallel([delayed(abs)(-1)]) == [1]
+
+
+def test_an_error_of_the_call_goes_before_what_its_executor_raises_as_it_closes(unclosable: str) -> None:
+    with pytest.raises(ValueError, match="bad 1"):
+        Parallel(n_jobs=2, backend=unclosable)([delayed(raise_value_error)(1)])
