@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from asyncpar.cpus import cpu_count, resolve_n_jobs
 from asyncpar.executors import NAMES, default_name, make_executor
 from asyncpar.executors.base import Executor
+from asyncpar.executors.inline import InlineExecutor
 from asyncpar.nesting import depth
 from asyncpar.sharing import DEFAULT_MAX_NBYTES, check_mmap_mode, resolve_max_nbytes
 from asyncpar.validation import UNSET, check_inner_threads
@@ -264,7 +265,8 @@ def find_backend(backend: Any, n_jobs: int, inner_max_num_threads: int | None, p
     """
     if isinstance(backend, Executor):
         _refuse_params(type(backend).__name__, inner_max_num_threads, params)
-        return Backend(type(backend).__name__, "other", given=backend)
+        kind = "inline" if isinstance(backend, InlineExecutor) else "other"  # in the caller's thread, not in the portal's
+        return Backend(type(backend).__name__, kind, given=backend)
     if hasattr(backend, "get_start_method") and hasattr(backend, "Process"):
         backend = "process"
     if backend in _registered:

@@ -177,6 +177,11 @@ class ParallelCall:
         first = self._puller.pull(min(_FIRST_BATCHES * request.n_jobs * size, request.window or sys.maxsize))
         self._source = CallSource(first, self._puller.length, self._mailbox.put)
         self._portal = current_portal()
+        if self._portal.is_here:
+            raise RuntimeError(
+                "Parallel(...) was called by a task that runs in asyncpar's own event loop, which cannot wait for itself; "
+                "have the backend of the outer call return an executor that runs its calls in threads or processes"
+            )
         self._task = Task(self._portal, partial(self._serve, sink))
         try:
             self._task.start()

@@ -14,7 +14,7 @@ import asyncpar
 from asyncpar import Parallel, cpu_count, delayed, effective_n_jobs, parallel_backend, parallel_config
 from asyncpar.config import _default_backend, _registered, current_settings
 from tests.functions import double
-from tests.sync.functions import environment, thread_name, where
+from tests.sync.functions import double_all, environment, thread_name, where
 
 
 @pytest.fixture(autouse=True)
@@ -153,6 +153,13 @@ def test_a_registered_backend_is_used_by_its_name(registered: list[Any]) -> None
 def test_a_registered_backend_may_be_the_default(registered: list[Any]) -> None:
     asyncpar.register_parallel_backend("mine", lambda: asyncpar.InlineExecutor(), make_default=True)
     assert Parallel(n_jobs=2)(delayed(thread_name)() for _ in range(2)) == ["asyncpar portal"] * 2
+
+
+def test_a_call_in_the_portals_thread_may_not_wait_for_another_there(registered: list[Any]) -> None:
+    asyncpar.register_parallel_backend("mine", lambda: asyncpar.InlineExecutor())
+    with pytest.raises(RuntimeError, match="which cannot wait for itself"):
+        Parallel(n_jobs=2, backend="mine")([delayed(double_all)([1], "thread")])
+    assert Parallel(n_jobs=2)([delayed(double)(1)]) == [2]
 
 
 def test_a_factory_must_make_executors(registered: list[Any]) -> None:

@@ -232,6 +232,13 @@ def test_a_parallel_may_be_called_in_its_own_tasks() -> None:
     assert parallel(delayed(outer)(x) for x in range(6)) == [[2 * x, 2 * x + 2] for x in range(6)]
 
 
+def test_calls_in_an_inline_executor_run_in_the_callers_thread_and_may_make_parallel_calls() -> None:
+    parallel = Parallel(n_jobs=2, backend=asyncpar.InlineExecutor())
+    assert parallel.n_jobs == 1
+    assert parallel([delayed(thread_name)()]) == [threading.current_thread().name]
+    assert parallel(delayed(double_all)([x], "thread") for x in range(3)) == [[0], [2], [4]]
+
+
 def test_threads_that_tasks_start_may_call_too() -> None:
     def outer(x: int) -> list[int]:
         results: list[list[int]] = []
