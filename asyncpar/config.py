@@ -9,6 +9,7 @@ given from one that is None.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Hashable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field, fields, replace
@@ -244,9 +245,9 @@ def choose_backend(
         params = {**settings.backend_params, **params}
     jobs = _resolve_jobs(n_jobs if n_jobs is not None else settings.n_jobs, backend)
     if require == "sharedmem":
-        if explicit and find_backend(backend, jobs, None, params).kind == "process":
+        if explicit and _is_of_processes(backend, jobs, params):
             raise ValueError(f"backend {backend!r} has no memory to share, which require='sharedmem' asks for; use 'threading'")
-        if backend is None or find_backend(backend, jobs, None, {}).kind == "process":
+        if backend is None or _is_of_processes(backend, jobs, {}):
             backend, params, inner_max_num_threads = "thread", {}, None
     if backend is None:
         backend = _backend_by_default(prefer)
@@ -335,6 +336,13 @@ def _backend_by_default(prefer: Prefer) -> str:
         return _default_backend[0]
     name = default_name()
     return "thread" if prefer == "threads" and name == "process" else name
+
+
+def _is_of_processes(backend: Any, n_jobs: int, params: Mapping[str, Any]) -> bool:
+    module = sys.modules.get("asyncpar.executors.process")  # whoever has made a process executor has imported it
+    return (module is not None and isinstance(backend, module.ProcessExecutor)) or (
+        find_backend(backend, n_jobs, None, params).kind == "process"
+    )
 
 
 def _refuse_params(name: str, inner_max_num_threads: int | None, params: Mapping[str, Any]) -> None:

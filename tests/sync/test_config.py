@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -102,6 +103,14 @@ def test_preferences_choose_where_no_backend_is_named() -> None:
     assert Parallel(n_jobs=2, backend="process", prefer="threads")(calls)[0][0] != pid
     with parallel_config("process", n_jobs=2):
         assert Parallel(require="sharedmem")(calls)[0][0] == pid
+
+
+def test_a_process_executor_has_no_memory_to_share() -> None:
+    executor = asyncpar.ProcessExecutor(2)
+    with pytest.raises(ValueError, match="has no memory to share"):
+        Parallel(n_jobs=2, backend=executor, require="sharedmem")
+    with parallel_config(executor, n_jobs=2):
+        assert Parallel(require="sharedmem")([delayed(where)()] * 2)[0][0] == os.getpid()
 
 
 @pytest.mark.parametrize(("n_jobs", "workers"), [(2.9, 2), ("3", 3), (-1, 4), (-2, 3), (-100, 1), (None, 1), (True, 1)])
