@@ -8,8 +8,6 @@ Modules that use these names are imported by workers too, so that this one impor
 
 from __future__ import annotations
 
-import sys
-import time
 import warnings
 import weakref
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -17,14 +15,14 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, Self, TypeAlias, TypedDict, TypeVar, Unpack, overload
 
 from asyncpar.nesting import depth
-from asyncpar.reporting import TO_STDOUT, is_due, preamble, progress_line
+from asyncpar.reporting import preamble
 from asyncpar.validation import UNSET, check_inner_threads, is_number, is_positive_int
 
 if TYPE_CHECKING:
+    from asyncpar.call_reports import CallReports
     from asyncpar.config import Backend, Prefer, Require
     from asyncpar.parallel_call import KeptExecutor
-    from asyncpar.progress import Meter, Progress
-    from asyncpar.statistics import Statistics
+    from asyncpar.progress import Progress
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -213,14 +211,9 @@ class Parallel(Generic[R]):
         self.pre_dispatch = pre_dispatch
         self._window(1)
         self._batch_size: int | Literal["auto"] = batch_size
-        self._progress: Progress = progress
-        self._meter: Meter | None = None
+        self._asked_progress: Progress = progress
         self._kept: KeptExecutor | None = None  # under `with`
         self._running: weakref.ref[Generator[Any, None, None]] | None = None
-        self._start_time = 0.0
-        self._total: int | None = None  # how many tasks the current call has, once that is known
-        self._finished = False
-        self._reports = 0
         self.n_completed_tasks = 0
         self.n_dispatched_tasks = 0
 
@@ -266,28 +259,28 @@ class Parallel(Generic[R]):
             )
         backend, n_jobs = self._choose()
         window = self._window(n_jobs)
-        self._begin()
+        reports = self._make_reports()
         if n_jobs == 1 and backend.kind != "other":
-            return self._run_inline(iterable)
+            return self._run_inline(iterable, reports)
         if self.verbose > 0:
-            self._print(preamble(backend.name, n_jobs))
-        return self._run(backend, n_jobs, window, iterable)
+            reports.print(preamble(backend.name, n_jobs))
+        return self._run(backend, n_jobs, window, iterable, reports)
 
     def __repr__(self) -> str:
         return f"Parallel(n_jobs={self._asked_n_jobs if self._asked_n_jobs is not None else self.n_jobs})"
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy, as workers get it, chooses anew what to run in, and has not been called."""
-        return self.__dict__ | {"_chosen": None, "_kept": None, "_meter": None, "_running": None}
+        return self.__dict__ | {"_chosen": None, "_kept": None, "_running": None}
 
     def print_progress(self) -> None:
         """Called when tasks have finished, and once more at the end; prints as `verbose` says.
 
         Override it to show progress in another way; `n_completed_tasks` and `n_dispatched_tasks` say how far the call is.
         """
-        if is_due(self._reports, self.n_completed_tasks, self._total, self.verbose, finished=self._finished):
-            seconds = time.monotonic() - self._start_time
-            self._print(progress_line(self.n_completed_tasks, self._total, seconds, finished=self._finished))
+        from asyncpar.call_reports import print_current
+
+        print_current()
 
     # One call
 
@@ -311,43 +304,43 @@ class Parallel(Generic[R]):
         generator = None if self._running is None else self._running()
         return generator if generator is not None and generator.gi_frame is not None else None  # type: ignore[attr-defined]
 
-    def _begin(self) -> None:
-        self.n_completed_tasks = self.n_dispatched_tasks = self._reports = 0
-        self._total = None
-        self._finished = False
-        self._start_time = time.monotonic()
+    def _make_reports(self) -> CallReports:
+        from asyncpar.call_reports import CallReports
 
-    def _run(self, backend: Backend, n_jobs: int, window: int | None, iterable: Iterable[Any]) -> Any:
+        overridden = getattr(self.print_progress, "__func__", None) is not _PRINT_PROGRESS
+        return CallReports(self, self._asked_progress, self.print_progress if overridden else None)
+
+    def _run(self, backend: Backend, n_jobs: int, window: int | None, iterable: Iterable[Any], reports: CallReports) -> Any:
         from asyncpar.parallel_call import ParallelCall, Request
 
         ordered = self.return_as != "generator_unordered"
         request = Request(backend, n_jobs, self._batch_size, window, self.timeout, ordered, self._memmapping)
-        call = ParallelCall(request, iterable, report=self._report if self._tells else None, kept=self._kept)
+        call = ParallelCall(request, iterable, reports, kept=self._kept)
         if self.return_as == "list":
-            with _Reporting(self):
+            with reports:
                 values = call.collect()
-                self.n_completed_tasks = self.n_dispatched_tasks = len(values)
+                reports.count(len(values), len(values))
                 return values
-        return self._generate(call.stream)
+        return self._generate(call.stream, reports)
 
-    def _run_inline(self, iterable: Iterable[Any]) -> Any:
+    def _run_inline(self, iterable: Iterable[Any], reports: CallReports) -> Any:
         if self.timeout is not None:
             warnings.warn(
                 "timeout is ignored with one worker, because the calls run in the caller's own thread",
                 UserWarning,
                 stacklevel=3,
             )
-        calls = self._inline_values(_iterate(iterable))
+        calls = self._inline_values(_iterate(iterable), reports)
         if self.return_as == "list":
-            with _Reporting(self):
+            with reports:
                 return list(calls)
-        return self._generate(lambda: calls)
+        return self._generate(lambda: calls, reports)
 
-    def _generate(self, start: Callable[[], Generator[Any, None, None]]) -> Generator[Any, None, None]:
+    def _generate(self, start: Callable[[], Generator[Any, None, None]], reports: CallReports) -> Generator[Any, None, None]:
         """A generator whose run has begun, and which tells its end."""
 
         def generate() -> Generator[Any, None, None]:
-            with _Reporting(self):
+            with reports:
                 values = start()
                 yield None
                 yield from values
@@ -357,66 +350,19 @@ class Parallel(Generic[R]):
         self._running = weakref.ref(generator)
         return generator
 
-    def _inline_values(self, calls: Iterable[Any]) -> Generator[Any, None, None]:
-        tells = self._tells
-        for call in calls:
+    def _inline_values(self, calls: Iterable[Any], reports: CallReports) -> Generator[Any, None, None]:
+        wanted = reports.wanted
+        for done, call in enumerate(calls, 1):
             function, arguments, keywords = _unpack(call)
-            self.n_dispatched_tasks += 1
+            self.n_dispatched_tasks = done
             value = function(*arguments, **keywords)
-            if tells:
-                self._report(self._inline_statistics(), self.n_dispatched_tasks, None)
-            self.n_completed_tasks = self.n_dispatched_tasks
+            if wanted:
+                reports.report_inline(done)
+            self.n_completed_tasks = done
             yield value
 
-    # Reports
 
-    @property
-    def _tells(self) -> bool:
-        """Whether anybody wants to know how far a call is."""
-        overridden = type(self).print_progress is not Parallel.print_progress
-        return bool(self.verbose > 0 or self._progress or overridden)
-
-    def _report(self, statistics: Statistics, dispatched: int, total: int | None) -> None:
-        self.n_completed_tasks = statistics.finished
-        self.n_dispatched_tasks = dispatched
-        self._total = total
-        if self._meter is not None:
-            self._meter.update(statistics, total)
-        self._reports += 1
-        self.print_progress()
-
-    def _inline_statistics(self) -> Statistics:
-        from asyncpar.statistics import Statistics
-
-        done, seconds = self.n_dispatched_tasks, time.monotonic() - self._start_time
-        return Statistics(done, done, 0, done, 1, done, 1, 1, seconds, seconds)
-
-    def _print(self, message: str) -> None:
-        stream = sys.stderr if self.verbose < TO_STDOUT else sys.stdout
-        if stream is not None:  # as in a program without a console
-            stream.write(f"[{self}]: {message}\n")
-
-
-class _Reporting:
-    """For the length of one call: opens what shows its progress, and tells the end."""
-
-    def __init__(self, parallel: Parallel[Any]) -> None:
-        self._parallel = parallel
-
-    def __enter__(self) -> None:
-        if self._parallel._progress:
-            from asyncpar.progress import open_meter
-
-            self._parallel._meter = open_meter(self._parallel._progress)
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        parallel = self._parallel
-        if parallel._meter is not None:
-            parallel._meter.close()
-            parallel._meter = None
-        if kind is None and parallel._tells:
-            parallel._finished = True
-            parallel.print_progress()
+_PRINT_PROGRESS = Parallel.print_progress  # the one that prints, whatever takes its place
 
 
 def wrap_non_picklable_objects(obj: T, keep_wrapper: bool = True) -> T:

@@ -26,7 +26,7 @@ from collections.abc import Callable, Generator, Iterable
 from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from asyncpar.background import wait_through
 from asyncpar.batching import BatchSize, make_sizer
@@ -42,7 +42,20 @@ from asyncpar.statistics import Statistics
 
 _FIRST_BATCHES = 4  # for each worker, pulled before anything runs: what the window will allow at first
 
-Report = Callable[[Statistics, int, int | None], None]  # (statistics, tasks dispatched, tasks in all if known)
+
+class Listener(Protocol):
+    """Whoever is told how far the call is: of statistics only if they are `wanted`, of counts if not."""
+
+    @property
+    def wanted(self) -> bool: ...
+
+    def report(self, statistics: Statistics, dispatched: int, total: int | None) -> None:
+        """In the thread that pulls. `dispatched`: tasks that have been pulled; `total`: all of them, if known."""
+        ...
+
+    def count(self, completed: int, dispatched: int) -> None:
+        """In the thread that consumes a generator."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,16 +116,16 @@ class ParallelCall:
     """Pulls calls out of `iterable`, has them run, and collects or streams their values.
 
     Args:
-        report: told whenever some calls have finished, in the thread that pulls.
+        listener: told whenever some calls have finished.
         kept: keeps an executor that nobody shares, for the next call.
     """
 
     def __init__(
-        self, request: Request, iterable: Iterable[Any], *, report: Report | None = None, kept: KeptExecutor | None = None
+        self, request: Request, iterable: Iterable[Any], listener: Listener, *, kept: KeptExecutor | None = None
     ) -> None:
         self._request = request
         self._puller = CallPuller(iterable)
-        self._report = report
+        self._listener = listener
         self._kept = kept
         self._mailbox: queue.SimpleQueue[int | Statistics | None] = queue.SimpleQueue()
         self._results: queue.SimpleQueue[list[Any] | None] = queue.SimpleQueue()  # for a generator; None: there are no more
@@ -151,8 +164,12 @@ class ParallelCall:
             self._start(sink)
             threading.Thread(target=copy_context().run, args=(self._attend_aside,), name="asyncpar feeder", daemon=True).start()
             yield None
+            taken = 0
             while (values := self._next_values()) is not None:
                 count = len(values)
+                taken += count
+                if not self._listener.wanted:
+                    self._listener.count(taken, self._puller.count)
                 yield from values
                 del values  # not kept while the next are waited for
                 self._portal.call_soon(partial(self._hand, count))
@@ -198,9 +215,8 @@ class ParallelCall:
                 self._portal.call_soon(partial(self._source.deliver, self._puller.pull(message)))
 
     def _tell(self, statistics: Statistics) -> None:
-        if self._report is not None:
-            total = self._puller.count if self._puller.exhausted else self._puller.length
-            self._report(statistics, self._puller.count, total)
+        total = self._puller.count if self._puller.exhausted else self._puller.length
+        self._listener.report(statistics, self._puller.count, total)
 
     def _attend_aside(self) -> None:
         try:
@@ -295,7 +311,7 @@ class ParallelCall:
             limit=limit,
             window=request.window,
             stop_on_error=True,
-            meter=None if self._report is None else self,
+            meter=self if self._listener.wanted else None,
         )
         await run.drive()
         if run.error is None and not run.completed:

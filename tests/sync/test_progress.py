@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -86,6 +87,76 @@ def test_print_progress_may_be_overridden(n_jobs: int) -> None:
     assert seen[-1] == (12, 12)
     assert seen == sorted(seen)
     assert all(completed <= dispatched for completed, dispatched in seen)
+
+
+def test_an_overriding_print_progress_may_call_the_one_that_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    class Louder(Parallel[Any]):
+        def print_progress(self) -> None:
+            super().print_progress()
+
+    Louder(n_jobs=2, verbose=11, batch_size=1)(calls())
+    err = capsys.readouterr().err
+    assert "Done   1 tasks" in err
+    assert "Done  12 out of  12" in err
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_print_progress_may_be_set_on_an_object_or_on_the_class(monkeypatch: pytest.MonkeyPatch, n_jobs: int) -> None:
+    told: list[str] = []
+    parallel = Parallel(n_jobs=n_jobs)
+    parallel.print_progress = lambda: told.append("object")  # type: ignore[method-assign]
+    parallel(calls())
+    monkeypatch.setattr(Parallel, "print_progress", lambda parallel: told.append("class"))
+    Parallel(n_jobs=n_jobs)(calls())
+    assert {"object", "class"} == set(told)
+
+
+@pytest.mark.parametrize("name", ["_total", "_progress", "_meter", "_finished", "_print", "_reports", "_start_time"])
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_a_subclass_may_keep_what_it_likes_under_names_that_others_use(name: str, n_jobs: int) -> None:
+    class Bar(Parallel[Any]):
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options)
+            setattr(self, name, "mine")
+
+        def print_progress(self) -> None:
+            assert getattr(self, name) == "mine"
+
+    assert Bar(n_jobs=n_jobs)(calls()) == [2 * x for x in range(12)]
+
+
+@pytest.mark.parametrize("verbose", [0, 1])
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_a_generator_counts_what_it_hands_out(n_jobs: int, verbose: int) -> None:
+    parallel = Parallel(n_jobs=n_jobs, return_as="generator", verbose=verbose)
+    for handed, _ in enumerate(parallel(calls()), 1):
+        if not verbose:  # else the counts are those of what is told, by another thread
+            assert handed <= parallel.n_completed_tasks <= parallel.n_dispatched_tasks
+    assert (parallel.n_completed_tasks, parallel.n_dispatched_tasks) == (12, 12)
+
+
+def test_calls_of_one_parallel_in_several_threads_tell_their_own_progress() -> None:
+    told: list[tuple[str, int]] = []
+    ended = threading.Event()
+    parallel = Parallel(
+        n_jobs=2,
+        backend="thread",
+        batch_size=1,
+        progress=lambda statistics: told.append((threading.current_thread().name, statistics.finished)),
+    )
+
+    def caller(waits: bool) -> None:
+        parallel([delayed(ended.wait if waits else bool)() for _ in range(4)])
+
+    longer = threading.Thread(target=caller, args=(True,), name="longer")
+    shorter = threading.Thread(target=caller, args=(False,), name="shorter")
+    longer.start()
+    shorter.start()
+    shorter.join()
+    ended.set()
+    longer.join()
+    assert max(finished for thread, finished in told if thread == "longer") == 4
+    assert max(finished for thread, finished in told if thread == "shorter") == 4
 
 
 def test_what_print_progress_raises_ends_the_call() -> None:

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[2] / "asyncpar"
 # From the top down. A module may import from lower layers and, within `same`, from its own.
 LAYERS = [
     ["parallel"],
-    ["parallel_call"],
+    ["parallel_call", "call_reports"],
     ["config", "portal", "calls", "parallel_timeout", "pre_dispatch"],
     ["parallel_map"],
     ["stream"],
