@@ -133,6 +133,7 @@ class ParallelCall:
         self._over: queue.SimpleQueue[None] = queue.SimpleQueue()  # wakes whoever waits only for that
         self._error: BaseException | None = None
         self._pulling_error: BaseException | None = None  # what the user's code raised in the thread that pulls
+        self._closing_error: BaseException | None = None  # and what it raised when its generator was closed
         self._run: Run | None = None
         self._task: Task | None = None  # until the first calls have been pulled
         self._portal: Portal
@@ -144,11 +145,11 @@ class ParallelCall:
         try:
             self._start(sink)
             self._attend()
-        except BaseException:
+        except BaseException as error:
+            self._pulling_error = error
             self._abort()
-            raise
         finally:
-            self._puller.close()
+            self._close_puller()
         self._raise_error()
         return sink.values
 
@@ -175,10 +176,8 @@ class ParallelCall:
                 self._portal.call_soon(partial(self._hand, count))
         finally:
             if self._task is None:
-                self._puller.close()
+                self._close_puller()
             self._abort()
-        if self._pulling_error is not None:
-            raise self._pulling_error
         self._raise_error()
 
     def _next_values(self) -> list[Any] | None:
@@ -232,14 +231,17 @@ class ParallelCall:
     def _close_puller(self) -> None:
         try:
             self._puller.close()
-        except BaseException as error:  # a generator whose `finally` raises; an earlier error matters more
-            self._pulling_error = self._pulling_error or error
+        except BaseException as error:  # a generator whose `finally` raises
+            self._closing_error = error
 
     # The end
 
     def _raise_error(self) -> None:
-        """Raises what ended the run, as joblib's users expect it, and does not keep it."""
-        error, self._error = self._error, None
+        """Raises what ended the call, as joblib's users expect it, and does not keep it. The earliest error matters most."""
+        errors = (self._pulling_error, self._error, self._closing_error)
+        error = next((error for error in errors if error is not None), None)
+        self._pulling_error = self._error = self._closing_error = None
+        del errors
         if isinstance(error, CallTimeoutError):
             from asyncpar.parallel_timeout import as_parallel_timeout
 

@@ -109,3 +109,16 @@ def test_what_an_executor_raises_as_it_closes_is_raised(unclosable: str, return_
 def test_an_error_of_the_call_goes_before_what_its_executor_raises_as_it_closes(unclosable: str) -> None:
     with pytest.raises(ValueError, match="bad 1"):
         Parallel(n_jobs=2, backend=unclosable)([delayed(raise_value_error)(1)])
+
+
+@pytest.mark.parametrize("return_as", ["list", "generator"])
+def test_an_error_of_the_call_goes_before_what_its_input_raises_as_it_is_closed(return_as: Any) -> None:
+    def calls() -> Iterator[Any]:
+        try:
+            while True:
+                yield delayed(raise_value_error)(1)
+        finally:
+            raise LookupError("not closed")
+
+    with pytest.raises(ValueError, match="bad 1"):
+        list(Parallel(n_jobs=2, return_as=return_as)(calls()))
