@@ -122,3 +122,18 @@ def test_an_error_of_the_call_goes_before_what_its_input_raises_as_it_is_closed(
 
     with pytest.raises(ValueError, match="bad 1"):
         list(Parallel(n_jobs=2, return_as=return_as)(calls()))
+
+
+@pytest.mark.parametrize("return_as", ["list", "generator"])
+def test_what_print_progress_raises_arrives_when_no_task_is_running_any_more(tmp_path: Path, return_as: Any) -> None:
+    beacon = Beacon(tmp_path / "beacon")
+
+    class Broken(Parallel[Any]):
+        def print_progress(self) -> None:
+            while not beacon.pid:
+                pass
+            raise LookupError("no terminal")
+
+    with pytest.raises(LookupError, match="no terminal"):
+        list(Broken(n_jobs=2, backend="process", return_as=return_as, batch_size=1)([delayed(abs)(1), delayed(beacon.spin)()]))
+    assert not psutil.pid_exists(beacon.pid)
