@@ -39,7 +39,6 @@ Call: TypeAlias = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
 _METHOD_TYPES = (MethodType, BuiltinMethodType)
 _PULL_SECONDS = 5e-3  # after which what has been pulled is delivered: as long as Python lets one thread keep the GIL
-_MOST_PIECE = 1024  # calls pulled between two looks at the clock: 0.3 ms of `delayed`
 _KEPT_FUNCTIONS = 64  # of a run, at the least; one that comes again after so many others is sent again
 _WORTH_A_SEGMENT = 4  # calls, on average, for a segment of their own: about what one more batch costs; a guess
 
@@ -80,18 +79,14 @@ class CallPuller:
         error: BaseException | None = None
         exhausted = False
         deadline = time.monotonic() + _PULL_SECONDS
-        piece = 1
+        now = time.monotonic
         try:
-            while len(calls) < count:
-                expected = min(len(calls) + piece, count)
-                for call in islice(self._iterator, expected - len(calls)):
-                    calls.append(call)  # noqa: PERF402 - extend() could lose what came before an error
-                if len(calls) < expected:
-                    exhausted = True
+            for call in islice(self._iterator, count):
+                calls.append(call)
+                if now() > deadline:
                     break
-                if time.monotonic() > deadline:
-                    break
-                piece = min(2 * piece, _MOST_PIECE)
+            else:
+                exhausted = len(calls) < count
         except Exception as raised:
             error, exhausted = raised, True
         self.count += len(calls)

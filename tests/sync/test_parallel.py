@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -22,6 +23,7 @@ import pytest
 
 import asyncpar
 from asyncpar import Parallel, Statistics, delayed
+from asyncpar.calls import CallPuller
 from tests.functions import Beacon, add, die_on_negative, double, process_id, raise_value_error
 from tests.sync import functions
 from tests.sync.functions import Counted, Finicky, Model, double_all, nest, raise_finicky, thread_name, touch_and_wait
@@ -137,6 +139,19 @@ def test_the_input_is_pulled_lazily_and_not_beyond_the_window() -> None:
         assert result == 2 * handed
         assert len(pulled) <= handed + 1 + 6
     results.close()
+
+
+def test_a_call_that_is_slow_to_come_is_delivered_at_once_after_many_fast_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = [0.0]
+
+    def calls() -> Iterator[Any]:
+        for x in itertools.count():
+            seconds[0] += x >= 3000
+            yield delayed(double)(x)
+
+    monkeypatch.setattr("asyncpar.calls.time", SimpleNamespace(monotonic=lambda: seconds[0]))
+    puller = CallPuller(calls())
+    assert [puller.pull(10_000).calls for _ in range(3)] == [3001, 1, 1]
 
 
 def test_the_input_is_pulled_in_the_callers_thread() -> None:
