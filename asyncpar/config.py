@@ -198,7 +198,7 @@ def register_parallel_backend(name: str, factory: Callable[..., Executor[Any]], 
         name: what to call it.
         factory: called with the backend's parameters, in an event loop; returns an `Executor`, which is closed after the call
             or the `with` that it was made for.
-        make_default: it is what `Parallel` uses when nothing else is said.
+        make_default: it is what `Parallel` uses when nothing else is said, not even `prefer="threads"`.
 
     Raises:
         TypeError: the factory cannot be called.
@@ -332,10 +332,9 @@ def _resolve_jobs(n_jobs: int | None, backend: Any) -> int:
 
 
 def _backend_by_default(prefer: Prefer) -> str:
-    if depth() == 0 and _default_backend:
-        return _default_backend[0]
-    name = default_name()
-    return "thread" if prefer == "threads" and name == "process" else name
+    if prefer == "threads" and default_name() != "inline":
+        return "thread"
+    return _default_backend[0] if depth() == 0 and _default_backend else default_name()
 
 
 def _is_of_processes(backend: Any, n_jobs: int, params: Mapping[str, Any]) -> bool:

@@ -164,6 +164,13 @@ def test_a_registered_backend_may_be_the_default(registered: list[Any]) -> None:
     assert Parallel(n_jobs=2)(delayed(thread_name)() for _ in range(2)) == ["asyncpar portal"] * 2
 
 
+def test_a_preference_for_threads_goes_before_a_default_that_nobody_named(registered: list[Any]) -> None:
+    asyncpar.register_parallel_backend("mine", lambda: asyncpar.InlineExecutor(), make_default=True)
+    names = Parallel(n_jobs=2, prefer="threads")(delayed(thread_name)() for _ in range(2))
+    assert "asyncpar portal" not in names
+    assert Parallel(n_jobs=2, prefer="processes")([delayed(thread_name)()]) == ["asyncpar portal"]
+
+
 def test_a_call_in_the_portals_thread_may_not_wait_for_another_there(registered: list[Any]) -> None:
     asyncpar.register_parallel_backend("mine", lambda: asyncpar.InlineExecutor())
     with pytest.raises(RuntimeError, match="which cannot wait for itself"):
