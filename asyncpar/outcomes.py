@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 from asyncpar.errors import CallTimeoutError
+from asyncpar.workers.call_forms import BareCall, MixedCall
 
 T = TypeVar("T")
 
@@ -58,8 +59,18 @@ class Batch:
         return (self.part(begin, len(self)),) if begin < len(self) else ()
 
     def item(self, position: int) -> Any:
-        """The item of the call at `position`, or the tuple of its arguments if there are several."""
-        return self.columns[0][position] if len(self.columns) == 1 else tuple(column[position] for column in self.columns)
+        """The item of the call at `position`, or the tuple of its arguments if there are several or none."""
+        arguments = self._arguments(tuple(column[position] for column in self.columns))
+        return arguments[0] if len(arguments) == 1 else arguments
+
+    def _arguments(self, row: tuple[Any, ...]) -> tuple[Any, ...]:
+        """What the user's function is called with; some forms of calls have columns of their own making."""
+        if isinstance(self.function, BareCall):
+            return ()
+        if isinstance(self.function, MixedCall):
+            _, arguments, keywords = row
+            return (*arguments, *keywords.values())
+        return row
 
     def describe(self, position: int) -> str:
         """The call at `position`, with its index and the shortened repr of its item."""

@@ -315,6 +315,27 @@ def test_a_dead_worker_is_an_error_that_names_the_task_and_the_next_call_works()
     assert parallel(delayed(die_on_negative)(x) for x in [1, 2]) == [1, 2]
 
 
+@pytest.mark.parametrize(
+    ("failing", "item"),
+    [
+        (call(raise_value_error)(5), 5),
+        (call(raise_value_error)(x=5), 5),
+        (call(operator.truediv)(5, 0), (5, 0)),
+        (call(max)(), ()),
+    ],
+)
+def test_an_error_shows_the_arguments_also_where_functions_alternate(failing: Any, item: object) -> None:
+    with pytest.raises((ValueError, ZeroDivisionError, TypeError)) as raised:
+        Parallel(n_jobs=2, backend="process")([delayed(double)(1), failing, delayed(double)(1), failing])
+    assert f"item {item!r}" in raised.value.__notes__[0]
+
+
+def test_an_error_of_a_call_without_arguments_shows_none() -> None:
+    with pytest.raises(TypeError) as raised:
+        Parallel(n_jobs=2, backend="process")([call(max)()] * 2)
+    assert "item ()" in raised.value.__notes__[0]
+
+
 @pytest.mark.parametrize("error", [TimeoutError, multiprocessing.TimeoutError, asyncpar.CallTimeoutError])
 def test_a_task_that_takes_too_long_ends_the_call(tmp_path: Path, error: type[Exception]) -> None:
     beacon = Beacon(tmp_path / "beacon")
