@@ -7,7 +7,7 @@ ends. Executors with a name are kept by it, so that they stay warm from one sync
 
 - **It never waits for a caller.** Callers wait for it, each in its own thread; so it does not matter whether an event loop
   runs in that thread already, nor which.
-- **A task ends whatever becomes of its caller.** any thread, and any finalizer, may cancel a `Task`.
+- **A task ends whatever becomes of its caller.** Any thread, and any finalizer, may cancel a `Task`.
 - **A fork is like a fresh program.** The child has no thread of ours, so it starts a portal of its own when it needs one. The
   old one is kept there untouched: to close its loop would change what the parent's selector waits for.
 - **It ends quietly.** At interpreter exit, once all threads that are not daemons have ended, runs are cancelled and executors
