@@ -23,6 +23,7 @@ from asyncpar.wire.failures import PackedError, unpack_error
 from asyncpar.wire.frames import Buffer, Frame, weigh
 from asyncpar.wire.pace import IN_LOOP_BYTES, Breaths, Limit, Pace, TooLarge
 from asyncpar.wire.segments import Placer
+from asyncpar.workers.call_forms import MixedCall
 from asyncpar.workers.protocol import BATCH, BatchMessage, DoneMessage
 
 
@@ -178,5 +179,8 @@ def _unpack_undeliverables(values: list[Any], errors: dict[int, BaseException]) 
 
 
 def _describe_argument(batch: Batch, place: int, position: int) -> tuple[str, str]:
+    call = batch.describe(position)
+    if isinstance(batch.function, MixedCall):
+        return (f"an argument of {call}", "arguments") if place == 1 else (f"a keyword argument of {call}", "keywords")
     which = "the item" if len(batch.columns) == 1 else f"argument {place}"
-    return f"{which} of {batch.describe(position)}", f"arguments[{place}]"
+    return f"{which} of {call}", f"arguments[{place}]"

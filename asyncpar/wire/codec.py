@@ -311,8 +311,9 @@ def _plain_weight(column: Any) -> int | None:
     numpy = sys.modules.get("numpy")  # an array can only be here if numpy is
     if numpy is None or not isinstance(column, numpy.ndarray) or column.dtype.hasobject:
         return None
-    weight: int = 0 if column.flags.forc else column.nbytes  # in one piece it is sent from where it lies
-    return weight
+    if column.flags.forc:  # in one piece it is sent from where it lies
+        return 0
+    return None if _lies_in_a_file(column) else int(column.nbytes)
 
 
 def _lies_in_a_file(array: Any) -> bool:

@@ -238,9 +238,9 @@ async def test_rows_of_a_memmap_are_those_of_the_file(tmp_path: Path, max_nbytes
     path = tmp_path / "numbers"
     np.zeros((200, 1000)).tofile(path)
     table = np.memmap(path, dtype=float, mode="r+", shape=(200, 1000))
-    for items in (table, list(table)):
+    for items in (table, list(table), table[::2], table[1::2]):
         await pmap(add_one, items, executor="process", batch_size=batch_size, max_nbytes=max_nbytes)
-    assert (np.fromfile(path) == 2).all()
+    assert (np.fromfile(path) == 3).all()
 
 
 @on_every_loop

@@ -301,6 +301,18 @@ def test_an_argument_that_cannot_be_pickled_is_named() -> None:
         Parallel(n_jobs=2, backend="process")([delayed(double)({"lock": threading.Lock()})] * 2)
 
 
+@pytest.mark.parametrize(
+    ("bad", "path"),
+    [
+        (call(double)({"lock": threading.Lock()}), r"arguments\[0\]\['lock'\]"),
+        (call(double)(x={"lock": threading.Lock()}), r"keywords\['x'\]\['lock'\]"),
+    ],
+)
+def test_it_is_also_named_where_functions_alternate(bad: Any, path: str) -> None:
+    with pytest.raises(asyncpar.PicklingError, match=path):
+        Parallel(n_jobs=2, backend="process")([delayed(abs)(1), bad] * 4)
+
+
 def test_a_function_that_cannot_be_pickled_is_named() -> None:
     lock = threading.Lock()
     with pytest.raises(asyncpar.PicklingError, match=r"function.*lock"):
