@@ -148,6 +148,7 @@ def test_a_loan_ends_with_the_last_view_of_an_array_made_from_it(ends: Ends) -> 
     assert ends.page[shared.slot] == 0
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_what_was_mapped_when_somebody_forked_is_never_handed_back(ends: Ends) -> None:
     block = ends.area.place(memoryview(b"x" * PAGE))
     assert block is not None
