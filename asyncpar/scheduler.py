@@ -116,7 +116,7 @@ class Run:
         self._stop_on_error = stop_on_error
         self._retrying = retrying
         self._meter = meter
-        self._pulled = source.stored if isinstance(source, PumpedSource) else 0
+        self._pulled = source.stored
         self._again: list[tuple[int, Batch, int]] = []  # a heap: (index of the first call, its batch, its position there)
         self._packed: list[tuple[int, Parcel]] = []  # a heap: (index of the first call, its parcel)
         self._put_off: list[tuple[float, int, Batch]] = []  # a heap: (when its time comes, index of the call, its batch)

@@ -53,6 +53,11 @@ class Source(ABC):
         """How many items are still to come, where that is known."""
         return None
 
+    @property
+    def stored(self) -> int:
+        """Items that have been pulled ahead and are there to be taken."""
+        return 0
+
     async def aclose(self) -> None:  # noqa: B027 - most sources have nothing to close
         """Lets generators run their `finally` blocks."""
 
@@ -129,11 +134,6 @@ class PumpedSource(Source):
 
     is_async = True
     most_at_once = 1  # items that one `pump` may bring
-
-    @property
-    @abstractmethod
-    def stored(self) -> int:
-        """Items that are there to be taken."""
 
     @abstractmethod
     async def pump(self, count: int) -> int:

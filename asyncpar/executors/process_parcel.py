@@ -91,21 +91,18 @@ class PickledFunction(AdoptedFunction):
 class ProcessParcel(Parcel):
     """A batch whose columns are encoded before a worker is asked for: at once, unless that, or the function, takes long."""
 
-    __slots__ = ("_adopted", "_columns", "_encoder", "unfinished")
+    __slots__ = ("_adopted", "_columns", "_encoder", "function", "unfinished")
 
     def __init__(self, adopted: PickledFunction, batch: Batch, budget: float) -> None:
         super().__init__(adopted.program, batch, budget)
         self._adopted = adopted
+        self.function = adopted.sent
         self.unfinished = True
-        if adopted.sent.encoded is not None and not adopted.sends_much:
+        if self.function.encoded is not None and not adopted.sends_much:
             try:
                 self._encode(Limit())
             except TooLarge:
                 return
-
-    @property
-    def function(self) -> SentFunction:
-        return self._adopted.sent
 
     def _encode(self, pace: Pace) -> None:
         encoder, batch = Encoder(pace, self._adopted.place), self.batch
@@ -152,7 +149,8 @@ class ProcessAnswer:
         self._worker_name = worker_name
         self._inline_bytes = inline_bytes
         self._shared_bytes = shared_bytes
-        self.is_large = weigh(frame)[0] > IN_LOOP_BYTES  # what is mapped, too: it may be a pickle
+        weight = weigh(frame)[0] if frame.buffers else len(frame.payload)  # with what is mapped: it may be a pickle
+        self.is_large = weight > IN_LOOP_BYTES
 
     def read(self) -> BatchDone:
         decoder = Decoder(self._frame, Breaths() if self.is_large else None)

@@ -50,6 +50,7 @@ class ProcessWorker(Worker):
     """One forked process."""
 
     def __init__(self, process: WorkerProcess, zygote: Zygote, grace: float) -> None:
+        self.name = f"process worker {process.worker_id}"
         self._process = process
         self._zygote = zygote
         self._grace = grace
@@ -58,10 +59,6 @@ class ProcessWorker(Worker):
         self._has_answered = False
         self.shares = False  # it holds shared memory, or has lent some
         self.idle_since = 0.0
-
-    @property
-    def name(self) -> str:
-        return f"process worker {self._process.worker_id}"
 
     @property
     def was_killed(self) -> bool:
@@ -111,7 +108,7 @@ class ProcessWorker(Worker):
         except BaseException:
             await self._stop(parcel)
             raise
-        if isinstance(answer, range):
+        if type(answer) is range:
             return await self._end_overdue(parcel, answer)
         if answer.kind == FAILED:
             self._known.discard(parcel.function.function_id)

@@ -67,6 +67,62 @@ class Undeliverable:
         self.error = error
 
 
+class _Keeper:
+    """Keeps large buffers out of the pickles of a message, and gathers them: themselves, or the blocks that hold them."""
+
+    def __init__(self, buffers: list[Any], pace: Pace | None, place: Place | None) -> None:
+        self.buffers = buffers
+        self.pace = pace
+        self.place = place
+        self.hits = 0
+
+    def __call__(self, buffer: pickle.PickleBuffer) -> bool:
+        """Called by a pickler for each buffer; a true answer leaves the buffer inside the pickle."""
+        try:
+            block = self._block_of(buffer.raw())
+        except BufferError:  # not contiguous
+            return True
+        if block is None:
+            return _keep_out_of_band(self.buffers, buffer)
+        self.buffers.append(block)
+        return False
+
+    def beside_if_large(self, pickled: Buffer, first: int) -> Buffer | pickle.PickleBuffer | None:
+        """What stands for an element's pickle in the message: a large one travels beside the message's own, out of band."""
+        if len(pickled) < OUT_OF_BAND_BYTES:
+            return pickled
+        block = self._block_of(memoryview(pickled))
+        if block is None:
+            return pickle.PickleBuffer(pickled)
+        self.buffers.insert(first, block)
+        return None
+
+    def _block_of(self, data: memoryview) -> Block | None:
+        place = self.place
+        if place is None or data.nbytes < place.threshold:
+            return None
+        block = place.find(data)
+        if block is not None:
+            self.hits += 1
+        elif isinstance(self.pace, Limit):  # a thread may be placing something just now, and others have to wait for it
+            raise TooLarge
+        else:
+            block = place(data)
+        return block
+
+
+def _keep_out_of_band(buffers: list[Any], buffer: pickle.PickleBuffer) -> bool:
+    """Likewise, where there is no place for buffers."""
+    try:
+        raw = buffer.raw()
+    except BufferError:
+        return True
+    if raw.nbytes < OUT_OF_BAND_BYTES:
+        return True
+    buffers.append(raw)
+    return False
+
+
 class Encoder:
     """Encodes the parts of one message and gathers their out-of-band buffers.
 
@@ -77,12 +133,18 @@ class Encoder:
         self._pace = pace
         self._place = place
         self._column_buffers: list[Any] = []  # buffers, and blocks that are yet to be lent
-        self._keep = _Keeper(self._column_buffers, pace, place)
+        self._keeper: _Keeper | None = None  # once there is something that may need it
 
     @property
     def hits(self) -> int:
         """How many buffers were found in their place already."""
-        return self._keep.hits
+        return 0 if self._keeper is None else self._keeper.hits
+
+    @property
+    def _keep(self) -> _Keeper:
+        if self._keeper is None:
+            self._keeper = _Keeper(self._column_buffers, self._pace, self._place)
+        return self._keeper
 
     def column(self, column: Column, describe: Callable[..., tuple[str, str]], *context: object) -> EncodedColumn:
         """`column` in a form that travels; `describe(*context, position)` names an element in an error: in words, as a path."""
@@ -104,13 +166,14 @@ class Encoder:
         return bytes(pickled), len(self._column_buffers) - before, column[0].nbytes >= place.threshold
 
     def _one_by_one(self, column: Column, describe: Callable[[int], tuple[str, str]]) -> EncodedColumn:
-        dump = _ElementPickler(self._keep)
+        keep = self._keep
+        dump = _ElementPickler(keep)
         pickles: list[Buffer | pickle.PickleBuffer | None] = []
         counts: list[int] = []
         for position, element in enumerate(column):
             before = len(self._column_buffers)
             try:
-                pickles.append(self._keep.beside_if_large(dump(element), before))
+                pickles.append(keep.beside_if_large(dump(element), before))
             except Exception as error:
                 _leave_blaming_to_a_thread(self._pace)
                 del self._column_buffers[before:]
@@ -124,14 +187,17 @@ class Encoder:
     def frame(self, kind: int, message: object, more_buffers: Sequence[Any] = ()) -> Frame:
         """`message`, plain values and encoded columns, with all that it needs: buffers, and blocks that are yet to be lent."""
         buffers: list[Any] = []
-        keep = _Keeper(buffers, None, None)
+        keep = partial(_keep_out_of_band, buffers)
         if isinstance(self._pace, Breaths):
             writer = Writer(self._pace)
             pickle.Pickler(writer, PROTOCOL, buffer_callback=keep).dump(message)
             payload = writer.take()
         else:  # what has passed a limit is not large
             payload = pickle.dumps(message, PROTOCOL, buffer_callback=keep)
-        return Frame(kind, payload, [*buffers, *self._column_buffers, *more_buffers])
+        if self._column_buffers or more_buffers:
+            buffers += self._column_buffers
+            buffers += more_buffers
+        return Frame(kind, payload, buffers)
 
 
 class Decoder:
@@ -208,51 +274,6 @@ def encode_function(
     return ([encoded], [len(buffers)]), buffers
 
 
-class _Keeper:
-    """Keeps large buffers out of the pickles of a message, and gathers them: themselves, or the blocks that hold them."""
-
-    def __init__(self, buffers: list[Any], pace: Pace | None, place: Place | None) -> None:
-        self.buffers = buffers
-        self.pace = pace
-        self.place = place
-        self.hits = 0
-
-    def __call__(self, buffer: pickle.PickleBuffer) -> bool:
-        """Called by a pickler for each buffer; a true answer leaves the buffer inside the pickle."""
-        try:
-            raw = buffer.raw()
-        except BufferError:  # not contiguous
-            return True
-        block = self._block_of(raw)
-        if block is None and raw.nbytes < OUT_OF_BAND_BYTES:
-            return True
-        self.buffers.append(raw if block is None else block)
-        return False
-
-    def beside_if_large(self, pickled: Buffer, first: int) -> Buffer | pickle.PickleBuffer | None:
-        """What stands for an element's pickle in the message: a large one travels beside the message's own, out of band."""
-        if len(pickled) < OUT_OF_BAND_BYTES:
-            return pickled
-        block = self._block_of(memoryview(pickled))
-        if block is None:
-            return pickle.PickleBuffer(pickled)
-        self.buffers.insert(first, block)
-        return None
-
-    def _block_of(self, data: memoryview) -> Block | None:
-        place = self.place
-        if place is None or data.nbytes < place.threshold:
-            return None
-        block = place.find(data)
-        if block is not None:
-            self.hits += 1
-        elif isinstance(self.pace, Limit):  # a thread may be placing something just now, and others have to wait for it
-            raise TooLarge
-        else:
-            block = place(data)
-        return block
-
-
 class _ElementPickler:
     """Pickles one element after another with one cloudpickle pickler: 0.5 µs an element instead of 3."""
 
@@ -302,8 +323,10 @@ def _plain_weight(column: Any) -> int | None:
         kinds = set(map(type, column))
         if not kinds <= _PLAIN_TYPES:  # a fifth quicker than issuperset()
             return None
-        texts = [len(element) for element in column if type(element) in _TEXT_TYPES] if str in kinds or bytes in kinds else ()
-        return sum(texts, _NUMBER_WEIGHT * len(column))
+        weight = _NUMBER_WEIGHT * len(column)
+        if str in kinds or bytes in kinds:
+            weight += sum([len(element) for element in column if type(element) in _TEXT_TYPES])
+        return weight
     if kind is range:
         return 0
     if kind is str or kind is bytes:

@@ -180,6 +180,9 @@ class Mappings:
         return content.toreadonly() if mode == "r" else content
 
 
+_sightings = itertools.count()  # of shared objects
+
+
 @dataclass(slots=True)
 class _Known:
     """An object of which a block holds a copy, and when it was last seen, as a number that grows."""
@@ -201,7 +204,6 @@ class Placer:
     def __init__(self, area: Callable[[], Area], threshold: int) -> None:
         self._area = area
         self.threshold = threshold
-        self._sightings = itertools.count()
 
     def find(self, data: memoryview) -> Block | None:
         """The block that holds these bytes already; None if none does."""
@@ -211,7 +213,7 @@ class Placer:
         known = self._known.get(id(owner))
         if known is None or known.owner() is not owner or known.block.length != data.nbytes:
             return None
-        known.seen = next(self._sightings)
+        known.seen = next(_sightings)
         return known.block
 
     def __call__(self, data: memoryview) -> Block | None:
@@ -250,7 +252,7 @@ class Placer:
             self._known = {}
         key, known = id(owner), self._known
         try:
-            known[key] = _Known(weakref.ref(owner, lambda _: known.pop(key, None)), block, next(self._sightings))
+            known[key] = _Known(weakref.ref(owner, lambda _: known.pop(key, None)), block, next(_sightings))
         except TypeError:  # bytes, say: they cannot be watched, so the same address may be somebody else's tomorrow
             return
 
