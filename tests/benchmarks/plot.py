@@ -108,7 +108,7 @@ def _draw_panel(figure: Figure, report: Report, left: float, top: float) -> None
 
 def _prepare(axes: Axes, report: Report) -> None:
     """The scale, the line at 1.0 and the names."""
-    ratios = [standing.ratio for standing in report.standings if standing.ratio is not None]
+    ratios = [standing.ratio for standing in report.standings if standing.ratio]  # nothing at all has no place on this scale
     axes.set_xscale("log")
     axes.set_xlim(min([*ratios, 1 / _NARROWEST]), max([*ratios, _NARROWEST]))
     axes.set_ylim(len(report.standings) - 0.5, -0.5)
@@ -121,7 +121,7 @@ def _prepare(axes: Axes, report: Report) -> None:
 def _draw_standing(axes: Axes, case: Case, standing: Standing, row: int) -> None:
     is_ours = standing.contender.role == "asyncpar"
     weight = "bold" if is_ours else "normal"
-    if standing.ratio is not None:
+    if standing.ratio:
         colour = _COLOURS["missed" if standing.missed else standing.contender.role]
         axes.barh(row, standing.ratio - 1, left=1.0, height=0.66, color=colour, zorder=3)
     axes.get_yticklabels()[row].set_fontweight(weight)

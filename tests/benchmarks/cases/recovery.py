@@ -112,7 +112,7 @@ def _cancel(call: Callable[[Path, int], object], quick: bool) -> float:
 
 
 _SCRIPT = """
-import asyncio, sys
+import asyncio, signal, sys
 from functools import partial
 from pathlib import Path
 from asyncpar import ProcessExecutor, pmap
@@ -120,6 +120,7 @@ from tests.benchmarks.cases.recovery import WORKERS, spin_for_ever
 async def main():
     async with ProcessExecutor(WORKERS) as executor:
         await pmap(partial(spin_for_ever, Path(sys.argv[1])), range(WORKERS), executor=executor, batch_size=1)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which is ignored where the benchmarks run in the background
 asyncio.run(main())
 """
 
