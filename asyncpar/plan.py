@@ -78,8 +78,7 @@ def make_plan(
     if not iterables:
         raise TypeError("pmap needs at least one iterable to map over")
     _check_options(executor, n_jobs, batch_size, buffersize, on_error, concurrency)
-    if progress is not None:
-        check_progress(progress)
+    check_progress(progress)
     if timeout is not None or retries != 0 or retry_wait != 0 or retry_on is not Exception:  # a microsecond, if need be
         _check_failure_options(timeout, retries, retry_on, retry_wait)
     is_coroutine = _is_coroutine_function(fn)
@@ -141,7 +140,7 @@ class Plan:
             window=self.window,
             stop_on_error=stop_on_error,
             retrying=self.retrying,
-            meter=None if self.progress is None else open_meter(self.progress),
+            meter=open_meter(self.progress),
         )
 
     def _resolve_executor(self, in_loop: bool) -> Executor[Any]:

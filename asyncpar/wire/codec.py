@@ -226,7 +226,7 @@ class Decoder:
             elif len(encoded) == 3:
                 columns.append(self._array(*encoded))
             else:
-                elements = [self._element(data, count) for data, count in zip(*encoded, strict=True)]
+                elements = [self._element(data, count, self.map_shared) for data, count in zip(*encoded, strict=True)]
                 spoiled = spoiled or any(isinstance(element, Undeliverable) for element in elements)
                 columns.append(elements)
         return columns, spoiled
@@ -237,10 +237,10 @@ class Decoder:
             raise column.error
         return column
 
-    def _element(self, data: Any, buffer_count: int, map_shared: Callable[[Shared], memoryview] | None = None) -> Any:
+    def _element(self, data: Any, buffer_count: int, map_shared: Callable[[Shared], memoryview] | None) -> Any:
         received = [next(self._buffers) for _ in range(buffer_count)] if buffer_count else ()
         try:
-            buffers = [self._view(buffer, map_shared or self.map_shared) for buffer in received]
+            buffers = [_view(buffer, map_shared) for buffer in received]
             if data is None:
                 data = buffers.pop(0)
             if self._pace is None:
@@ -250,11 +250,12 @@ class Decoder:
         except Exception as error:
             return Undeliverable(error)
 
-    def _view(self, buffer: Buffer | Shared, map_shared: Callable[[Shared], memoryview] | None) -> Buffer:
-        if not isinstance(buffer, Shared):
-            return buffer
-        assert map_shared is not None, "whoever lends has somebody who borrows"
-        return map_shared(buffer)
+
+def _view(buffer: Buffer | Shared, map_shared: Callable[[Shared], memoryview] | None) -> Buffer:
+    if not isinstance(buffer, Shared):
+        return buffer
+    assert map_shared is not None, "whoever lends has somebody who borrows"
+    return map_shared(buffer)
 
 
 def encode_function(

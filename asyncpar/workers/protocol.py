@@ -31,8 +31,8 @@ Setup: TypeAlias = tuple[
 
 # BATCH, calls to run: id of the function, the function itself (a column of one) if this worker has not seen it, ids of
 # functions to forget, calls under way at once (0 for a plain function), whether to stop at an error, the timeout of a call,
-# from how many bytes on buffers of results are shared, how shared arguments are mapped, the time budget of
-# the batch in seconds, and the columns.
+# from how many bytes on buffers of results are shared, how shared arguments are mapped, the time budget of the batch in
+# seconds, and the columns.
 BatchMessage: TypeAlias = tuple[
     int,
     EncodedColumn | None,
