@@ -33,7 +33,8 @@ from asyncpar.memory import available_memory
 from asyncpar.validation import check_inner_threads, is_int, is_positive_int
 from asyncpar.wire.blocks import Area
 from asyncpar.wire.codec import is_importable
-from asyncpar.wire.segments import NOWHERE, Placer
+from asyncpar.wire.placer import Placer
+from asyncpar.wire.segments import NOWHERE
 from asyncpar.workers.control import make_nameless_file
 
 LEAST_MEMORY = 1 << 25  # bytes; about what an interpreter holds by itself

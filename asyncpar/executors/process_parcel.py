@@ -22,7 +22,7 @@ from asyncpar.wire.codec import Decoder, EncodedColumn, Encoder, Undeliverable, 
 from asyncpar.wire.failures import PackedError, unpack_error
 from asyncpar.wire.frames import Buffer, Frame, weigh
 from asyncpar.wire.pace import IN_LOOP_BYTES, Breaths, Limit, Pace, TooLarge
-from asyncpar.wire.segments import Placer
+from asyncpar.wire.placer import Placer
 from asyncpar.workers.call_forms import MixedCall
 from asyncpar.workers.protocol import BATCH, BatchMessage, DoneMessage
 

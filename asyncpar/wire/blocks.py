@@ -75,7 +75,7 @@ class FreeSpace:
 class Block:
     """A buffer's copy in a file. It stays there for as long as this object lives."""
 
-    __slots__ = ("_area", "length", "offset", "serial")
+    __slots__ = ("__weakref__", "_area", "length", "offset", "serial")
 
     def __init__(self, area: Area, offset: int, length: int, serial: int) -> None:
         self._area = area

@@ -49,8 +49,8 @@ EncodedColumn: TypeAlias = tuple[Column] | tuple[list[Buffer | pickle.PickleBuff
 class Place(Protocol):
     """Where buffers of `threshold` bytes or more go: it copies one and returns its block, or None if it has no room.
 
-    `find` gives the block of one that it has copied already. `pickler_class` is for pickling what holds such buffers, where
-    numpy is loaded.
+    `find` gives the block of one that it has copied already; `copy` copies one that it will not be asked for again.
+    `pickler_class` is for pickling what holds such buffers, where numpy is loaded.
     """
 
     @property
@@ -58,6 +58,7 @@ class Place(Protocol):
     def pickler_class(self) -> Any: ...
     def find(self, data: memoryview, /) -> Block | None: ...
     def __call__(self, data: memoryview, /) -> Block | None: ...
+    def copy(self, data: memoryview, /) -> Block | None: ...
 
 
 class Undeliverable:
@@ -91,7 +92,11 @@ class _Keeper:
         """What stands for an element's pickle in the message: a large one travels beside the message's own, out of band."""
         if len(pickled) < OUT_OF_BAND_BYTES:
             return pickled
-        block = self._block_of(memoryview(pickled))
+        place = self.place
+        if place is None or len(pickled) < place.threshold:
+            return pickle.PickleBuffer(pickled)
+        self._leave_copying_to_a_thread()
+        block = place.copy(memoryview(pickled))
         if block is None:
             return pickle.PickleBuffer(pickled)
         self.buffers.insert(first, block)
@@ -104,11 +109,14 @@ class _Keeper:
         block = place.find(data)
         if block is not None:
             self.hits += 1
-        elif isinstance(self.pace, Limit):  # a thread may be placing something just now, and others have to wait for it
+            return block
+        self._leave_copying_to_a_thread()
+        return place(data)
+
+    def _leave_copying_to_a_thread(self) -> None:
+        """One may be placing something just now, and others have to wait for it."""
+        if isinstance(self.pace, Limit):
             raise TooLarge
-        else:
-            block = place(data)
-        return block
 
 
 def _keep_out_of_band(buffers: list[Any], buffer: pickle.PickleBuffer) -> bool:

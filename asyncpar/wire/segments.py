@@ -22,21 +22,20 @@ slot of one byte. The owner sets it when it lends; the borrower clears it when t
 - The file is never longer than its limit. A buffer that finds no room, no free slot or no memory travels inline.
 - What was mapped when the borrower was forked is never handed back, by neither of the two, for the other may look at it.
 
-How blocks find their place in a file stands in `wire/blocks.py`.
+How blocks find their place in a file stands in `wire/blocks.py`, how an object is copied once for many calls in
+`wire/placer.py`.
 """
 
 from __future__ import annotations
 
-import itertools
 import mmap
 import os
 import sys
 import weakref
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
 
-from asyncpar.wire.blocks import PAGE, TRACKING, Area, Block, read_block
+from asyncpar.wire.blocks import PAGE, TRACKING, Block, read_block
 from asyncpar.wire.frames import Frame, Shared
 
 MmapMode: TypeAlias = Literal["r", "r+", "c"] | None
@@ -178,90 +177,6 @@ class Mappings:
         content = read_block(self._descriptor, shared.offset, shared.length)
         self._page[shared.slot] = 0
         return content.toreadonly() if mode == "r" else content
-
-
-_sightings = itertools.count()  # of shared objects
-
-
-@dataclass(slots=True)
-class _Known:
-    """An object of which a block holds a copy, and when it was last seen, as a number that grows."""
-
-    owner: weakref.ref[Any]
-    block: Block
-    seen: int
-
-
-class Placer:
-    """Copies the large buffers of one run into an area: what many calls share, once for as long as it is alive.
-
-    An object that is seen again is taken for unchanged; it must not be written to while the run goes on. `area` is asked for
-    when there is something to place.
-    """
-
-    _known: dict[int, _Known] | None = None  # {id of the object that owns the memory: what is known of it}
-
-    def __init__(self, area: Callable[[], Area], threshold: int) -> None:
-        self._area = area
-        self.threshold = threshold
-
-    def find(self, data: memoryview) -> Block | None:
-        """The block that holds these bytes already; None if none does."""
-        if self._known is None:
-            return None
-        owner = _owner(data)
-        known = self._known.get(id(owner))
-        if known is None or known.owner() is not owner or known.block.length != data.nbytes:
-            return None
-        known.seen = next(_sightings)
-        return known.block
-
-    def __call__(self, data: memoryview) -> Block | None:
-        """The block that holds these bytes; None if there is no room."""
-        area = self._area()
-        with area.placing:
-            block = self.find(data)
-            if block is None:
-                block = area.place(data) or self._place_instead_of_others(data)
-                if block is not None:
-                    self._remember(_owner(data), block)
-            return block
-
-    def forget(self) -> None:
-        """The run is over: its objects need not be known any longer."""
-        if self._known is not None:
-            self._known.clear()
-
-    def pickler_class(self) -> Any:
-        from asyncpar.wire.arrays import argument_pickler
-
-        return argument_pickler()
-
-    def _place_instead_of_others(self, data: memoryview) -> Block | None:
-        """Forgets objects that have not been seen for long, until there is room: blocks are free then, unless they are lent."""
-        known, area = self._known or {}, self._area()
-        for _, key in sorted((entry.seen, key) for key, entry in known.copy().items()):
-            known.pop(key, None)
-            block = area.place(data)
-            if block is not None:
-                return block
-        return None
-
-    def _remember(self, owner: object, block: Block) -> None:
-        if self._known is None:
-            self._known = {}
-        key, known = id(owner), self._known
-        try:
-            known[key] = _Known(weakref.ref(owner, lambda _: known.pop(key, None)), block, next(_sightings))
-        except TypeError:  # bytes, say: they cannot be watched, so the same address may be somebody else's tomorrow
-            return
-
-
-def _owner(data: memoryview) -> Any:
-    """The object whose memory this is. Pickle makes a passing view of a Fortran-ordered array; what the view is of, stays."""
-    owner: Any = data.obj
-    base: Any = getattr(owner, "base", None)
-    return base if base is not None and type(base) is type(owner) and base.nbytes == data.nbytes else owner
 
 
 def map_ledgers(descriptor: int) -> tuple[memoryview[int], memoryview[int]]:

@@ -82,3 +82,5 @@ class _ResultPlace:
 
     def __call__(self, data: memoryview, /) -> Block | None:
         return self._area.place(data)
+
+    copy = __call__

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import gc
 import os
+import pickle
 import threading
+import weakref
+from array import array
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,7 +19,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from asyncpar.wire.blocks import PAGE, Area, Block, FreeSpace
 from asyncpar.wire.frames import Frame, Shared
-from asyncpar.wire.segments import RESULTS, Loans, Mappings, Placer, map_ledgers
+from asyncpar.wire.placer import Placer
+from asyncpar.wire.segments import RESULTS, Loans, Mappings, map_ledgers
 from asyncpar.workers.control import make_nameless_file
 
 LIMIT = 40 * PAGE
@@ -231,22 +235,53 @@ def test_writes_to_a_private_mapping_are_seen_by_nobody_and_to_a_shared_one_by_a
 
 def test_a_shared_object_is_copied_once_for_as_long_as_it_lives(ends: Ends) -> None:
     place = Placer(lambda: ends.area, 1)
-    array = np.arange(PAGE)
-    blocks = [place(memoryview(array).cast("B")) for _ in range(3)]  # each a view of its own
-    same = [place(_raw(array)) for _ in range(3)]
+    shared = np.arange(PAGE)
+    blocks = [place(memoryview(shared).cast("B")) for _ in range(3)]  # each a view of its own
+    same = [place(_raw(shared)) for _ in range(3)]
     assert len({id(block) for block in same}) == 1
-    address = id(array)
-    del array, blocks, same
+    address = id(shared)
+    del shared, blocks, same
     gc.collect()
-    assert address not in (place._known or {})
+    assert place._copied is not None
+    assert address not in place._copied._arrays
     ends.area.trim()
     assert ends.held_bytes == 0
 
 
-def _raw(array: Any) -> memoryview:
-    import pickle
+def test_memory_that_is_not_an_arrays_is_known_by_where_it_lies_while_its_block_is_in_use(ends: Ends) -> None:
+    place = Placer(lambda: ends.area, 1)
+    memory = array("q", range(PAGE))
+    watched = weakref.ref(memory)
+    block = place(memoryview(memory))
+    assert place.find(memoryview(memory)[:-1]) is None
+    assert place.find(memoryview(memory)[1:]) is None
+    passing = pickle.PickleBuffer(memory)
+    assert place(passing.raw()) is place.find(memoryview(memory)) is block is not None
+    passing.release()
+    del memory
+    assert watched() is not None  # as long as its address is to mean it
+    del block
+    assert watched() is None
+    memory = array("q", range(PAGE))
+    watched, block = weakref.ref(memory), place(memoryview(memory))
+    del memory
+    place.forget()
+    assert watched() is None
+    del block
+    ends.area.trim()
+    assert ends.held_bytes == 0
 
-    return pickle.PickleBuffer(array).raw()
+
+def test_where_there_is_no_room_the_array_that_was_not_seen_for_longest_makes_way(ends: Ends) -> None:
+    place = Placer(lambda: ends.area, 1)
+    arrays = [np.full(LIMIT // 4, index, np.uint8) for index in range(5)]
+    for one in (*arrays[:4], arrays[0], arrays[4]):
+        assert place(memoryview(one)) is not None
+    assert [place.find(memoryview(one)) is not None for one in arrays] == [True, False, True, True, True]
+
+
+def _raw(exporter: Any) -> memoryview:
+    return pickle.PickleBuffer(exporter).raw()
 
 
 def test_threads_may_place_and_drop_at_once(ends: Ends) -> None:

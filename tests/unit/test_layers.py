@@ -32,7 +32,7 @@ LAYERS = [
     ["workers/run_coroutines", "workers/protocol", "workers/lifetime", "workers/shared_memory", "workers/call_forms"],
     ["workers/run_batch", "wire/async_channel", "wire/failures"],
     ["workers/control", "wire/channel", "wire/readiness", "wire/codec"],
-    ["wire/pace", "wire/blame", "wire/segments"],
+    ["wire/pace", "wire/blame", "wire/segments", "wire/placer"],
     ["wire/blocks"],
     ["wire/frames", "wire/parts", "wire/arrays", "errors", "nesting"],
     ["workers/__init__", "wire/__init__"],

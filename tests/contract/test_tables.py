@@ -1,0 +1,101 @@
+"""Tables of pandas and Arrow, and other buffers that are not numpy's, go through shared memory as arrays do."""
+
+from __future__ import annotations
+
+import gc
+import os
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+
+from asyncpar import ProcessExecutor, pmap
+from tests.functions import identity
+
+pytestmark = pytest.mark.anyio
+
+ROWS = 200_000
+
+
+class Blob:
+    """Has a large buffer that is not an array."""
+
+    def __init__(self, content: Any) -> None:
+        self.content = content
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return Blob, (pickle.PickleBuffer(self.content),)
+
+    def __len__(self) -> int:
+        return len(memoryview(self.content))
+
+
+def frame() -> Any:
+    import pandas
+
+    table = pandas.DataFrame({name: np.arange(ROWS) * 1.5 for name in "abc"})
+    return table.assign(text="some text", when=pandas.Timestamp("2000-01-01"), number=range(ROWS))
+
+
+def arrow() -> Any:
+    import pyarrow
+
+    return pyarrow.table({"x": np.arange(ROWS) * 1.5, "y": range(ROWS), "text": ["some text"] * ROWS})
+
+
+def length_and_more(table: Any, more: int) -> int:
+    return len(table) + more
+
+
+@pytest.mark.parametrize("make", [frame, arrow])
+async def test_tables_come_back_the_same(make: Any) -> None:
+    table = make()
+    for mode in ("r", "r+", "c", None):
+        results = pmap(identity, [table], executor="process", mmap_mode=mode)
+        (result,) = await results
+        assert result.equals(table)
+        assert results.statistics().shared_bytes > 2 * 3 * ROWS * 8
+
+
+async def test_a_frame_that_comes_back_can_be_written_to() -> None:
+    (table,) = await pmap(identity, [frame()], executor="process")
+    table.loc[7, "b"] = -1.0
+    assert table["b"].sum() == frame()["b"].sum() - 7 * 1.5 - 1
+
+
+@pytest.mark.parametrize("make", [frame, arrow, lambda: Blob(os.urandom(1 << 21)), lambda: Blob(bytearray(1 << 21))])
+async def test_a_table_that_many_calls_share_is_copied_once(make: Any) -> None:
+    table = make()
+    once = pmap(length_and_more, [table], [0], executor="process")
+    assert await once == [len(table)]
+    copied = once.statistics().shared_bytes
+    results = pmap(length_and_more, [table] * 12, range(12), executor="process", n_jobs=2, batch_size=2)
+    assert await results == [len(table) + more for more in range(12)]
+    statistics = results.statistics()
+    assert statistics.shared_bytes == 12 * copied
+    assert statistics.zero_copy_hits > 0
+    assert statistics.zero_copy_hits % 11 == 0  # all but the first of each buffer
+
+
+async def test_a_table_that_nobody_needs_any_longer_is_let_go_while_the_run_goes_on() -> None:
+    import pyarrow
+
+    part = arrow()
+    before = pyarrow.total_allocated_bytes()
+    most = 0
+
+    def tables() -> Any:
+        nonlocal most
+        for _ in range(20):
+            gc.collect()
+            most = max(most, pyarrow.total_allocated_bytes() - before)
+            yield pyarrow.concat_tables([part] * 2).combine_chunks()
+
+    async with ProcessExecutor(1) as executor:
+        results = pmap(len, tables(), executor=executor, batch_size=1)
+        assert await results == [2 * ROWS] * 20
+        assert results.statistics().zero_copy_hits == 0
+        gc.collect()
+        assert pyarrow.total_allocated_bytes() == before
+    assert most < 10 * 2 * part.nbytes
