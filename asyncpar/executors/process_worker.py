@@ -95,7 +95,8 @@ class ProcessWorker(Worker):
 
     async def run(self, parcel: ProcessParcel) -> Answer:
         process, timeout = self._process, parcel.program.timeout
-        if process.channel.broken:  # by a message that it did not take when it was idle
+        broken = process.channel.broken  # by a message that it did not take when it was idle
+        if broken or (not self._has_answered and process.channel.has_ended()):  # or it died then, and cannot show it later
             await self.kill()
             return self._all_again(parcel.batch, parcel.batch.deaths)
         process.page[POSITION] = NOT_RECEIVED

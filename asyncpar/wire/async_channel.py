@@ -90,6 +90,15 @@ class AsyncChannel:
         except OSError:
             self.broken = True
 
+    def has_ended(self) -> bool:
+        """Whether the other end is closed, and has left nothing to be read."""
+        try:
+            return not self._sock.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except ConnectionResetError:
+            return True
+
     def shutdown(self) -> None:
         """Lets both ends read the end of the stream, also one that is waiting just now."""
         try:

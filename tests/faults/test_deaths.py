@@ -134,6 +134,19 @@ async def test_an_idle_worker_that_was_killed_is_replaced_unnoticed() -> None:
 
 
 @on_every_loop
+async def test_workers_that_were_killed_before_their_first_call_are_no_calls_fault() -> None:
+    async with ProcessExecutor(3) as executor:
+        async with executor.lease(), executor.lease(), executor.lease():
+            (zygote,) = psutil.Process().children()
+            workers = zygote.children()
+        for worker in workers:
+            worker.kill()
+        await wait_until(lambda: not any(worker.is_running() for worker in workers))
+        assert len(workers) == 3
+        assert await pmap(double, [21], executor=executor) == [42]
+
+
+@on_every_loop
 async def test_a_killed_zygote_is_replaced() -> None:
     async with ProcessExecutor(2) as executor:
         await pmap(double, range(10), executor=executor)
