@@ -88,7 +88,6 @@ async def test_a_table_that_nobody_needs_any_longer_is_let_go_while_the_run_goes
     def tables() -> Any:
         nonlocal most
         for _ in range(20):
-            gc.collect()
             most = max(most, pyarrow.total_allocated_bytes() - before)
             yield pyarrow.concat_tables([part] * 2).combine_chunks()
 
