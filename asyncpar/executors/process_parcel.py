@@ -18,7 +18,7 @@ from typing import Any
 from asyncpar.executors.base import AdoptedFunction, Parcel, Program
 from asyncpar.outcomes import Batch, BatchDone, complete_timeouts
 from asyncpar.wire.blocks import Block
-from asyncpar.wire.codec import Decoder, EncodedColumn, Encoder, Undeliverable, encode_function
+from asyncpar.wire.codec import Decoder, EncodedElements, Encoder, Undeliverable, encode_function
 from asyncpar.wire.failures import PackedError, unpack_error
 from asyncpar.wire.frames import Buffer, Frame, weigh
 from asyncpar.wire.pace import IN_LOOP_BYTES, Breaths, Limit, Pace, TooLarge
@@ -33,7 +33,7 @@ class SentFunction:
     def __init__(self, fn: Callable[..., Any], function_id: int, place: Placer | None) -> None:
         self.fn = fn
         self.function_id = function_id
-        self.encoded: EncodedColumn | None = None
+        self.encoded: EncodedElements | None = None
         self.buffers: list[Buffer | Block] = []
         self._place = place
         self._finishing = threading.Lock()

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
-from asyncpar.wire.frames import allocate
+from asyncpar.wire.frames import Buffer, allocate
 
 PAGE: Final = mmap.ALLOCATIONGRANULARITY
 PIECE = 1 << 18  # written or read by one system call; as much as fits a processor's cache
@@ -121,15 +121,16 @@ class Area:
         """The file may become so long."""
         self._space.limit = length
 
-    def place(self, data: memoryview) -> Block | None:
-        """A copy of these bytes, or None if there is no room for them."""
+    def place(self, *pieces: Buffer) -> Block | None:
+        """A copy of these bytes, as they follow each other; None if there is no room for them."""
         self._reclaim()  # always: what has been used before is warm
-        block = self._reserve(data.nbytes)
+        views = [memoryview(piece) for piece in pieces]
+        block = self._reserve(sum([view.nbytes for view in views]))
         if block is None:
             return None
         try:
             self._extend()
-            self._write(data, block.offset)
+            self._write(views, block)
         except OSError:  # the system has no memory left
             return None
         finally:
@@ -200,19 +201,20 @@ class Area:
         while self._given_back:
             self._space.release(*self._given_back.popleft())
 
-    def _write(self, data: memoryview, offset: int) -> None:
-        end = offset + data.nbytes
+    def _write(self, views: list[memoryview], block: Block) -> None:
+        offset, end = block.offset, block.offset + block.length
         numpy = sys.modules.get("numpy")  # whose copying lets go of the GIL
         if numpy is not None and end <= self._warm_end:
-            source = numpy.frombuffer(data, numpy.uint8)
-            for begin, window_end, window in self._windows_until(end, numpy):
-                first, last = max(begin, offset), min(window_end, end)
-                if first < last:
-                    numpy.copyto(window[first - begin : last - begin], source[first - offset : last - offset])
+            windows = self._windows_until(end, numpy)
+            for view in views:
+                _write_to_warm(numpy.frombuffer(view, numpy.uint8), offset, windows, numpy)
+                offset += view.nbytes
             return
-        self._write_to_fresh(data.cast("B"), offset)
+        for view in views:
+            self._write_to_fresh(view.cast("B"), offset)
+            offset += view.nbytes
         with self._lock:
-            self._warm_end = max(self._warm_end, offset + _whole_pages(data.nbytes))
+            self._warm_end = max(self._warm_end, block.offset + _whole_pages(block.length))
 
     def _windows_until(self, end: int, numpy: Any) -> list[tuple[int, int, Any]]:
         with self._lock:
@@ -227,6 +229,14 @@ class Area:
         position = 0
         while position < len(flat):
             position += os.pwrite(self.descriptor, flat[position : position + PIECE], offset + position)
+
+
+def _write_to_warm(source: Any, offset: int, windows: list[tuple[int, int, Any]], numpy: Any) -> None:
+    end = offset + source.nbytes
+    for begin, window_end, window in windows:
+        first, last = max(begin, offset), min(window_end, end)
+        if first < last:
+            numpy.copyto(window[first - begin : last - begin], source[first - offset : last - offset])
 
 
 def _whole_pages(length: int) -> int:

@@ -12,7 +12,7 @@ where they cost a copy but no memory of their own that would outlive its neighbo
 finds room go to shared memory (`segments.py`), and nothing of them travels.
 
 Encoders and decoders in the parent have a pace (`pace.py`), so that large messages do not hold its event loop. The pickle of a
-large element travels out of band too.
+large element or column travels out of band, too, in the pieces in which it was written.
 
 An element that fails becomes an `Undeliverable` in its place; whoever calls the function with it gets its error.
 """
@@ -25,7 +25,7 @@ from typing import Any, Protocol, TypeAlias
 
 from asyncpar.wire.blocks import Block
 from asyncpar.wire.frames import Buffer, Frame, Shared
-from asyncpar.wire.pace import Breaths, Limit, Pace, TooLarge, Writer, load
+from asyncpar.wire.pace import Breaths, Limit, Pace, TooLarge, Writer, join, load
 
 PROTOCOL = 5
 _ELEMENT_WEIGHT = 64  # to pickle or read an element by itself takes 0.5 µs, as long as so many bytes of small objects
@@ -41,15 +41,17 @@ _PLAIN_TYPES = frozenset({int, float, complex, bool, type(None)}) | _TEXT_TYPES
 
 # Plain tuples, which pickle three times as fast as named ones: (column,) is a column in one piece, (pickles, counts) one of
 # separate pickles with the number of the message's buffers that each of them uses; None stands for a pickle that is the first
-# of these buffers. (pickle, count, shares) is a large array: the pickle of the column, with its buffers, and whether calls may
+# of these buffers. (pickle, count, shares) is a large column in one piece: its pickle, with its buffers, and whether calls may
 # be given the same pages; as with the elements of a list, only if each of them is large by itself.
-EncodedColumn: TypeAlias = tuple[Column] | tuple[list[Buffer | pickle.PickleBuffer | None], list[int]] | tuple[bytes, int, bool]
+Pickled: TypeAlias = Buffer | pickle.PickleBuffer | None
+EncodedElements: TypeAlias = tuple[list[Pickled], list[int]]
+EncodedColumn: TypeAlias = tuple[Column] | EncodedElements | tuple[Pickled, int, bool]
 
 
 class Place(Protocol):
     """Where buffers of `threshold` bytes or more go: it copies one and returns its block, or None if it has no room.
 
-    `find` gives the block of one that it has copied already; `copy` copies one that it will not be asked for again.
+    `find` gives the block of one that it has copied already; `copy` is for what it will not be asked for again, in pieces.
     `pickler_class` is for pickling what holds such buffers, where numpy is loaded.
     """
 
@@ -58,7 +60,7 @@ class Place(Protocol):
     def pickler_class(self) -> Any: ...
     def find(self, data: memoryview, /) -> Block | None: ...
     def __call__(self, data: memoryview, /) -> Block | None: ...
-    def copy(self, data: memoryview, /) -> Block | None: ...
+    def copy(self, pieces: Sequence[Buffer], /) -> Block | None: ...
 
 
 class Undeliverable:
@@ -88,19 +90,19 @@ class _Keeper:
         self.buffers.append(block)
         return False
 
-    def beside_if_large(self, pickled: Buffer, first: int) -> Buffer | pickle.PickleBuffer | None:
+    def beside_if_large(self, pickled: list[Buffer], first: int) -> Pickled:
         """What stands for an element's pickle in the message: a large one travels beside the message's own, out of band."""
-        if len(pickled) < OUT_OF_BAND_BYTES:
-            return pickled
+        length = len(pickled[0]) if len(pickled) == 1 else sum(map(len, pickled))
+        if length < OUT_OF_BAND_BYTES:
+            return join(pickled, None)
         place = self.place
-        if place is None or len(pickled) < place.threshold:
-            return pickle.PickleBuffer(pickled)
-        self._leave_copying_to_a_thread()
-        block = place.copy(memoryview(pickled))
-        if block is None:
-            return pickle.PickleBuffer(pickled)
-        self.buffers.insert(first, block)
-        return None
+        if place is not None and length >= place.threshold:
+            self._leave_copying_to_a_thread()
+            block = place.copy(pickled)
+            if block is not None:
+                self.buffers.insert(first, block)
+                return None
+        return pickle.PickleBuffer(join(pickled, self.pace))
 
     def _block_of(self, data: memoryview) -> Block | None:
         place = self.place
@@ -161,7 +163,11 @@ class Encoder:
             return self._one_by_one(column, partial(describe, *context))
         if self._pace is not None:
             self._pace(weight)
-        return (column,) if type(column) in _SEQUENCES else self._array(column, copy=weight > 0)
+        if type(column) not in _SEQUENCES:
+            return self._array(column, copy=weight > 0)
+        if self._place is None or weight < self._place.threshold:
+            return (column,)
+        return self._apart(column, shares=False)
 
     def _array(self, column: Any, *, copy: bool) -> EncodedColumn:
         if copy:  # it is not in one piece, and pickle would hold the GIL while it copies
@@ -169,14 +175,17 @@ class Encoder:
         place = self._place
         if place is None or (column.nbytes < place.threshold and not _lies_in_a_file(column)):
             return (column,)
-        before = len(self._column_buffers)
-        pickled = _ElementPickler(self._keep)(column)
-        return bytes(pickled), len(self._column_buffers) - before, column[0].nbytes >= place.threshold
+        return self._apart(column, shares=column[0].nbytes >= place.threshold)
+
+    def _apart(self, column: Column, *, shares: bool) -> EncodedColumn:
+        keep, before = self._keep, len(self._column_buffers)
+        pickled = keep.beside_if_large(_ElementPickler(keep)(column), before)
+        return pickled, len(self._column_buffers) - before, shares
 
     def _one_by_one(self, column: Column, describe: Callable[[int], tuple[str, str]]) -> EncodedColumn:
         keep = self._keep
         dump = _ElementPickler(keep)
-        pickles: list[Buffer | pickle.PickleBuffer | None] = []
+        pickles: list[Pickled] = []
         counts: list[int] = []
         for position, element in enumerate(column):
             before = len(self._column_buffers)
@@ -188,7 +197,7 @@ class Encoder:
                 from asyncpar.wire.blame import refuse  # only when something cannot be pickled
 
                 what, path = describe(position)
-                pickles.append(dump(Undeliverable(refuse(what, element, path, error))))
+                pickles.append(join(dump(Undeliverable(refuse(what, element, path, error))), self._pace))
             counts.append(len(self._column_buffers) - before)
         return pickles, counts
 
@@ -199,7 +208,7 @@ class Encoder:
         if isinstance(self._pace, Breaths):
             writer = Writer(self._pace)
             pickle.Pickler(writer, PROTOCOL, buffer_callback=keep).dump(message)
-            payload = writer.take()
+            payload = join(writer.take(), self._pace)
         else:  # what has passed a limit is not large
             payload = pickle.dumps(message, PROTOCOL, buffer_callback=keep)
         if self._column_buffers or more_buffers:
@@ -232,14 +241,14 @@ class Decoder:
             if len(encoded) == 1:
                 columns.append(encoded[0])
             elif len(encoded) == 3:
-                columns.append(self._array(*encoded))
+                columns.append(self._in_one_piece(*encoded))
             else:
                 elements = [self._element(data, count, self.map_shared) for data, count in zip(*encoded, strict=True)]
                 spoiled = spoiled or any(isinstance(element, Undeliverable) for element in elements)
                 columns.append(elements)
         return columns, spoiled
 
-    def _array(self, pickled: bytes, buffer_count: int, shares: bool) -> Any:
+    def _in_one_piece(self, pickled: Any, buffer_count: int, shares: bool) -> Any:
         column = self._element(pickled, buffer_count, self.map_shared if shares else self.map_private)
         if isinstance(column, Undeliverable):
             raise column.error
@@ -268,12 +277,12 @@ def _view(buffer: Buffer | Shared, map_shared: Callable[[Shared], memoryview] | 
 
 def encode_function(
     fn: Callable[..., Any], pace: Pace | None = None, place: Place | None = None
-) -> tuple[EncodedColumn, list[Any]]:
+) -> tuple[EncodedElements, list[Any]]:
     """`fn` as a column of one, by reference where a worker can import it and else by value, and its large buffers."""
     buffers: list[Any] = []
     keep = _Keeper(buffers, pace, place)
     try:
-        pickled: Buffer = pickle.dumps(fn, PROTOCOL) if is_importable(fn) else _ElementPickler(keep)(fn)
+        pickled: list[Buffer] = [pickle.dumps(fn, PROTOCOL)] if is_importable(fn) else _ElementPickler(keep)(fn)
     except Exception as error:
         _leave_blaming_to_a_thread(pace)
         from asyncpar.wire.blame import refuse_function  # as above
@@ -297,7 +306,8 @@ class _ElementPickler:
 
         return cloudpickle.Pickler if place is None or "numpy" not in sys.modules else place.pickler_class()
 
-    def __call__(self, element: object) -> Buffer:
+    def __call__(self, element: object) -> list[Buffer]:
+        """The pickle, in the pieces in which it was written."""
         if self._pace is not None:
             self._pace(_ELEMENT_WEIGHT)
         self._pickler.clear_memo()

@@ -60,23 +60,27 @@ class Writer:
 
     def __init__(self, pace: Pace | None) -> None:
         self._pace = pace
-        self._pieces: list[bytes] = []
+        self._pieces: list[Buffer] = []
         self.write: Callable[[Any], object] = self._pieces.append if pace is None else self._write
 
     def _write(self, data: Any) -> None:
         assert self._pace is not None, "without a pace nothing is written here"
         self._pace(len(data))
-        self._pieces.append(data if type(data) is bytes else bytes(data))  # a bytearray may change before it is sent
+        self._pieces.append(data if type(data) is bytes else pickle.PickleBuffer(data).raw())
 
-    def take(self) -> Buffer:
-        """All that was written since the last time."""
-        if len(self._pieces) == 1:
-            return self._pieces.pop()
+    def take(self) -> list[Buffer]:
+        """All that was written since the last time. What is large in it has not been copied yet, and could still change."""
         pieces = self._pieces[:]
         self._pieces.clear()
-        if self._pace is None or (length := sum(map(len, pieces))) < IN_LOOP_BYTES:
-            return b"".join(pieces)
-        return _join(pieces, length, self._pace)
+        return pieces
+
+
+def join(pieces: list[Buffer], pace: Pace | None) -> Buffer:
+    """What was written, in one piece."""
+    if len(pieces) == 1:
+        return pieces[0]
+    length = sum(map(len, pieces))
+    return b"".join(pieces) if pace is None or length < IN_LOOP_BYTES else _join(pieces, length, pace)
 
 
 def load(data: Buffer, buffers: Iterable[Any], pace: Pace) -> Any:
@@ -115,7 +119,7 @@ class _Reader:
         return taken
 
 
-def _join(pieces: list[bytes], length: int, pace: Pace) -> Buffer:
+def _join(pieces: list[Buffer], length: int, pace: Pace) -> Buffer:
     """`b"".join`, but neither touching fresh memory all at once nor copying it in one go."""
     joined = memoryview(allocate(length))
     position = 0

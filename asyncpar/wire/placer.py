@@ -17,11 +17,12 @@ from __future__ import annotations
 import itertools
 import sys
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from asyncpar.wire.blocks import Area, Block
+from asyncpar.wire.frames import Buffer
 
 
 class Placer:
@@ -42,20 +43,20 @@ class Placer:
         with self._area().placing:
             block = self.find(data)
             if block is None:
-                block = self.copy(data)
+                block = self.copy((data,))
                 if block is not None:
                     if self._copied is None:
                         self._copied = _Copied()
                     self._copied.remember(data, block)
             return block
 
-    def copy(self, data: memoryview) -> Block | None:
-        """A block of their own for bytes that nobody will look for again; None if there is no room."""
+    def copy(self, pieces: Sequence[Buffer]) -> Block | None:
+        """A block for bytes that nobody will look for again, as they follow each other; None if there is no room."""
         area = self._area()
-        block = area.place(data)
+        block = area.place(*pieces)
         if block is None and self._copied is not None:
             for _ in self._copied.forget_arrays():  # whose blocks are free then, unless they are lent
-                block = area.place(data)
+                block = area.place(*pieces)
                 if block is not None:
                     break
         return block

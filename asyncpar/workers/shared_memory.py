@@ -7,13 +7,14 @@ and not once for each batch; or until the worker is told to rest.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from functools import partial
 from mmap import mmap
 from typing import Any
 
 from asyncpar.wire.blocks import Area, Block
 from asyncpar.wire.codec import Decoder
-from asyncpar.wire.frames import Frame
+from asyncpar.wire.frames import Buffer, Frame
 from asyncpar.wire.segments import RESULTS, Loans, Mappings, MmapMode, map_ledgers
 
 
@@ -83,4 +84,5 @@ class _ResultPlace:
     def __call__(self, data: memoryview, /) -> Block | None:
         return self._area.place(data)
 
-    copy = __call__
+    def copy(self, pieces: Sequence[Buffer], /) -> Block | None:
+        return self._area.place(*pieces)

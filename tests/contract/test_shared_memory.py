@@ -171,6 +171,23 @@ async def test_statistics_tell_what_was_sent_and_what_was_shared_there_and_back(
 
 
 @on_every_loop
+@pytest.mark.parametrize("name", ["bytes", "bytearray", "view of bytes", "text", "nested bytes", "many texts", "many bytes"])
+async def test_what_pickles_large_goes_through_shared_memory(name: str) -> None:
+    content = os.urandom(3 * MIB)
+    parts = [content[begin : begin + 10_000] for begin in range(0, len(content), 10_000)]
+    sent: Any = {
+        "text": [content.hex()],
+        "nested bytes": [{"x": [content]}],
+        "many bytes": parts,
+        "many texts": [part.hex() for part in parts],
+    }.get(name) or [PAYLOADS[name]]
+    results = pmap(identity, sent, executor="process", batch_size=len(sent))
+    assert_same(await results, sent)
+    assert results.statistics().shared_bytes > 3 * MIB
+    assert results.statistics().inline_bytes < 100_000
+
+
+@on_every_loop
 async def test_rows_of_a_large_array_share_one_block() -> None:
     table = np.arange(600_000.0).reshape(60, 10_000)
     results = pmap(np.sum, table, executor="process", batch_size=20, max_nbytes=100_000)
