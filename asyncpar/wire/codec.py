@@ -34,6 +34,7 @@ OUT_OF_BAND_BYTES = 1 << 14  # below, the copy costs less than a system-call seg
 
 Column: TypeAlias = Sequence[Any]
 
+_SPAWNED_MAIN = "__mp_main__"  # the script, in a process that multiprocessing has spawned; no worker of ours can import it
 _SEQUENCES = frozenset({list, tuple, range, str, bytes})
 _TEXT_TYPES = frozenset({str, bytes})
 _PLAIN_TYPES = frozenset({int, float, complex, bool, type(None)}) | _TEXT_TYPES
@@ -304,6 +305,9 @@ class _ElementPickler:
     def _pickler_class(place: Place | None) -> Any:
         import cloudpickle  # 30 ms to import: only when something is not plain
 
+        main = sys.modules.get(_SPAWNED_MAIN)
+        if main is not None and main.__name__ == _SPAWNED_MAIN:
+            cloudpickle.register_pickle_by_value(main)
         return cloudpickle.Pickler if place is None or "numpy" not in sys.modules else place.pickler_class()
 
     def __call__(self, element: object) -> list[Buffer]:
@@ -322,7 +326,7 @@ class _ElementPickler:
 def is_importable(fn: Callable[..., Any]) -> bool:
     """Whether a worker finds `fn` by its name; then cloudpickle, which takes four times as long, would say no more."""
     module_name: str = getattr(fn, "__module__", None) or ""
-    module = sys.modules.get(module_name) if module_name != "__main__" else None
+    module = sys.modules.get(module_name) if module_name not in ("__main__", _SPAWNED_MAIN) else None
     if module is None or getattr(module, getattr(fn, "__qualname__", ""), None) is not fn:
         return False
     cloudpickle = sys.modules.get("cloudpickle")  # where users register modules whose functions go by value

@@ -59,6 +59,34 @@ def test_a_script_needs_no_guard(tmp_path: Path) -> None:
     assert run(str(tmp_path / "script.py")) == EXPECTED
 
 
+def test_a_process_that_multiprocessing_spawned_maps_functions_of_its_script(tmp_path: Path) -> None:
+    script = """
+        import asyncio, multiprocessing, dataclasses
+        from asyncpar import pmap
+
+        @dataclasses.dataclass
+        class Point:
+            x: int
+
+        def make(x):
+            return Point(x)
+
+        async def make_all(count):
+            points = await pmap(make, range(count), executor="process")
+            assert all(type(point) is Point for point in points)
+            return points
+
+        def work(count):
+            return asyncio.run(make_all(count))
+
+        if __name__ == "__main__":
+            with multiprocessing.get_context("spawn").Pool(1) as pool:
+                print(pool.map(work, [2]))
+        """
+    (tmp_path / "script.py").write_text(textwrap.dedent(script))
+    assert run(str(tmp_path / "script.py")) == "[[Point(x=0), Point(x=1)]]\n"
+
+
 def test_a_function_may_be_typed_on_stdin() -> None:
     assert run("-", stdin=SCRIPT) == EXPECTED
 
