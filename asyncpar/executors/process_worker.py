@@ -95,10 +95,11 @@ class ProcessWorker(Worker):
 
     async def run(self, parcel: ProcessParcel) -> Answer:
         process, timeout = self._process, parcel.program.timeout
-        broken = process.channel.broken  # by a message that it did not take when it was idle
-        if broken or (not self._has_answered and process.channel.has_ended()):  # or it died then, and cannot show it later
+        if process.channel.broken:  # by a message that it did not take when it was idle
             await self.kill()
             return self._all_again(parcel.batch, parcel.batch.deaths)
+        if self.idle_since and not self._has_answered and process.channel.has_ended():  # its page would not tell
+            return await self._bury(parcel.batch, died_idle=True)
         process.page[POSITION] = NOT_RECEIVED
         try:
             frame = self._frame(parcel)
@@ -115,6 +116,7 @@ class ProcessWorker(Worker):
             self._known.discard(parcel.function.function_id)
             raise _unpack_failure(answer)
         self._has_answered = True
+        process.loans.collect()
         if answer.kind == LAST:
             await self.retire()
         inline_bytes, shared_bytes = len(frame.payload) + len(answer.payload), 0
@@ -221,14 +223,14 @@ class ProcessWorker(Worker):
         position = suspects[0]
         return self._fail_one(batch, position, timed_out(batch, position, timeout), timeout)
 
-    async def _bury(self, batch: Batch) -> BatchDone:
+    async def _bury(self, batch: Batch, *, died_idle: bool = False) -> BatchDone:
         """The worker died: the call that was running is blamed for it, and the others are to be run again."""
         hung_up = not self.usable
         await self._see_end()
         if hung_up:
             raise ExecutorUnavailableError("the executor was closed while this run was using it")
         position, span = self._process.last_position, min(self._process.last_span, len(batch))
-        if position == NOT_RECEIVED and self._has_answered:  # it died between two batches
+        if died_idle or (position == NOT_RECEIVED and self._has_answered):  # it died between two batches
             return self._all_again(batch, batch.deaths)
         if position < 0:
             if batch.deaths + 1 < _DEATHS_BEFORE_BLAME:

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from asyncpar.wire.frames import Buffer, allocate
+from asyncpar.wire.loaded import loaded_numpy
 
 PAGE: Final = mmap.ALLOCATIONGRANULARITY
 PIECE = 1 << 18  # written or read by one system call; as much as fits a processor's cache
@@ -72,13 +73,31 @@ class FreeSpace:
             self.free.insert(index, (begin, end))
 
 
+class _Room:
+    """What a block occupies, and gives back at its end.
+
+    Blocks have weak references, which lead to an object even while its `__del__` runs: so it is not they that have one, lest
+    somebody find a block whose room is free already.
+    """
+
+    __slots__ = ("area", "length", "offset")
+
+    def __init__(self, area: Area, offset: int, length: int) -> None:
+        self.area = area
+        self.offset = offset
+        self.length = length
+
+    def __del__(self) -> None:
+        self.area.give_back(self.offset, self.length)
+
+
 class Block:
     """A buffer's copy in a file. It stays there for as long as this object lives."""
 
-    __slots__ = ("__weakref__", "_area", "length", "offset", "serial")
+    __slots__ = ("__weakref__", "_room", "length", "offset", "serial")
 
     def __init__(self, area: Area, offset: int, length: int, serial: int) -> None:
-        self._area = area
+        self._room = _Room(area, offset, length)
         self.offset = offset
         self.length = length
         self.serial = serial
@@ -86,12 +105,9 @@ class Block:
     def __len__(self) -> int:
         return self.length
 
-    def __del__(self) -> None:
-        self._area.give_back(self.offset, self.length)
-
     def read(self) -> memoryview:
         """A copy, for somebody to whom it cannot be lent."""
-        return read_block(self._area.descriptor, self.offset, self.length)
+        return read_block(self._room.area.descriptor, self.offset, self.length)
 
 
 class Area:
@@ -109,13 +125,17 @@ class Area:
         self._reclaim = reclaim
         self.placing = threading.Lock()  # for whoever looks before placing: two threads would copy the same object
         self._lock = threading.Lock()
-        self._given_back: deque[tuple[int, int]] = deque()  # by `Block.__del__`, which may run anywhere, also under the lock
+        self._given_back: deque[tuple[int, int]] = deque()  # by `_Room.__del__`, which may run anywhere, also under the lock
         self._length = start  # of the file
         self._last_serial = 0
         self._writers = 0
         self._closed = False
         self._warm_end = start  # what lies before it has been written before
         self._windows: list[tuple[int, int, Any]] = []  # (begin, end, array of bytes) of what is mapped for writing, in order
+
+    def could_hold(self, length: int) -> bool:
+        """Whether there would be room for so many bytes, were nothing else there."""
+        return self._space.start + length <= self._space.limit
 
     def limit(self, length: int) -> None:
         """The file may become so long."""
@@ -203,7 +223,7 @@ class Area:
 
     def _write(self, views: list[memoryview], block: Block) -> None:
         offset, end = block.offset, block.offset + block.length
-        numpy = sys.modules.get("numpy")  # whose copying lets go of the GIL
+        numpy = loaded_numpy()  # whose copying lets go of the GIL
         if numpy is not None and end <= self._warm_end:
             windows = self._windows_until(end, numpy)
             for view in views:

@@ -12,7 +12,7 @@ where they cost a copy but no memory of their own that would outlive its neighbo
 finds room go to shared memory (`segments.py`), and nothing of them travels.
 
 Encoders and decoders in the parent have a pace (`pace.py`), so that large messages do not hold its event loop. The pickle of a
-large element or column travels out of band, too, in the pieces in which it was written.
+large element or column travels out of band, too; to shared memory, in the pieces in which it was written.
 
 An element that fails becomes an `Undeliverable` in its place; whoever calls the function with it gets its error.
 """
@@ -25,7 +25,8 @@ from typing import Any, Protocol, TypeAlias
 
 from asyncpar.wire.blocks import Block
 from asyncpar.wire.frames import Buffer, Frame, Shared
-from asyncpar.wire.pace import Breaths, Limit, Pace, TooLarge, Writer, join, load
+from asyncpar.wire.loaded import loaded_numpy
+from asyncpar.wire.pace import IN_LOOP_BYTES, Breaths, Limit, Pace, TooLarge, Writer, join, load
 
 PROTOCOL = 5
 _ELEMENT_WEIGHT = 64  # to pickle or read an element by itself takes 0.5 µs, as long as so many bytes of small objects
@@ -40,12 +41,13 @@ _TEXT_TYPES = frozenset({str, bytes})
 _PLAIN_TYPES = frozenset({int, float, complex, bool, type(None)}) | _TEXT_TYPES
 
 
-# Plain tuples, which pickle three times as fast as named ones: (column,) is a column in one piece, (pickles, counts) one of
-# separate pickles with the number of the message's buffers that each of them uses; None stands for a pickle that is the first
-# of these buffers. (pickle, count, shares) is a large column in one piece: its pickle, with its buffers, and whether calls may
-# be given the same pages; as with the elements of a list, only if each of them is large by itself.
-Pickled: TypeAlias = Buffer | pickle.PickleBuffer | None
+Pickled: TypeAlias = Buffer | pickle.PickleBuffer | None  # None stands for a pickle that is the first of its buffers
 EncodedElements: TypeAlias = tuple[list[Pickled], list[int]]
+
+# Plain tuples, which pickle three times as fast as named ones: (column,) is a column in one piece, (pickles, counts) one of
+# separate pickles with the number of the message's buffers that each of them uses. (pickle, count, shares) is a large column in
+# one piece: its pickle, the number of its buffers, and whether calls may be given the same pages; as with the elements of a
+# list, only if each of them is large by itself.
 EncodedColumn: TypeAlias = tuple[Column] | EncodedElements | tuple[Pickled, int, bool]
 
 
@@ -92,7 +94,7 @@ class _Keeper:
         return False
 
     def beside_if_large(self, pickled: list[Buffer], first: int) -> Pickled:
-        """What stands for an element's pickle in the message: a large one travels beside the message's own, out of band."""
+        """What stands for a pickle in the message: a large one travels beside the message's own, out of band."""
         length = len(pickled[0]) if len(pickled) == 1 else sum(map(len, pickled))
         if length < OUT_OF_BAND_BYTES:
             return join(pickled, None)
@@ -117,7 +119,7 @@ class _Keeper:
         return place(data)
 
     def _leave_copying_to_a_thread(self) -> None:
-        """One may be placing something just now, and others have to wait for it."""
+        """In the event loop nothing is copied; nor waited for, while a thread places what others look for, too."""
         if isinstance(self.pace, Limit):
             raise TooLarge
 
@@ -166,9 +168,8 @@ class Encoder:
             self._pace(weight)
         if type(column) not in _SEQUENCES:
             return self._array(column, copy=weight > 0)
-        if self._place is None or weight < self._place.threshold:
-            return (column,)
-        return self._apart(column, shares=False)
+        large = IN_LOOP_BYTES if self._place is None else min(IN_LOOP_BYTES, self._place.threshold)
+        return (column,) if weight < large else self._apart(column, pickle.Pickler, shares=False)
 
     def _array(self, column: Any, *, copy: bool) -> EncodedColumn:
         if copy:  # it is not in one piece, and pickle would hold the GIL while it copies
@@ -176,16 +177,16 @@ class Encoder:
         place = self._place
         if place is None or (column.nbytes < place.threshold and not _lies_in_a_file(column)):
             return (column,)
-        return self._apart(column, shares=column[0].nbytes >= place.threshold)
+        return self._apart(column, _pickler_class(place), shares=column[0].nbytes >= place.threshold)
 
-    def _apart(self, column: Column, *, shares: bool) -> EncodedColumn:
+    def _apart(self, column: Column, pickler_class: Any, *, shares: bool) -> EncodedColumn:
         keep, before = self._keep, len(self._column_buffers)
-        pickled = keep.beside_if_large(_ElementPickler(keep)(column), before)
+        pickled = keep.beside_if_large(_ElementPickler(keep, pickler_class)(column), before)
         return pickled, len(self._column_buffers) - before, shares
 
     def _one_by_one(self, column: Column, describe: Callable[[int], tuple[str, str]]) -> EncodedColumn:
         keep = self._keep
-        dump = _ElementPickler(keep)
+        dump = _ElementPickler(keep, _pickler_class(keep.place))
         pickles: list[Pickled] = []
         counts: list[int] = []
         for position, element in enumerate(column):
@@ -198,7 +199,7 @@ class Encoder:
                 from asyncpar.wire.blame import refuse  # only when something cannot be pickled
 
                 what, path = describe(position)
-                pickles.append(join(dump(Undeliverable(refuse(what, element, path, error))), self._pace))
+                pickles.append(keep.beside_if_large(dump(Undeliverable(refuse(what, element, path, error))), before))
             counts.append(len(self._column_buffers) - before)
         return pickles, counts
 
@@ -283,7 +284,8 @@ def encode_function(
     buffers: list[Any] = []
     keep = _Keeper(buffers, pace, place)
     try:
-        pickled: list[Buffer] = [pickle.dumps(fn, PROTOCOL)] if is_importable(fn) else _ElementPickler(keep)(fn)
+        by_name = is_importable(fn)
+        pickled: list[Buffer] = [pickle.dumps(fn, PROTOCOL)] if by_name else _ElementPickler(keep, _pickler_class(place))(fn)
     except Exception as error:
         _leave_blaming_to_a_thread(pace)
         from asyncpar.wire.blame import refuse_function  # as above
@@ -294,21 +296,12 @@ def encode_function(
 
 
 class _ElementPickler:
-    """Pickles one element after another with one cloudpickle pickler: 0.5 µs an element instead of 3."""
+    """Pickles one element after another with one pickler: 0.5 µs an element instead of 3."""
 
-    def __init__(self, keep: _Keeper) -> None:
+    def __init__(self, keep: _Keeper, pickler_class: Any) -> None:
         self._pace = keep.pace
         self._writer = Writer(keep.pace)
-        self._pickler = self._pickler_class(keep.place)(self._writer, PROTOCOL, keep)
-
-    @staticmethod
-    def _pickler_class(place: Place | None) -> Any:
-        import cloudpickle  # 30 ms to import: only when something is not plain
-
-        main = sys.modules.get(_SPAWNED_MAIN)
-        if main is not None and main.__name__ == _SPAWNED_MAIN:
-            cloudpickle.register_pickle_by_value(main)
-        return cloudpickle.Pickler if place is None or "numpy" not in sys.modules else place.pickler_class()
+        self._pickler = pickler_class(self._writer, PROTOCOL, buffer_callback=keep)
 
     def __call__(self, element: object) -> list[Buffer]:
         """The pickle, in the pieces in which it was written."""
@@ -323,6 +316,16 @@ class _ElementPickler:
         return self._writer.take()
 
 
+def _pickler_class(place: Place | None) -> Any:
+    """For what is not plain."""
+    import cloudpickle  # which takes 30 ms
+
+    main = sys.modules.get(_SPAWNED_MAIN)
+    if main is not None and main.__name__ == _SPAWNED_MAIN:
+        cloudpickle.register_pickle_by_value(main)
+    return cloudpickle.Pickler if place is None or loaded_numpy() is None else place.pickler_class()
+
+
 def is_importable(fn: Callable[..., Any]) -> bool:
     """Whether a worker finds `fn` by its name; then cloudpickle, which takes four times as long, would say no more."""
     module_name: str = getattr(fn, "__module__", None) or ""
@@ -330,7 +333,7 @@ def is_importable(fn: Callable[..., Any]) -> bool:
     if module is None or getattr(module, getattr(fn, "__qualname__", ""), None) is not fn:
         return False
     cloudpickle = sys.modules.get("cloudpickle")  # where users register modules whose functions go by value
-    return cloudpickle is None or not cloudpickle.list_registry_pickle_by_value()
+    return cloudpickle is None or cloudpickle.list_registry_pickle_by_value() <= {_SPAWNED_MAIN}
 
 
 def _leave_blaming_to_a_thread(pace: Pace | None) -> None:
@@ -354,7 +357,7 @@ def _plain_weight(column: Any) -> int | None:
         return 0
     if kind is str or kind is bytes:
         return len(column)
-    numpy = sys.modules.get("numpy")  # an array can only be here if numpy is
+    numpy = loaded_numpy()  # an array can only be here if numpy is
     if numpy is None or not isinstance(column, numpy.ndarray) or column.dtype.hasobject:
         return None
     if column.flags.forc:  # in one piece it is sent from where it lies

@@ -69,7 +69,7 @@ class Writer:
         self._pieces.append(data if type(data) is bytes else pickle.PickleBuffer(data).raw())
 
     def take(self) -> list[Buffer]:
-        """All that was written since the last time. What is large in it has not been copied yet, and could still change."""
+        """All that was written since the last time. Large bytes in it are the object's own: they have to be copied at once."""
         pieces = self._pieces[:]
         self._pieces.clear()
         return pieces

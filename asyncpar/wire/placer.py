@@ -5,9 +5,10 @@ Pickle hands out the buffers of each call, and does not say which of them it has
 - A numpy array is known **by itself**. It is watched by a weak reference, and its block is kept for as long as it lives, or
   until there is no room: then the arrays that have not been seen for longest make way.
 - All else is known **by where its memory lies**, since its exporter may be a passing one: pyarrow makes a new `Buffer` of the
-  same memory whenever it pickles a table. An address means nothing once the memory is somebody else's, so the buffer is held,
-  but only while its block is in use: until no call that needs it is packed, on its way or mapped by a worker. Calls are packed
-  while others are computed, so as long as they share a table, its block is in use.
+  same memory whenever it pickles a table. An address means nothing once the memory is somebody else's, so the exporter is kept
+  for as long as the block: until no call that needs it is packed, on its way or mapped by a worker, as far as the owner has
+  looked. Calls are packed while others are computed, so as long as they share a table, its block is in use. Some exporters can
+  be resized or closed by their owner meanwhile, and are not kept from it: so they are asked again where their memory lies.
 
 An object that is seen again is taken for unchanged; it must not be written to while the run goes on.
 """
@@ -15,7 +16,6 @@ An object that is seen again is taken for unchanged; it must not be written to w
 from __future__ import annotations
 
 import itertools
-import sys
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +23,7 @@ from typing import Any
 
 from asyncpar.wire.blocks import Area, Block
 from asyncpar.wire.frames import Buffer
+from asyncpar.wire.loaded import loaded_numpy
 
 
 class Placer:
@@ -54,7 +55,7 @@ class Placer:
         """A block for bytes that nobody will look for again, as they follow each other; None if there is no room."""
         area = self._area()
         block = area.place(*pieces)
-        if block is None and self._copied is not None:
+        if block is None and self._copied is not None and area.could_hold(sum(map(len, pieces))):
             for _ in self._copied.forget_arrays():  # whose blocks are free then, unless they are lent
                 block = area.place(*pieces)
                 if block is not None:
@@ -86,14 +87,14 @@ class _Array:
 
 @dataclass(slots=True)
 class _Memory:
-    """Memory that a block holds a copy of. It stays where it is as long as `data` is held."""
+    """Memory that a block holds a copy of, and which of its exporters we have met."""
 
-    data: memoryview
+    exporter: Any
     block: weakref.ref[Block]
 
 
 class _Copied:
-    """What blocks hold copies of."""
+    """The arrays, and the memory, whose copies lie in blocks."""
 
     def __init__(self) -> None:
         self._arrays: dict[int, _Array] = {}  # by the id of the array
@@ -102,8 +103,9 @@ class _Copied:
     def find(self, data: memoryview) -> Block | None:
         array = _array_of(data)
         if array is None:
-            memory = self._memory.get(_where(data))
-            return None if memory is None else memory.block()
+            where = _where(data)
+            memory = None if where is None else self._memory.get(where)
+            return None if memory is None or not _lies_within(where, memory.exporter) else memory.block()
         known = self._arrays.get(id(array))
         if known is None or known.array() is not array or known.block.length != data.nbytes:
             return None
@@ -114,7 +116,9 @@ class _Copied:
         array = _array_of(data)
         if array is None:
             where, memory = _where(data), self._memory
-            memory[where] = _Memory(data, weakref.ref(block, lambda _: memory.pop(where, None)))
+            if where is None:
+                return
+            memory[where] = _Memory(data.obj, weakref.ref(block, lambda _: memory.pop(where, None)))
         else:
             key, arrays = id(array), self._arrays
             arrays[key] = _Array(weakref.ref(array, lambda _: arrays.pop(key, None)), block, next(_sightings))
@@ -132,7 +136,7 @@ class _Copied:
 
 def _array_of(data: memoryview) -> Any:
     """The array whose memory this is, or None. Pickle makes a passing view of one in Fortran's order; its base stays."""
-    numpy = sys.modules.get("numpy")  # an array can only be here if numpy is
+    numpy = loaded_numpy()  # an array can only be here if numpy is
     array: Any = data.obj
     if numpy is None or not isinstance(array, numpy.ndarray):
         return None
@@ -140,8 +144,19 @@ def _array_of(data: memoryview) -> Any:
     return base if base is not None and type(base) is type(array) and base.nbytes == data.nbytes else array
 
 
-def _where(data: memoryview) -> tuple[int, int]:
-    import numpy  # only for what lies in shared memory
-
+def _where(data: memoryview) -> tuple[int, int] | None:
+    """Address and length; None if nobody can tell: without numpy."""
+    numpy = loaded_numpy()
+    if numpy is None:
+        return None
     address: int = numpy.frombuffer(data, numpy.uint8).__array_interface__["data"][0]
     return address, data.nbytes
+
+
+def _lies_within(where: tuple[int, int] | None, exporter: Any) -> bool:
+    """Whether it is still memory of the exporter."""
+    try:
+        whole = _where(memoryview(exporter))
+    except (BufferError, TypeError, ValueError):  # it is closed, say
+        return False
+    return whole is not None and where is not None and whole[0] <= where[0] and sum(where) <= sum(whole)

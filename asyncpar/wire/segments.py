@@ -31,6 +31,7 @@ from __future__ import annotations
 import mmap
 import os
 import sys
+import threading
 import weakref
 from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
@@ -68,6 +69,7 @@ class Loans:
         self._lent: dict[int, Block] = {}  # {slot: block}
         self._used = 0  # slots from here on have never been used
         self._free: list[int] = []
+        self._collecting = threading.Lock()  # the second of two would take a loan that has just been made for ended
 
     def lend(self, block: Block) -> Shared | None:
         """The word to send to the borrower; None if its ledger is full."""
@@ -88,10 +90,14 @@ class Loans:
 
     def collect(self) -> None:
         """Forgets the loans that have ended."""
-        page = self._page  # first: nothing is lent any more once it has been replaced
-        for slot in [slot for slot in tuple(self._lent) if not page[slot]]:
-            if self._lent.pop(slot, None) is not None:  # nobody else has come first, from another thread
-                self._free.append(slot)
+        if not self._lent:
+            return
+        with self._collecting:
+            page = self._page  # first: nothing is lent any more once it has been replaced
+            ended = [slot for slot in tuple(self._lent) if not page[slot]]
+            blocks = [self._lent.pop(slot, None) for slot in ended]
+            self._free += ended
+        del blocks  # now: whatever their end may bring about, it can collect as well
 
     def end(self) -> None:
         """The borrower is no more."""

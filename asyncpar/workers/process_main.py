@@ -108,7 +108,7 @@ class _Worker:
             message
         )
         self._forget(forget)
-        mapped_before = self._memory.begin_batch(decoder, mmap_mode) if lends else None
+        mapped_before = self._memory.begin_batch(decoder, mmap_mode) if lends else self._memory.let_go()
         columns, spoiled = decoder.columns(encoded_columns)
         if function is not None:
             self._functions[function_id] = _only(decoder, function)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple, TypeAlias
 
-from asyncpar.wire.codec import EncodedColumn
+from asyncpar.wire.codec import EncodedColumn, EncodedElements
 from asyncpar.wire.failures import PackedError
 from asyncpar.wire.segments import MmapMode
 
@@ -26,7 +26,7 @@ SETUP, READY, BATCH, DONE, LAST, FAILED, FORGET = range(1, 8)  # kinds of frames
 # worker may make, how many bytes it may hold (None: any number), how many bytes of results it may share at once, and how
 # deep in workers it is.
 Setup: TypeAlias = tuple[
-    str | None, dict[str, str], list[str], list[str], EncodedColumn | None, int | None, int | None, int, int
+    str | None, dict[str, str], list[str], list[str], EncodedElements | None, int | None, int | None, int, int
 ]
 
 # BATCH, calls to run: id of the function, the function itself (a column of one) if this worker has not seen it, ids of
@@ -35,7 +35,7 @@ Setup: TypeAlias = tuple[
 # seconds, and the columns.
 BatchMessage: TypeAlias = tuple[
     int,
-    EncodedColumn | None,
+    EncodedElements | None,
     tuple[int, ...],
     int,
     bool,

@@ -47,6 +47,10 @@ class SharedMemory:
         """Lets the decoder read what the parent lends. What is returned keeps the mappings of the last batch until then."""
         decoder.map_shared = partial(self._mappings.map_again, mode=mode)
         decoder.map_private = partial(self._mappings.map, mode="c")
+        return self.let_go()
+
+    def let_go(self) -> list[mmap]:
+        """Keeps the mappings of the last batch no longer than what is returned."""
         return self._mappings.let_go()
 
     def place_from(self, threshold: int) -> _ResultPlace:
@@ -61,7 +65,7 @@ class SharedMemory:
 
     def rest(self, *, thoroughly: bool) -> None:
         """Nothing is to be done now: keeps no mapping; if it may be for a while, no memory either that nobody has borrowed."""
-        self._mappings.let_go()
+        self.let_go()
         if thoroughly:
             self._loans.collect()
             while self._area.trim():

@@ -165,6 +165,17 @@ async def test_an_item_that_cannot_be_pickled_fails_only_its_call() -> None:
     assert (results[1].path, results[1].type_name) == ("arguments[0]", "_thread.lock")
 
 
+class RefusesAtLength:
+    def __reduce__(self) -> Any:
+        raise ValueError("no " * 200_000)
+
+
+async def test_an_item_that_refuses_at_great_length_fails_alone() -> None:
+    first, second = await pmap(identity, [RefusesAtLength(), 2], executor="process", on_error="return", batch_size=2)
+    assert isinstance(first, PicklingError)
+    assert second == 2
+
+
 async def test_the_error_names_the_part_that_cannot_be_pickled() -> None:
     async with ProcessExecutor(1) as executor:
         (pid,) = await pmap(process_id, [0], executor=executor)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import gc
 import os
 import pickle
+import weakref
+from array import array
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -76,6 +79,32 @@ async def test_a_table_that_many_calls_share_is_copied_once(make: Any) -> None:
     assert statistics.shared_bytes == 12 * copied
     assert statistics.zero_copy_hits > 0
     assert statistics.zero_copy_hits % 11 == 0  # all but the first of each buffer
+
+
+async def test_a_buffer_may_be_resized_when_its_result_is_there() -> None:
+    blobs = [Blob(bytearray(1 << 21)) for _ in range(4)]
+    async with ProcessExecutor(1) as executor, pmap(len, blobs, executor=executor, batch_size=1) as results:
+        async for result in results:
+            assert result == 1 << 21
+            blobs.pop(0).content.extend(b"more")
+
+
+async def test_memory_is_let_go_although_the_calls_that_follow_are_small() -> None:
+    watched: list[weakref.ref[Any]] = []
+
+    def items() -> Iterator[Any]:
+        content = array("b", bytes(1 << 21))
+        watched.append(weakref.ref(content))
+        yield Blob(content)
+        del content
+        yield from [b"small"] * 20
+
+    async with ProcessExecutor(1) as executor, pmap(len, items(), executor=executor, batch_size=1) as results:
+        assert await anext(results) == 1 << 21
+        for _ in range(4):
+            await anext(results)
+        gc.collect()
+        assert watched[0]() is None
 
 
 async def test_a_table_that_nobody_needs_any_longer_is_let_go_while_the_run_goes_on() -> None:

@@ -157,6 +157,14 @@ def test_mapping_imports_neither_numpy_nor_uvloop() -> None:
     assert run("-c", program) == "[]\n"
 
 
+def test_large_buffers_do_not_import_numpy() -> None:
+    program = "import pickle, sys, anyio; from asyncpar import pmap\n"
+    program += "content = pickle.PickleBuffer(bytes(2 << 20))\n"
+    program += "async def main(): print(await pmap(len, [content] * 3, executor='process'), 'numpy' in sys.modules)\n"
+    program += "anyio.run(main)"
+    assert run("-c", program) == "[2097152, 2097152, 2097152] False\n"
+
+
 def test_a_worker_that_computes_a_square_root_stays_light() -> None:
     program = "import math, sys, anyio; from asyncpar import pmap\n"
     program += "async def main():\n"

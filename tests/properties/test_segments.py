@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import mmap
 import os
 import pickle
 import threading
@@ -17,6 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from asyncpar.wire import placer
 from asyncpar.wire.blocks import PAGE, Area, Block, FreeSpace
 from asyncpar.wire.frames import Frame, Shared
 from asyncpar.wire.placer import Placer
@@ -270,6 +272,81 @@ def test_memory_that_is_not_an_arrays_is_known_by_where_it_lies_while_its_block_
     del block
     ends.area.trim()
     assert ends.held_bytes == 0
+
+
+def test_memory_that_has_been_resized_or_closed_is_not_known_any_more(ends: Ends) -> None:
+    place = Placer(lambda: ends.area, 1)
+    content, file = bytearray(b"a" * PAGE), mmap.mmap(-1, PAGE)
+    blocks = [place(memoryview(content)), place(memoryview(file))]
+    where = [placer._where(memoryview(exporter)) for exporter in (content, file)]
+    content += b"b" * 100 * PAGE  # it has moved
+    file.close()
+    assert place._copied is not None
+    known = place._copied._memory
+    assert [placer._lies_within(one, known[one].exporter) for one in where if one is not None] == [False, False]
+    assert None not in blocks
+
+
+def test_without_numpy_memory_is_copied_each_time(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(placer, "loaded_numpy", lambda: None)
+    place = Placer(lambda: ends.area, 1)
+    content = b"content"
+    first, second = place(memoryview(content)), place(memoryview(content))
+    assert first is not None is not second
+    assert first is not second
+
+
+def test_a_block_is_found_no_more_once_its_room_is_free(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[Block | None] = []
+    block = ends.area.place(memoryview(b"content"))
+    assert block is not None
+    weak = weakref.ref(block)
+    monkeypatch.setattr(ends.area, "give_back", lambda *_: found.append(weak()))
+    del block
+    assert found == [None]
+
+
+def test_what_could_never_fit_makes_nobody_make_way(ends: Ends) -> None:
+    place = Placer(lambda: ends.area, 1)
+    array = np.arange(PAGE)
+    block = place(memoryview(array))
+    assert place.copy([bytes(LIMIT // 2), bytes(LIMIT)]) is None
+    assert place.find(memoryview(array)) is block is not None
+
+
+class PausingPage(bytearray):
+    """A ledger's page whose first reader is held up once it has read."""
+
+    def __init__(self, length: int) -> None:
+        super().__init__(length)
+        self.was_read, self.go_on = threading.Event(), threading.Event()
+
+    def __getitem__(self, slot: Any) -> Any:
+        content = super().__getitem__(slot)
+        if not self.was_read.is_set():
+            self.was_read.set()
+            self.go_on.wait()
+        return content
+
+
+def test_threads_that_collect_at_once_do_not_take_a_new_loan_for_ended(ends: Ends) -> None:
+    block = ends.area.place(memoryview(b"content"))
+    assert block is not None
+    page: Any = PausingPage(2)
+    loans = Loans(page)
+    assert loans.lend(block) is not None
+    page[0] = 0
+    first, second = threading.Thread(target=loans.collect), threading.Thread(target=loans.collect)
+    first.start()
+    page.was_read.wait()
+    second.start()
+    second.join(0.2)  # if it can
+    lent = loans.lend(block)
+    page.go_on.set()
+    first.join()
+    second.join()
+    assert lent is not None
+    assert lent.slot in loans._lent
 
 
 def test_where_there_is_no_room_the_array_that_was_not_seen_for_longest_makes_way(ends: Ends) -> None:
