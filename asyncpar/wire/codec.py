@@ -95,11 +95,10 @@ class _Keeper:
 
     def beside_if_large(self, pickled: list[Buffer], first: int) -> Pickled:
         """What stands for a pickle in the message: a large one travels beside the message's own, out of band."""
-        length = len(pickled[0]) if len(pickled) == 1 else sum(map(len, pickled))
-        if length < OUT_OF_BAND_BYTES:
-            return join(pickled, None)
+        if len(pickled) == 1 and len(pickled[0]) < OUT_OF_BAND_BYTES:
+            return pickled[0]
         place = self.place
-        if place is not None and length >= place.threshold:
+        if place is not None and sum(map(len, pickled)) >= place.threshold:
             self._leave_copying_to_a_thread()
             block = place.copy(pickled)
             if block is not None:
