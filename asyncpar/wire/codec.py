@@ -167,7 +167,9 @@ class Encoder:
             self._pace(weight)
         if type(column) not in _SEQUENCES:
             return self._array(column, copy=weight > 0)
-        large = IN_LOOP_BYTES if self._place is None else min(IN_LOOP_BYTES, self._place.threshold)
+        large = sys.maxsize if self._place is None else self._place.threshold
+        if self._pace is not None:  # what is not apart is pickled in the event loop, with the message
+            large = min(large, IN_LOOP_BYTES)
         return (column,) if weight < large else self._apart(column, pickle.Pickler, shares=False)
 
     def _array(self, column: Any, *, copy: bool) -> EncodedColumn:
