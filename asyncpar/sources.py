@@ -15,7 +15,6 @@ Nothing is pulled that was not asked for, and items pulled before the iterable r
 
 from __future__ import annotations
 
-import sys
 import time
 from abc import ABC, abstractmethod
 from collections import deque
@@ -24,6 +23,8 @@ from itertools import islice
 from typing import Any, TypeAlias, TypeVar
 
 import anyio
+
+from asyncpar.wire.loaded import loaded_numpy
 
 T = TypeVar("T")
 Columns: TypeAlias = tuple[Sequence[Any], ...]
@@ -202,7 +203,7 @@ def _can_be_sliced(iterable: Any) -> bool:
     """Exact types only: a subclass may iterate over something else than its slices."""
     if type(iterable) in _SLICED_TYPES:
         return True
-    numpy = sys.modules.get("numpy")  # an array can only be here if numpy is
+    numpy = loaded_numpy()  # an array can only be here if numpy is
     return numpy is not None and type(iterable) in (numpy.ndarray, numpy.memmap) and iterable.ndim > 0
 
 

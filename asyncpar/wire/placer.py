@@ -104,13 +104,16 @@ class _Copied:
         array = _array_of(data)
         if array is None:
             where = _where(data)
-            memory = None if where is None else self._memory.get(where)
-            return None if memory is None or not _lies_within(where, memory.exporter) else memory.block()
+            return None if where is None else self._find_memory(where)
         known = self._arrays.get(id(array))
         if known is None or known.array() is not array or known.block.length != data.nbytes:
             return None
         known.seen = next(_sightings)
         return known.block
+
+    def _find_memory(self, where: tuple[int, int]) -> Block | None:
+        memory = self._memory.get(where)
+        return None if memory is None or not _lies_within(where, memory.exporter) else memory.block()
 
     def remember(self, data: memoryview, block: Block) -> None:
         array = _array_of(data)
@@ -153,10 +156,10 @@ def _where(data: memoryview) -> tuple[int, int] | None:
     return address, data.nbytes
 
 
-def _lies_within(where: tuple[int, int] | None, exporter: Any) -> bool:
+def _lies_within(where: tuple[int, int], exporter: Any) -> bool:
     """Whether it is still memory of the exporter."""
     try:
         whole = _where(memoryview(exporter))
     except (BufferError, TypeError, ValueError):  # it is closed, say
         return False
-    return whole is not None and where is not None and whole[0] <= where[0] and sum(where) <= sum(whole)
+    return whole is not None and whole[0] <= where[0] and sum(where) <= sum(whole)
