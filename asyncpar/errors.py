@@ -8,6 +8,9 @@ pickle, which they need anyway.
 
 import pickle
 
+RAISED_BY_OBJECTS = (Exception, SystemExit, GeneratorExit)
+"""What an object of the user's may raise where we pickle, read or print it: anything. But a KeyboardInterrupt is Ctrl-C."""
+
 
 class AsyncparError(Exception):
     """The base of every error that asyncpar raises on its own account."""
@@ -114,19 +117,25 @@ class RemoteError(AsyncparError):
         type_name: qualified name of the original exception's class.
         message: its text.
         culprit: what in it cannot be pickled, such as ``error.args[1], a _thread.lock``; empty if that is not known.
+        misread: what reading its pickle raises, such as ``ModuleNotFoundError: No module named 'plugin'``; empty if there is
+            no pickle.
     """
 
     __module__ = "asyncpar"
 
-    def __init__(self, type_name: str, message: str, culprit: str = "") -> None:
-        super().__init__(type_name, message, culprit)
+    def __init__(self, type_name: str, message: str, culprit: str = "", misread: str = "") -> None:
+        super().__init__(type_name, message, culprit, misread)
         self.type_name = type_name
         self.message = message
         self.culprit = culprit
+        self.misread = misread
 
     def __str__(self) -> str:
-        because = f" because of {self.culprit}" if self.culprit else ""
-        return f"{self.type_name}: {self.message} (the original exception cannot be pickled{because})"
+        if self.misread:
+            reason = f"was pickled, but reading the pickle raises {self.misread}"
+        else:
+            reason = "cannot be pickled" + (f" because of {self.culprit}" if self.culprit else "")
+        return f"{self.type_name}: {self.message} (the original exception {reason})"
 
 
 class RemoteTraceback(Exception):

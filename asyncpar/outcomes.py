@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 from asyncpar.errors import CallTimeoutError
+from asyncpar.notes import add_note
 from asyncpar.workers.call_forms import BareCall, MixedCall
 
 T = TypeVar("T")
@@ -136,11 +137,11 @@ class Outcome(Generic[T]):
         return self.value  # type: ignore[return-value]  # T may itself be None; without an error the value is a T
 
 
-def annotate(done: BatchDone) -> None:
-    """Adds to each error a note that names the call it came from."""
+def annotate(done: BatchDone, run: int) -> None:
+    """Adds to each error a note that names the call it came from; `run` is the number of the run."""
     attempt = f", at attempt {done.batch.attempts}" if done.batch.attempts > 1 else ""
     for position, error in done.errors.items():
-        error.add_note(f"asyncpar: raised by {done.batch.describe(position)}, in {done.worker}{attempt}")
+        add_note(error, f"raised by {done.batch.describe(position)}, in {done.worker}{attempt}", run)
 
 
 def timed_out(batch: Batch, position: int, seconds: float) -> CallTimeoutError:

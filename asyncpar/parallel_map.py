@@ -18,6 +18,7 @@ import anyio
 from asyncpar.batching import BatchSize
 from asyncpar.errors import ConsumedError
 from asyncpar.executors.base import Executor
+from asyncpar.notes import add_note
 from asyncpar.outcomes import OnError, Outcome
 from asyncpar.plan import Options, Plan, ReturnOptions, make_plan
 from asyncpar.progress import Progress
@@ -258,7 +259,7 @@ class ParallelMap(Generic[T]):
         except Exception as closing_error:
             if error is None:
                 raise
-            error.add_note(f"asyncpar: closing the source of the map then raised {closing_error!r}")
+            add_note(error, f"closing the source of the map then raised {closing_error!r}")
 
     def outcomes(self) -> AsyncIterator[Outcome[T]]:
         """Iterates over outcomes instead of values, in the same order.

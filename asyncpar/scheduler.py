@@ -29,6 +29,7 @@ of one worker while the others go on.
 
 from __future__ import annotations
 
+import itertools
 import time
 from heapq import heappop, heappush
 from typing import Any, Protocol
@@ -50,6 +51,8 @@ from asyncpar.statistics import Statistics
 
 _WINDOW_BATCHES = 4  # batches in the window for each worker: one running, one next, two waiting for an earlier one; a guess
 _PUMP_PIECE = 64  # items between two turns of the event loop; 3 % at 3 µs an item
+
+_numbers = itertools.count()  # of the runs of this program
 
 
 class Sink(Protocol):
@@ -121,6 +124,7 @@ class Run:
         self._packed: list[tuple[int, Parcel]] = []  # a heap: (index of the first call, its parcel)
         self._put_off: list[tuple[float, int, Batch]] = []  # a heap: (when its time comes, index of the call, its batch)
         self._began = time.monotonic()
+        self._number = next(_numbers)
 
     async def drive(self) -> None:
         """Runs to the end in the caller's task. What went wrong stands in `error` afterwards; only a cancellation is raised."""
@@ -343,7 +347,7 @@ class Run:
     def _put(self, done: BatchDone) -> None:
         """Gives to the sink what will not change any more."""
         if done.errors:
-            annotate(done)
+            annotate(done, self._number)
         self._finished += len(done.values)
         self._failed += len(done.errors)
         handed = self._sink.put(done)

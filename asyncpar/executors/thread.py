@@ -10,6 +10,7 @@ were stuck.
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -111,6 +112,7 @@ class _Job:
         self._loop = loop
         self._executor = executor
         self.page = private_page()
+        self._first_column: list[Any] = []  # a copy, so that it can be emptied
         self._report = BatchReport([], {}, [])
         self._lock = threading.Lock()
         self._running = False
@@ -155,6 +157,7 @@ class _Job:
     def abandon(self) -> bool:
         """Starts no further call; returns whether one is still running. That keeps its place until it ends."""
         self.page[STOP] = 1
+        self._first_column.clear()  # within a stride nobody looks at the page
         with self._lock:
             self._abandoned = self._keeps_place = True
             return self._running
@@ -177,9 +180,10 @@ class _Job:
         program, columns, budget = self._parcel.program, self._parcel.batch.columns, self._parcel.budget
         if not program.concurrency:
             singly, leave = (False, None) if program.timeout is None else (True, self._leave)
+            self._first_column = list(columns[0])
             return run_batch(
                 program.fn,
-                columns,
+                (self._first_column, *columns[1:]),
                 self.page,
                 budget,
                 program.stop_on_error,

@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 
 import cloudpickle
 
-from asyncpar.errors import PicklingError
+from asyncpar.errors import RAISED_BY_OBJECTS, PicklingError
 from asyncpar.wire.parts import PROTOCOL, Parts, parts_of
 
 _MOST_STEPS = 64  # deeper than anybody reads a path; pulled out of the air
@@ -77,7 +77,7 @@ def find_unpicklable(value: object, name: str) -> Culprit | None:
     return culprit
 
 
-def refuse(what: str, value: object, name: str, error: Exception, remedy: str = "") -> PicklingError:
+def refuse(what: str, value: object, name: str, error: BaseException, remedy: str = "") -> PicklingError:
     """The error that says that `what`, called `name` in the path, cannot be sent, because pickling it raised `error`."""
     culprit = find_unpicklable(value, name)
     reason = _in_words(error)
@@ -90,7 +90,7 @@ def refuse(what: str, value: object, name: str, error: Exception, remedy: str = 
     )
 
 
-def refuse_function(fn: Callable[..., Any], error: Exception) -> PicklingError:
+def refuse_function(fn: Callable[..., Any], error: BaseException) -> PicklingError:
     """The same for the function of a run."""
     remedy = '; make what it refers to picklable, or run it with executor="thread"'
     return refuse(f"the function {_shown(fn)}", fn, "function", error, remedy)
@@ -117,7 +117,7 @@ class _Trials:
             _TrialPickler(self).dump(list(values))
         except _OutOfTime:
             raise
-        except Exception as error:
+        except RAISED_BY_OBJECTS as error:
             return type(error.__cause__ or error)
         return None
 
@@ -156,7 +156,7 @@ def _failing_part(whole: Culprit, trials: _Trials) -> Culprit | None:
                 return Culprit(parts.path(whole.path, index), parts.values[index], is_exact=False)
     except _OutOfTime:
         raise
-    except Exception:  # of the object's own methods: there is no looking into it
+    except RAISED_BY_OBJECTS:  # of the object's own methods: there is no looking into it
         return None
     return None
 
@@ -175,15 +175,15 @@ def _first_failing(parts: Parts, trials: _Trials) -> int | None:
     return low if trials.failure_of(values[low:high]) is not None else None
 
 
-def _in_words(error: Exception) -> str:
+def _in_words(error: BaseException) -> str:
     try:
         return f"{type(error).__name__}: {error}"
-    except Exception:
+    except RAISED_BY_OBJECTS:
         return type(error).__name__
 
 
 def _shown(fn: object) -> str:
     try:
         return _REPR.repr(fn)
-    except Exception:
+    except RAISED_BY_OBJECTS:
         return f"<{type(fn).__qualname__}>"

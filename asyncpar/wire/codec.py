@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeAlias
 
+from asyncpar.errors import RAISED_BY_OBJECTS
 from asyncpar.wire.blocks import Block
 from asyncpar.wire.frames import Buffer, Frame, Shared
 from asyncpar.wire.loaded import loaded_numpy
@@ -194,7 +195,7 @@ class Encoder:
             before = len(self._column_buffers)
             try:
                 pickles.append(keep.beside_if_large(dump(element), before))
-            except Exception as error:
+            except RAISED_BY_OBJECTS as error:
                 _leave_blaming_to_a_thread(self._pace)
                 del self._column_buffers[before:]
                 from asyncpar.wire.blame import refuse  # only when something cannot be pickled
@@ -267,7 +268,7 @@ class Decoder:
                 return pickle.loads(data, buffers=buffers)
             self._pace(_ELEMENT_WEIGHT)
             return load(data, buffers, self._pace)
-        except Exception as error:
+        except RAISED_BY_OBJECTS as error:
             return Undeliverable(error)
 
 
@@ -287,7 +288,7 @@ def encode_function(
     try:
         by_name = is_importable(fn)
         pickled: list[Buffer] = [pickle.dumps(fn, PROTOCOL)] if by_name else _ElementPickler(keep, _pickler_class(place))(fn)
-    except Exception as error:
+    except RAISED_BY_OBJECTS as error:
         _leave_blaming_to_a_thread(pace)
         from asyncpar.wire.blame import refuse_function  # as above
 

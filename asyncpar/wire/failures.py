@@ -1,71 +1,147 @@
 """A call's exception as bytes, and back again with its own type wherever that can be had.
 
-Three ways, the first that survives a trial round trip in the worker:
+Two ways are tried in the worker, and what each gives is read back there on trial:
 
 1. the exception pickles by itself;
-2. its `__init__` does not take its `args` back (a common slip): it is rebuilt without calling `__init__`, from its class,
-   its `args` and its attributes;
-3. something in it cannot be pickled at all: a `RemoteError` naming its type, its message and that part stands for it.
+2. it is rebuilt without its `__init__`, from its class, its `args` and its attributes, and so are the exceptions that it holds.
+   Many exceptions cannot be called with their own `args` (a common slip), or change them then.
+
+The first is taken if what was read back says the same, and else the second. If neither can be read back, a `RemoteError` stands
+for the exception, with the name of its type, its message, and why.
+
+**What says the same** is looked at with care, because `==` says too little: an exception is equal to nothing but itself, like
+most objects, and NaN not even to that. So texts and numbers are compared, in lists, tuples and dicts too, and of everything
+else only the type.
+
+The methods of an exception may raise anything, SystemExit included. None of that gets out of here.
 
 The worker's traceback travels as text and becomes the exception's `__cause__`.
 """
 
 from __future__ import annotations
 
+import io
 import pickle
 import traceback
+from functools import cache
 from typing import Any, NamedTuple
 
-from asyncpar.errors import RemoteError, RemoteTraceback
+from asyncpar.errors import RAISED_BY_OBJECTS, RemoteError, RemoteTraceback
 from asyncpar.wire.codec import PROTOCOL
+
+_MOST_FRAMES = 1000  # that are shown: an exception that is raised again and again collects them without end
+_DEEPEST = 20  # to which the parts of `args` are compared; what refers to itself has no end
+_ARGS: Any = vars(BaseException)["args"]
+_CAUSE: Any = vars(BaseException)["__cause__"]  # a class may forbid to set it (frozen dataclasses do), or have its own
 
 
 class PackedError(NamedTuple):
-    """An exception on its way: its pickle (None for the third way) and what to say where that does not help."""
+    """An exception on its way: its pickle, or None, and what to say where that does not help."""
 
     pickled: bytes | None
     type_name: str
     message: str
     traceback: str
     culprit: str  # what in it cannot be pickled, if that is known
+    misread: str  # what reading its pickle raises, if that is why there is none
 
 
 def pack_error(error: BaseException, *, hidden_frames: int = 0) -> PackedError:
     """`error` in a form that travels; the outermost `hidden_frames` of its traceback are left out."""
     type_name = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
-    try:
-        message = str(error)
-    except Exception as broken:
-        message = f"<its __str__ raised {type(broken).__name__}>"
-    pickled = _pickle_error(error)
-    culprit = "" if pickled is not None else _describe_culprit(error)
-    return PackedError(pickled, type_name, message, _format_traceback(error, hidden_frames), culprit)
+    pickled, misread = _pickle_error(error)
+    culprit = _describe_culprit(error) if pickled is None and not misread else ""
+    return PackedError(pickled, type_name, _message(error), _format_traceback(error, hidden_frames), culprit, misread)
 
 
 def unpack_error(packed: PackedError) -> BaseException:
     """The exception, with the worker's traceback as its cause."""
-    error: BaseException | None = None
+    loaded: BaseException | None = None
+    misread = packed.misread
     if packed.pickled is not None:
-        error = _load_error(packed.pickled)
-    if error is None:
-        error = RemoteError(packed.type_name, packed.message, packed.culprit)
-    error.__cause__ = RemoteTraceback(packed.traceback)
+        loaded, misread = _load_error(packed.pickled)
+    error = loaded if loaded is not None else RemoteError(packed.type_name, packed.message, packed.culprit, misread)
+    _CAUSE.__set__(error, RemoteTraceback(packed.traceback))
     return error
 
 
-def _pickle_error(error: BaseException) -> bytes | None:
-    """By the first of the first two ways that gives back an exception of the same class with the same `args`."""
+def _pickle_error(error: BaseException) -> tuple[bytes | None, str]:
+    """The pickle, or what reading it would raise; neither, if it cannot be written."""
+    pickled, misread = None, ""
+    for pickler_class in _pickler_classes():
+        file = io.BytesIO()
+        try:
+            pickler_class(file, PROTOCOL).dump(error)
+        except RAISED_BY_OBJECTS:
+            continue
+        loaded, failure = _load_error(file.getvalue())
+        if loaded is not None and type(loaded) is type(error) and _alike(loaded.args, error.args):
+            return file.getvalue(), ""
+        if loaded is not None and pickled is None:  # it says something else, but is all that there is, or meant to
+            pickled = file.getvalue()
+        misread = misread or failure
+    return pickled, "" if pickled is not None else misread
+
+
+@cache
+def _pickler_classes() -> tuple[Any, Any]:
+    """For the two ways. Made when there is a first error, because importing cloudpickle takes 30 ms."""
     import cloudpickle
 
-    for form in (error, _Rebuilt(error)):
-        try:
-            data: bytes = cloudpickle.dumps(form, PROTOCOL)
-        except Exception:  # noqa: S112 - the next form is tried, and None says that none worked
-            continue
-        loaded = _load_error(data)
-        if loaded is not None and type(loaded) is type(error) and _same_arguments(loaded, error):
-            return data
-    return None
+    class Rebuilding(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
+        """Pickles exceptions without their `__init__`, where that is the user's."""
+
+        def reducer_override(self, value: Any) -> Any:
+            if isinstance(value, BaseException) and hasattr(type(value).__init__, "__code__"):
+                return _rebuild, (type(value), value.args), value.__dict__, None, None, _set_attributes
+            return super().reducer_override(value)
+
+    return cloudpickle.Pickler, Rebuilding
+
+
+def _rebuild(kind: type[BaseException], args: tuple[Any, ...]) -> BaseException:
+    try:
+        error = kind.__new__(kind, *args)
+    except Exception:  # its `__new__` is finicky too
+        error = BaseException.__new__(kind)
+    _ARGS.__set__(error, args)
+    return error
+
+
+def _set_attributes(error: BaseException, attributes: dict[str, Any]) -> None:
+    error.__dict__.update(attributes)
+
+
+def _load_error(data: bytes) -> tuple[BaseException | None, str]:
+    """The exception, or what reading it raises."""
+    try:
+        loaded = pickle.loads(data)
+    except RAISED_BY_OBJECTS as failure:
+        return None, f"{type(failure).__name__}: {_message(failure)}"
+    if isinstance(loaded, BaseException):
+        return loaded, ""
+    return None, f"its __reduce__ gives {type(loaded).__name__}, which is no exception"
+
+
+def _alike(one: Any, other: Any, depth: int = 0) -> bool:
+    """Whether they say the same, as far as that can be told."""
+    kind = type(one)
+    if kind is not type(other):
+        return False
+    if kind in (str, bytes, int, complex):
+        return bool(one == other)
+    if kind is float:
+        return bool(one == other) or (one != one and other != other)
+    if kind not in (list, tuple, dict):
+        return True
+    if len(one) != len(other):
+        return False
+    if depth == _DEEPEST:
+        return True
+    pairs = [*zip(one, other, strict=True)]
+    if kind is dict:
+        pairs += zip(one.values(), other.values(), strict=True)
+    return all(_alike(left, right, depth + 1) for left, right in pairs)
 
 
 def _describe_culprit(error: BaseException) -> str:
@@ -75,37 +151,11 @@ def _describe_culprit(error: BaseException) -> str:
     return "" if culprit is None or culprit.value is error else culprit.describe()
 
 
-def _same_arguments(loaded: BaseException, error: BaseException) -> bool:
-    """Whether `__init__` took its `args` back unchanged; by type alone where they cannot be compared, as arrays cannot."""
+def _message(error: BaseException) -> str:
     try:
-        return bool(loaded.args == error.args)
-    except Exception:
-        return [type(argument) for argument in loaded.args] == [type(argument) for argument in error.args]
-
-
-def _load_error(data: bytes) -> BaseException | None:
-    try:
-        loaded = pickle.loads(data)
-    except Exception:
-        return None
-    return loaded if isinstance(loaded, BaseException) else None
-
-
-class _Rebuilt:
-    """Pickles as a call of `_rebuild` on the parts of an exception."""
-
-    def __init__(self, error: BaseException) -> None:
-        self._error = error
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self._error), self._error.args, self._error.__dict__)
-
-
-def _rebuild(kind: type[BaseException], args: tuple[Any, ...], attributes: dict[str, Any]) -> BaseException:
-    error = kind.__new__(kind, *args)
-    error.args = args
-    error.__dict__.update(attributes)
-    return error
+        return str(error)
+    except RAISED_BY_OBJECTS as broken:
+        return f"<its __str__ raised {type(broken).__name__}>"
 
 
 def _format_traceback(error: BaseException, hidden_frames: int) -> str:
@@ -113,6 +163,6 @@ def _format_traceback(error: BaseException, hidden_frames: int) -> str:
     for _ in range(hidden_frames):
         frames = frames.tb_next if frames is not None else None
     try:
-        return "".join(traceback.format_exception(type(error), error, frames))
-    except Exception as broken:  # an exception whose own methods raise
+        return "".join(traceback.format_exception(type(error), error, frames, limit=_MOST_FRAMES))
+    except RAISED_BY_OBJECTS as broken:  # an exception whose own methods raise
         return f"<the traceback cannot be shown: {type(broken).__name__}>\n"

@@ -24,9 +24,10 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from asyncpar.nesting import enter_worker_process
+from asyncpar.notes import add_note
 from asyncpar.wire.channel import Channel
 from asyncpar.wire.codec import Decoder, Encoder, Place, Undeliverable
-from asyncpar.wire.failures import pack_error
+from asyncpar.wire.failures import PackedError, pack_error
 from asyncpar.wire.frames import Frame
 from asyncpar.workers.control import POSITION, RECEIVED, map_page, unmap_page
 from asyncpar.workers.lifetime import Lifetime
@@ -201,9 +202,10 @@ def _adopt_surroundings(directory: str | None, environment: dict[str, str], path
 def _explain_read_only(errors: dict[int, BaseException]) -> None:
     for error in errors.values():
         if isinstance(error, ValueError) and str(error).endswith(" is read-only"):  # as numpy says it of an array
-            error.add_note(
-                "asyncpar: large arguments are shared between workers, and read-only; "
-                'mmap_mode="c" gives each call a copy that is made when it is written to'
+            add_note(
+                error,
+                "large arguments are shared between workers, and read-only; "
+                'mmap_mode="c" gives each call a copy that is made when it is written to',
             )
 
 
@@ -212,10 +214,19 @@ def _done(report: BatchReport, kind: int, place: Place) -> Frame:
     values = encoder.column(report.values, _describe_result, report.values)
     message: DoneMessage = (
         values,
-        {position: pack_error(error, hidden_frames=1) for position, error in report.errors.items()},
+        _pack_errors(report.errors),
         report.timings,
     )
     return encoder.frame(kind, message)
+
+
+def _pack_errors(errors: dict[int, BaseException]) -> dict[int, PackedError]:
+    """One object that many calls have raised is packed once: its traceback has grown with each of them."""
+    packed: dict[int, PackedError] = {}  # {id of an error: it, packed}
+    for error in errors.values():
+        if id(error) not in packed:
+            packed[id(error)] = pack_error(error, hidden_frames=1)
+    return {position: packed[id(error)] for position, error in errors.items()}
 
 
 def _only(decoder: Decoder, encoded: Any) -> Any:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import math
 import re
 import threading
 import traceback
@@ -233,6 +235,62 @@ async def test_an_exception_that_changes_its_message_arrives_unchanged(executor:
     with pytest.raises(ChangesItsMessage) as caught:
         await pmap(raise_changing, [5], executor=executor)
     assert caught.value.args == ("code 5",)
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen(Exception):
+    """Nothing can be set on it, neither a cause nor a note."""
+
+    code: int
+
+
+class AddsNoNote(Exception):
+    def add_note(self, note: str, /) -> None:
+        raise RuntimeError("no notes, please")
+
+
+class Exits(Exception):
+    """Ends the program that pickles or prints it."""
+
+    def __reduce__(self) -> Any:
+        raise SystemExit(3)
+
+    def __str__(self) -> str:
+        raise SystemExit(3)
+
+
+FULL = ValueError("full")
+DIFFICULT: list[Exception] = [Frozen(3), AddsNoNote("x"), ValueError(math.nan), FULL, Exits("x")]
+DIFFICULT += [ExceptionGroup("group", [KeyError(1), TwoArguments("salt", "pepper")]), KeyError(ValueError("inner"))]
+
+
+def raise_difficult(x: int) -> int:
+    if x % 10 < len(DIFFICULT):
+        raise DIFFICULT[x % 10]
+    return x
+
+
+async def test_difficult_exceptions_cost_their_calls_and_not_the_run(executor: Executor[Any]) -> None:
+    results = await pmap(raise_difficult, range(200), executor=executor, on_error="return")
+    for x, result in enumerate(results):
+        if x % 10 >= len(DIFFICULT):
+            assert result == x
+        elif not isinstance(DIFFICULT[x % 10], Exits):
+            assert type(result) is type(DIFFICULT[x % 10])
+        else:
+            assert isinstance(result, RemoteError if isinstance(executor, ProcessExecutor) else Exits)
+
+
+def raise_full(x: int) -> None:
+    raise FULL
+
+
+async def test_an_object_that_many_calls_raise_has_one_note(executor: Executor[Any]) -> None:
+    FULL.__notes__ = []
+    results: list[Any] = await pmap(raise_full, range(2000), executor=executor, on_error="return")
+    assert all(type(result) is ValueError and len(result.__notes__) == 1 for result in results)
+    assert "call 1999" in results[-1].__notes__[0] or not isinstance(executor, ProcessExecutor)
+    FULL.__traceback__ = None
 
 
 async def awaits_a_cancelled_task(x: int) -> int:

@@ -329,6 +329,28 @@ async def test_an_abandoned_thread_starts_no_further_call_and_keeps_its_place() 
         assert calls == [0]
 
 
+@pytest.mark.parametrize("width", [1, 2])
+async def test_a_thread_starts_no_further_call_after_many_short_ones_either(width: int) -> None:
+    entered, leave = threading.Event(), threading.Event()
+    started = [0]
+
+    def call(x: int, *_: int) -> None:  # short ones until the 5000th, so that many are made between two looks at the clock
+        started[0] = x
+        if x == 5000:
+            entered.set()
+            leave.wait(30)
+
+    async with ThreadExecutor(1) as executor:
+        async with anyio.create_task_group() as group:
+            group.start_soon(_run, pmap(call, *[range(10_000)] * width, executor=executor, batch_size=10_000))
+            await wait_until(entered.is_set)
+            group.cancel_scope.cancel()
+        leave.set()
+        with anyio.fail_after(10):  # until the abandoned thread has ended
+            assert await pmap(identity, [1], executor=executor) == [1]
+        assert started == [5000]
+
+
 async def test_cancelling_cancels_coroutine_calls_in_the_callers_loop() -> None:
     started, cancelled = anyio.Event(), []
 

@@ -34,13 +34,14 @@ LAYERS = [
     ["workers/control", "wire/channel", "wire/readiness", "wire/codec"],
     ["wire/pace", "wire/blame", "wire/segments", "wire/placer"],
     ["wire/blocks"],
-    ["wire/frames", "wire/parts", "wire/loaded", "wire/arrays", "errors", "nesting"],
+    ["wire/frames", "wire/parts", "wire/loaded", "wire/arrays", "errors", "nesting", "notes"],
     ["workers/__init__", "wire/__init__"],
 ]
 LEVEL = {module: level for level, layer in enumerate(LAYERS) for module in layer}
 CHILD_SIDE = [
     "errors",
     "nesting",
+    "notes",
     *(
         module
         for module in LEVEL

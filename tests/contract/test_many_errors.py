@@ -1,0 +1,105 @@
+"""Guarantee 1 when many calls fail: each failure, and each value, is that of its own item, on every executor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import anyio
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asyncpar import Executor, pmap
+from tests.conftest import EXECUTORS, make_executor
+
+pytestmark = pytest.mark.anyio
+
+COUNT = 2000
+RATES: dict[str, Callable[[int], bool]] = {
+    "5 %": lambda x: x * 7919 % 100 < 5,
+    "every other one": lambda x: x % 2 == 1,
+    "all of them": lambda x: True,
+    "sixty of a thousand in a row": lambda x: x % 1000 < 60,
+}
+
+
+class Refused(Exception):
+    """Says which item it belongs to."""
+
+
+class Refusing:
+    """Squares what it does not refuse."""
+
+    def __init__(self, fails: Callable[[int], bool]) -> None:
+        self.fails = fails
+
+    def __call__(self, x: int) -> int:
+        if self.fails(x):
+            raise Refused(x)
+        return x * x
+
+    async def soon(self, x: int) -> int:
+        return self(x)
+
+    def expected(self, x: int) -> Any:
+        return ("refused", x) if self.fails(x) else x * x
+
+
+def named(result: Any) -> Any:
+    """A result, or what there is to compare of an exception."""
+    return ("refused", *result.args) if isinstance(result, Refused) else result
+
+
+@pytest.mark.parametrize("rate", RATES)
+@pytest.mark.parametrize("batch_size", ["auto", 1000])
+async def test_each_error_stands_in_the_place_of_its_item(
+    executor: Executor[Any], rate: str, batch_size: int | Literal["auto"]
+) -> None:
+    call = Refusing(RATES[rate])
+    results = await pmap(call, range(COUNT), executor=executor, on_error="return", batch_size=batch_size)
+    assert list(map(named, results)) == list(map(call.expected, range(COUNT)))
+
+
+@pytest.mark.parametrize("rate", RATES)
+async def test_what_fails_is_left_out_and_nothing_else(executor: Executor[Any], rate: str) -> None:
+    call = Refusing(RATES[rate])
+    results = pmap(call, range(COUNT), executor=executor, on_error="skip")
+    assert [result async for result in results] == [x * x for x in range(COUNT) if not call.fails(x)]
+    statistics = results.statistics()
+    assert (statistics.finished, statistics.failed) == (COUNT, sum(map(call.fails, range(COUNT))))
+
+
+@pytest.mark.parametrize("rate", RATES)
+async def test_each_outcome_is_that_of_its_item(executor: Executor[Any], rate: str) -> None:
+    call = Refusing(RATES[rate])
+    outcomes = [outcome async for outcome in pmap(call, range(COUNT), executor=executor).outcomes()]
+    assert [outcome.index for outcome in outcomes] == list(range(COUNT))
+    assert [named(outcome.error or outcome.value) for outcome in outcomes] == list(map(call.expected, range(COUNT)))
+
+
+@pytest.mark.parametrize("where", ["process", "thread", "inline", None])
+async def test_errors_of_coroutine_calls_stand_in_their_places(where: str | None) -> None:
+    call = Refusing(RATES["every other one"])
+    results = await pmap(call.soon, range(COUNT), executor=where, on_error="return")
+    assert list(map(named, results)) == list(map(call.expected, range(COUNT)))
+
+
+@pytest.mark.parametrize("rate", ["5 %", "every other one", "all of them"])
+async def test_what_fails_is_tried_again_and_nothing_else(executor: Executor[Any], rate: str) -> None:
+    call = Refusing(RATES[rate])
+    results = pmap(call, range(300), executor=executor, on_error="return", retries=2)
+    assert list(map(named, await results)) == list(map(call.expected, range(300)))
+    assert results.statistics().retried == 2 * sum(map(call.fails, range(300)))
+
+
+@settings(max_examples=20, deadline=None)
+@given(pattern=st.lists(st.booleans(), min_size=1, max_size=200), kind=st.sampled_from(EXECUTORS))
+def test_any_pattern_of_failures_gives_what_a_loop_gives(pattern: list[bool], kind: str) -> None:
+    call = Refusing(lambda x: pattern[x % len(pattern)])
+
+    async def main() -> list[Any]:
+        async with make_executor(kind) as executor:
+            return await pmap(call, range(1500), executor=executor, on_error="return")
+
+    assert list(map(named, anyio.run(main))) == list(map(call.expected, range(1500)))
