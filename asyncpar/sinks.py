@@ -12,10 +12,15 @@ from asyncpar.outcomes import BatchDone, OnError, values_by_policy
 
 
 class _Order:
-    """Gives finished batches back in input order, each as soon as all earlier ones are there; or, unordered, at once."""
+    """Gives finished batches back in input order, each as soon as all earlier ones are there; or, unordered, at once.
 
-    def __init__(self, *, ordered: bool) -> None:
+    Where an error ends the results (`ends_at_error`), nothing of what comes after it in the input is given out, though it may
+    be there already: whoever counts results would take it for that of another item.
+    """
+
+    def __init__(self, *, ordered: bool, ends_at_error: bool) -> None:
         self._ordered = ordered
+        self._ends_at_error = ends_at_error
         self._early: dict[int, BatchDone] = {}  # {index of the first call: batch that waits for an earlier one}
         self._next_index = 0
 
@@ -26,11 +31,14 @@ class _Order:
         if done.batch.start != self._next_index:
             self._early[done.batch.start] = done
             return []
-        released = [done]
-        self._next_index += len(done.values)
-        while self._early and (following := self._early.pop(self._next_index, None)) is not None:
-            self._next_index += len(following.values)
+        released: list[BatchDone] = []
+        following: BatchDone | None = done
+        while following is not None:
             released.append(following)
+            if following.errors and self._ends_at_error:
+                break
+            self._next_index += len(following.values)
+            following = self._early.pop(self._next_index, None) if self._early else None
         return released
 
 
@@ -40,7 +48,7 @@ class ListSink:
     keeps_all = True
 
     def __init__(self, *, ordered: bool, on_error: OnError) -> None:
-        self._order = _Order(ordered=ordered)
+        self._order = _Order(ordered=ordered, ends_at_error=on_error == "raise")
         self._on_error: OnError = on_error
         self.values: list[Any] = []
 
@@ -56,8 +64,8 @@ class StreamSink:
 
     keeps_all = False
 
-    def __init__(self, *, ordered: bool) -> None:
-        self._order = _Order(ordered=ordered)
+    def __init__(self, *, ordered: bool, ends_at_error: bool) -> None:
+        self._order = _Order(ordered=ordered, ends_at_error=ends_at_error)
         self._ready: deque[BatchDone] = deque()
         self._changed: anyio.Event | None = None
         self.ended = False
@@ -96,7 +104,7 @@ class HandOverSink:
     keeps_all = False
 
     def __init__(self, *, ordered: bool, hand_over: Callable[[list[Any]], object]) -> None:
-        self._order = _Order(ordered=ordered)
+        self._order = _Order(ordered=ordered, ends_at_error=True)
         self._hand_over = hand_over
 
     def put(self, done: BatchDone) -> int:

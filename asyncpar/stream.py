@@ -25,7 +25,7 @@ class Stream:
         self.ended = False  # the consumer has seen the end
         self._on_error: OnError = plan.on_error
         self._source = plan.source
-        self._sink = StreamSink(ordered=plan.ordered)
+        self._sink = StreamSink(ordered=plan.ordered, ends_at_error=plan.on_error == "raise" and not outcomes)
         self.run = plan.make_run(self._sink, errors_are_values=outcomes)
         self._awaited = False  # somebody waits in `next`
         self._task: BackgroundTask | None = None

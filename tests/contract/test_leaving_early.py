@@ -207,6 +207,25 @@ async def test_a_source_that_never_waits_does_not_hold_the_event_loop(executor: 
         group.cancel_scope.cancel()
 
 
+async def test_a_stream_in_order_gives_nothing_that_comes_after_the_call_that_failed() -> None:
+    others_are_done = threading.Event()
+
+    def call(x: int) -> int:
+        if x == 1:
+            others_are_done.wait(30)
+            raise ZeroDivisionError
+        if x == 9:  # what came before it has been taken in
+            others_are_done.set()
+        return x
+
+    async with ThreadExecutor(2) as executor:
+        given = []
+        with pytest.raises(ZeroDivisionError):
+            async for result in pmap(call, range(20), executor=executor, batch_size=1, buffersize=20):
+                given.append(result)
+        assert given == [0]
+
+
 async def test_an_error_of_a_call_matters_more_than_one_of_closing_its_source(executor: Executor[Any]) -> None:
     def source() -> Iterator[int]:
         try:

@@ -51,12 +51,15 @@ class Figures:
 
     runs: int = 0
     items: int = 0  # results that were handed out
+    failures: int = 0  # those of them that are errors
     kills: int = 0
     zygote_kills: int = 0
     cancels: int = 0
     closes: int = 0
     lost: int = 0
     duplicated: int = 0
+    wrong: int = 0
+    shifted: int = 0
     left: int = 0  # processes that outlived their executors
     hangs: int = 0
     complaints: list[str] = field(default_factory=list)
@@ -195,8 +198,11 @@ class _Chaos:
             self._ended.append((plan, executions, total))
             self.figures.runs += 1
             self.figures.items += len(record.entries)
+            self.figures.failures += sum(isinstance(entry, BaseException) for _, entry in record.entries)
             self.figures.lost += faults.lost
             self.figures.duplicated += faults.duplicated
+            self.figures.wrong += faults.wrong
+            self.figures.shifted += faults.shifted
             for complaint in faults.complaints:
                 self._complain(plan, complaint)
             if source.open and plan.consumption != "drop":

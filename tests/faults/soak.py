@@ -1,7 +1,7 @@
 """Chaos for as long as you like, on each event loop in turn: `python -m tests.faults.soak --seconds 600 --seed 1`.
 
 Then many runs, cancelled runs and killed workers in a row, for what they leave in the parent. The exit status is 1 if anything
-was lost, duplicated or left, or went otherwise than planned; what is printed names the seed of the round it happened in.
+was lost, duplicated, wrong, shifted or left, or went otherwise than planned; what is printed names the seed of its round.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ def main() -> int:
     for complaint in total.complaints:
         print(f"- {complaint}")
     grown = _count() if options.counts else 0
-    return 1 if total.complaints or total.lost or total.duplicated or total.left or grown else 0
+    wrong = total.lost or total.duplicated or total.wrong or total.shifted or total.left
+    return 1 if total.complaints or wrong or grown else 0
 
 
 def _soak(seconds: float, seed: int) -> Figures:

@@ -73,7 +73,7 @@ def simulate(profile: Profile, workers: int, round_trip: float, *, ordered: bool
 
 async def _simulate(profile: Profile, workers: int, round_trip: float, ordered: bool) -> Report:
     executor = SimulatedExecutor(workers, round_trip, profile)
-    sink = StreamSink(ordered=ordered)
+    sink = StreamSink(ordered=ordered, ends_at_error=True)
     source = open_source([range(profile.length)])
     sizer = make_sizer("auto", 1, source.remaining, workers)
     run = Run(Program(id), source, executor, sizer, sink, limit=workers, window=None)

@@ -196,6 +196,36 @@ def test_results_before_the_inputs_error_are_handed_out_by_a_generator() -> None
     assert received == [2 * x for x in range(20)]
 
 
+def test_a_generator_gives_nothing_that_comes_after_the_call_that_failed() -> None:
+    others_are_done = threading.Event()
+
+    def call(x: int) -> int:
+        if x == 1:
+            others_are_done.wait(30)
+            raise ZeroDivisionError
+        if x == 9:  # what came before it has been taken in
+            others_are_done.set()
+        return x
+
+    parallel = Parallel(n_jobs=2, backend="threading", return_as="generator", batch_size=1, pre_dispatch=20)
+    results = parallel(delayed(call)(x) for x in range(20))
+    received = []
+    with pytest.raises(ZeroDivisionError):
+        for result in results:
+            received.append(result)  # noqa: PERF402 - as above
+    assert received == [0]
+
+
+def test_the_error_of_a_call_arrives_after_many_that_did_not_fail(backend: str) -> None:
+    def call(x: int) -> int:
+        if x >= 2000:
+            raise ValueError(x)
+        return x
+
+    with pytest.raises(ValueError, match=r"^2\d\d\d$"):
+        Parallel(n_jobs=2, backend=backend)(delayed(call)(x) for x in range(3000))
+
+
 def test_a_generator_as_input_is_closed_after_an_error() -> None:
     closed = []
 
