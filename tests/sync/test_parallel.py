@@ -222,8 +222,9 @@ def test_the_error_of_a_call_arrives_after_many_that_did_not_fail(backend: str) 
             raise ValueError(x)
         return x
 
-    with pytest.raises(ValueError, match=r"^2\d\d\d$"):
+    with pytest.raises(ValueError) as caught:
         Parallel(n_jobs=2, backend=backend)(delayed(call)(x) for x in range(3000))
+    assert caught.value.args[0] >= 2000
 
 
 def test_a_generator_as_input_is_closed_after_an_error() -> None:
