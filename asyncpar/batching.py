@@ -12,6 +12,7 @@ worker is left alone with the last one:
                but not less than LEAST_SECONDS of work           (a shorter batch costs more than it evens out)
     size    <= GROWTH * the calls of the newest batch            (an estimate from few calls is trusted only so far)
     size    <= MOST_CALLS                                        (the event loop pickles and unpickles a batch in one go)
+    size    <= MOST_ERRORS / the share of calls that fail        (nor does it read and note so many errors in one go)
     budget   = PATIENCE * the time that the batch should take    (a worker past it gives the rest back)
 
 **Seconds per call** are an exponentially weighted mean over batches, of logarithms, so that a tenfold error upwards weighs as
@@ -27,6 +28,8 @@ from __future__ import annotations
 
 import math
 from typing import Literal, NamedTuple, Protocol, TypeAlias
+
+from asyncpar.workers.run_batch import MOST_ERRORS
 
 OVERHEAD_SHARE = 0.005  # by the least overhead: half of the 1 % that it is by the usual one; chosen by `short-calls`
 LEAST_SECONDS = 1e-3  # ten round trips of 0.1 ms; a guess
@@ -52,6 +55,7 @@ class BatchTiming(NamedTuple):
         round_trip_seconds: from sending it until the answer was there.
         remaining: calls of the run that no worker has yet; None where that is not known.
         workers: how many workers the run may hold at once.
+        errors: how many of the calls that were run have failed.
     """
 
     calls: int
@@ -59,6 +63,7 @@ class BatchTiming(NamedTuple):
     round_trip_seconds: float
     remaining: int | None
     workers: int
+    errors: int = 0
 
 
 class BatchSizer(Protocol):
@@ -138,6 +143,7 @@ class AdaptiveSizer(_Learner):
     def __init__(self, concurrency: int = 1, remaining: int | None = None, workers: int = 1) -> None:
         super().__init__(concurrency)
         self.size = self._least(remaining, workers)
+        self._seen = self._failed = 0.0  # calls, and those of them that failed; older batches count ever less
 
     @property
     def target_seconds(self) -> float:
@@ -161,6 +167,9 @@ class AdaptiveSizer(_Learner):
         if timing.remaining is not None:
             size = min(size, max(timing.remaining / (2 * timing.workers), LEAST_SECONDS / seconds))
         size = min(size, max(GROWTH * timing.calls, self.size), MOST_CALLS)
+        self._seen, self._failed = self._seen / 2 + timing.calls, self._failed / 2 + timing.errors
+        if self._failed:
+            size = min(size, MOST_ERRORS * self._seen / self._failed)
         return max(int(size), self._least(timing.remaining, timing.workers))
 
     def _least(self, remaining: int | None, workers: int) -> int:

@@ -334,7 +334,8 @@ class Run:
         for rest in done.rest:
             heappush(self._again, (rest.start, rest, 0))
         if self._feedback is not None:
-            self._feedback.report(BatchTiming(len(done.values), busy_seconds, round_trip, self._remaining(), self._limit))
+            ran, failed = len(done.values), len(done.errors)
+            self._feedback.report(BatchTiming(ran, busy_seconds, round_trip, self._remaining(), self._limit, failed))
         if done.errors and self._retrying is not None:
             for stretch in self._take_out_retries(done, self._retrying):
                 self._put(stretch)

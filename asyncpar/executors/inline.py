@@ -17,7 +17,7 @@ from asyncpar.background import is_own_cancellation
 from asyncpar.executors.base import Executor, Parcel, Worker
 from asyncpar.outcomes import BatchDone, timed_out
 from asyncpar.workers.control import private_page
-from asyncpar.workers.run_batch import BatchReport, run_batch
+from asyncpar.workers.run_batch import MOST_ERRORS, BatchReport, run_batch
 
 _TOO_LATE = object()
 
@@ -89,7 +89,7 @@ async def _await_calls(parcel: Parcel) -> BatchReport:
             report.values.append(None)
         now = time.monotonic()
         report.timings.append((1, now - began))
-        if now >= deadline or (report.errors and parcel.program.stop_on_error):
+        if now >= deadline or len(report.errors) == (1 if parcel.program.stop_on_error else MOST_ERRORS):
             break
     return report
 

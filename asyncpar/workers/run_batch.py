@@ -14,6 +14,7 @@ stride is one call always.
   is of four calls or fewer), and a stride that takes too long ends there. A quarter of a stride is what a batch may make beyond
   its budget, or of long calls that should have been another worker's.
 - **A stride grows only from calls that were made.** An error ends it, and what it had planned counts for nothing.
+- **A batch comes back after `MOST_ERRORS` errors**, because each of them keeps the parent's event loop busy for a while.
 - **The rows may end early.** The owner of a thread empties its first column, and no further call is made, not even in the
   stride that is on.
 """
@@ -29,6 +30,7 @@ from typing import Any, NamedTuple
 from asyncpar.workers.control import BEGAN, POSITION, SPAN, STOP, ControlPage
 
 _STRIDE_SECONDS = 10e-6  # the page and the clock cost 0.25 µs a stride, or 2.5 %; each further look at the clock 0.15 µs
+MOST_ERRORS = 250  # of a batch: to pack, read and note one takes 50 µs, which no budget of calls knows of
 _MOST_CALLS = 256  # in a stride: as many as the shortest calls of all make in that time
 
 
@@ -93,7 +95,7 @@ def run_batch(
                 errors[len(values)] = error
                 values.append(None)
                 left = 0
-                if stop_on_error:
+                if stop_on_error or len(errors) == MOST_ERRORS:
                     total = len(values)
             now = time.monotonic()
         timings.append((len(values) - position, now - began))

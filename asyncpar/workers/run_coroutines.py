@@ -14,7 +14,7 @@ from typing import Any
 
 from asyncpar.errors import CallTimeoutError
 from asyncpar.workers.control import BEGAN, POSITION, SPAN, STOP, ControlPage
-from asyncpar.workers.run_batch import BatchReport
+from asyncpar.workers.run_batch import MOST_ERRORS, BatchReport
 
 
 async def run_coroutines(
@@ -44,7 +44,7 @@ async def run_coroutines(
     async def lane() -> None:
         for position, arguments in rows:
             began = time.monotonic()
-            if control[STOP] or (values and began >= deadline) or (stop_on_error and errors):
+            if control[STOP] or (values and began >= deadline) or (stop_on_error and errors) or len(errors) >= MOST_ERRORS:
                 return
             if values and leave is not None and leave(len(values)):
                 return

@@ -21,6 +21,7 @@ from asyncpar.batching import (
     FixedSizer,
     make_sizer,
 )
+from asyncpar.workers.run_batch import MOST_ERRORS
 
 seconds = st.floats(1e-9, 1e3)
 timings = st.builds(
@@ -133,3 +134,12 @@ def test_coroutine_calls_are_spread_over_the_workers(concurrency: int, remaining
     size = AdaptiveSizer(concurrency, remaining, workers).size
     assert 1 <= size <= max(1, remaining // workers)
     assert size <= concurrency
+
+
+@given(st.floats(0.0, 1.0), st.integers(1, 100_000), st.floats(1e-8, 1e-3))
+def test_a_batch_is_not_expected_to_have_too_many_errors(rate: float, calls: int, seconds: float) -> None:
+    sizer = AdaptiveSizer()
+    for _ in range(20):
+        sizer.observe(BatchTiming(calls, seconds * calls, 1.0, None, 2, int(rate * calls)))
+    share = int(rate * calls) / calls
+    assert sizer.size == 1 or sizer.size * share <= MOST_ERRORS * 1.001
