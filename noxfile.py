@@ -45,6 +45,17 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session(python=NEWEST)
+def coverage(session: nox.Session) -> None:
+    """The branches of the package that no test reaches, in workers or elsewhere. Whether the tests pass is not its affair."""
+    install(session, "test")
+    session.run("coverage", "erase")
+    pytest = ["-m", "pytest", "--numprocesses=2", "--timeout=300", *session.posargs]
+    session.run("coverage", "run", *pytest, success_codes=[0, 1])
+    session.run("coverage", "combine", "--quiet")
+    session.run("coverage", "report")
+
+
+@nox.session(python=NEWEST)
 def doctests(session: nox.Session) -> None:
     """The examples in public docstrings."""
     install(session, "test")
