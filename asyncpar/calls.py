@@ -30,7 +30,7 @@ from typing import Any, NamedTuple, TypeAlias
 import anyio
 
 from asyncpar.executors.base import AdoptedFunction, Executor, Parcel, Program
-from asyncpar.outcomes import Batch
+from asyncpar.outcomes import Batch, short_repr
 from asyncpar.sources import Columns, PumpedSource
 from asyncpar.wire.segments import MmapMode
 from asyncpar.workers.call_forms import BareCall, KeywordCall, MixedCall
@@ -68,7 +68,9 @@ class CallPuller:
 
     def __init__(self, iterable: Iterable[Any]) -> None:
         self._iterator = iterate(iterable)
-        self.length = len(iterable) if isinstance(iterable, list | tuple) else None
+        self.length: int | None = None
+        if type(iterable) is list or type(iterable) is tuple:  # a subclass may iterate over something else
+            self.length = len(iterable)
         self.count = 0
         self.exhausted = False
         self._forms: dict[Hashable, Callable[..., Any]] = {}
@@ -180,7 +182,7 @@ def iterate(iterable: Iterable[Any]) -> Iterator[Any]:
     try:
         return iter(iterable)
     except TypeError:
-        raise TypeError(f"Parallel(...) takes an iterable of delayed(f)(...) calls, not {iterable!r:.200}") from None
+        raise TypeError(f"Parallel(...) takes an iterable of delayed(f)(...) calls, not {short_repr(iterable)}") from None
 
 
 def check_call(call: Any) -> None:
@@ -193,7 +195,7 @@ def check_call(call: Any) -> None:
     if not whole or not isinstance(call[1], tuple | list) or not isinstance(call[2], dict):
         hint = "; write delayed(f)(x), not delayed(f(x)) or delayed(f)" if hasattr(call, "__wrapped__") else ""
         raise TypeError(
-            f"Parallel(...) takes calls, delayed(f)(...) or (function, args, kwargs) tuples, not {call!r:.200}{hint}"
+            f"Parallel(...) takes calls, delayed(f)(...) or (function, args, kwargs) tuples, not {short_repr(call)}{hint}"
         )
 
 

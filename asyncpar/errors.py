@@ -8,9 +8,6 @@ pickle, which they need anyway.
 
 import pickle
 
-RAISED_BY_OBJECTS = (Exception, SystemExit, GeneratorExit)
-"""What an object of the user's may raise where we pickle, read or print it: anything. But a KeyboardInterrupt is Ctrl-C."""
-
 
 class AsyncparError(Exception):
     """The base of every error that asyncpar raises on its own account."""
@@ -106,8 +103,15 @@ class CallTimeoutError(AsyncparError, TimeoutError):
         self.item = item
         self.seconds = seconds
 
-    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
-        return type(self), (self.args[0], self.index, self.item, self.seconds)
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.args[0], self.index, self.item, self.seconds), self.__dict__.copy()
+
+
+class OverdueCallError(CallTimeoutError):
+    """The timeout of a coroutine call as its worker reports it, without words: `complete_timeouts` in outcomes.py finds them.
+
+    It has a class of its own so that no error which a call raises is taken for one.
+    """
 
 
 class RemoteError(AsyncparError):

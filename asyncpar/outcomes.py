@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
-from asyncpar.errors import CallTimeoutError
+from asyncpar.errors import CallTimeoutError, OverdueCallError
 from asyncpar.notes import add_note
 from asyncpar.workers.call_forms import BareCall, MixedCall
 
@@ -75,7 +75,7 @@ class Batch:
 
     def describe(self, position: int) -> str:
         """The call at `position`, with its index and the shortened repr of its item."""
-        return f"call {self.start + position}, item {_short_repr(self.item(position))}"
+        return f"call {self.start + position}, item {short_repr(self.item(position))}"
 
 
 class BatchDone(NamedTuple):
@@ -153,7 +153,7 @@ def timed_out(batch: Batch, position: int, seconds: float) -> CallTimeoutError:
 def complete_timeouts(batch: Batch, errors: dict[int, BaseException]) -> None:
     """Tells the timeouts of coroutine calls, which their worker knows only by position, what they are about."""
     for position, error in errors.items():
-        if type(error) is CallTimeoutError and not error.args[0]:
+        if type(error) is OverdueCallError:
             errors[position] = timed_out(batch, position, error.seconds)
 
 
@@ -219,8 +219,11 @@ def to_outcomes(done: BatchDone) -> list[Outcome[Any]]:
     ]
 
 
-def _short_repr(item: object) -> str:
+def short_repr(item: object) -> str:
+    """The repr of a user's object, in about a line, whatever its `__repr__` does."""
     try:
         return _REPR.repr(item)
-    except Exception as error:  # the item's own __repr__
+    except KeyboardInterrupt:  # Ctrl-C, much rather than what the object raises
+        raise
+    except BaseException as error:
         return f"<{type(item).__qualname__} whose repr raised {type(error).__name__}>"

@@ -242,7 +242,7 @@ class ParallelCall:
         error = next((error for error in errors if error is not None), None)
         self._pulling_error = self._error = self._closing_error = None
         del errors
-        if isinstance(error, CallTimeoutError):
+        if type(error) is CallTimeoutError:  # one that a task raises itself may be of another class, and stays what it is
             from asyncpar.parallel_timeout import as_parallel_timeout
 
             error = as_parallel_timeout(error)

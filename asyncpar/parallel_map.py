@@ -19,7 +19,7 @@ from asyncpar.batching import BatchSize
 from asyncpar.errors import ConsumedError
 from asyncpar.executors.base import Executor
 from asyncpar.notes import add_note
-from asyncpar.outcomes import OnError, Outcome
+from asyncpar.outcomes import OnError, Outcome, short_repr
 from asyncpar.plan import Options, Plan, ReturnOptions, make_plan
 from asyncpar.progress import Progress
 from asyncpar.retrying import ErrorTypes
@@ -259,7 +259,7 @@ class ParallelMap(Generic[T]):
         except Exception as closing_error:
             if error is None:
                 raise
-            add_note(error, f"closing the source of the map then raised {closing_error!r}")
+            add_note(error, f"closing the source of the map then raised {short_repr(closing_error)}")
 
     def outcomes(self) -> AsyncIterator[Outcome[T]]:
         """Iterates over outcomes instead of values, in the same order.

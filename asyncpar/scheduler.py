@@ -89,7 +89,7 @@ class Run:
     _blocked = False  # a slot ended for want of room in the window
     _stopping = False
     _error: BaseException | None = None
-    closing_error: Exception | None = None  # what closing the source raised
+    closing_error: BaseException | None = None  # what closing the source raised
     completed = False  # every item that came has an outcome in the sink
     _handed = _finished = _failed = _batches = _retried = _abandoned = 0
     _busy_seconds = 0.0
@@ -464,6 +464,8 @@ class Run:
     async def _close_source(self) -> None:
         try:
             await self._source.aclose()
-        except Exception as error:  # a generator whose `finally` raises; an earlier error matters more
+        except BaseException as error:  # a generator whose `finally` raises; an earlier error matters more
+            if is_own_cancellation(error):
+                raise
             self.closing_error = error
             self._fail(error)

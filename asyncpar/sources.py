@@ -18,12 +18,14 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack, ExitStack
 from itertools import islice
 from typing import Any, TypeAlias, TypeVar
 
 import anyio
 
+from asyncpar.outcomes import short_repr
 from asyncpar.wire.loaded import loaded_numpy
 
 T = TypeVar("T")
@@ -72,7 +74,9 @@ def open_source(iterables: Sequence[Any]) -> Source:
     if all(map(_can_be_sliced, iterables)):
         return SlicedSource(iterables)
     if any(map(_is_async, iterables)):
-        return AsyncSource([_aiter(iterable, place) for place, iterable in enumerate(iterables)])
+        return AsyncSource(
+            [(True, aiter(it)) if _is_async(it) else (False, _iter(it, place)) for place, it in enumerate(iterables)]
+        )
     return IteratorSource([_iter(iterable, place) for place, iterable in enumerate(iterables)])
 
 
@@ -93,9 +97,15 @@ class SlicedSource(Source):
 
     def take(self, count: int) -> Columns:
         begin = self._position
-        end = self._position = min(begin + count, self._length)
-        self.exhausted = end == self._length
-        return tuple([sequence[begin:end] for sequence in self._sequences]) if end > begin else ()
+        end = min(begin + count, self._length)
+        columns = tuple([sequence[begin:end] for sequence in self._sequences])
+        taken = min(map(len, columns))
+        if taken < end - begin:  # a list has become shorter since, and ends there
+            self._length = begin + taken
+            columns = tuple([column[:taken] for column in columns])
+        self._position = begin + taken
+        self.exhausted = self._position == self._length
+        return columns if taken else ()
 
 
 class IteratorSource(Source):
@@ -144,8 +154,8 @@ class PumpedSource(Source):
 class AsyncSource(PumpedSource):
     """Async iterables (plain ones beside them are zipped in)."""
 
-    def __init__(self, iterators: list[Iterator[Any] | AsyncIterator[Any]]) -> None:
-        self._iterators = iterators
+    def __init__(self, iterators: list[tuple[bool, Any]]) -> None:
+        self._iterators = iterators  # and whether each is async
         self._store: deque[Any] = deque()
         self._zipped = len(iterators) > 1
         self._pumped_out = False
@@ -163,8 +173,8 @@ class AsyncSource(PumpedSource):
     async def pump(self, count: int) -> int:
         try:
             row = []  # a loop: in a comprehension, StopIteration would turn into a RuntimeError
-            for iterator in self._iterators:
-                row.append(await anext(iterator) if isinstance(iterator, AsyncIterator) else next(iterator))  # noqa: PERF401 - see above
+            for is_async, iterator in self._iterators:
+                row.append(await anext(iterator) if is_async else next(iterator))
         except (StopIteration, StopAsyncIteration):
             self._end(None)
             return 0
@@ -180,11 +190,11 @@ class AsyncSource(PumpedSource):
         self.exhausted = not self._store
 
     async def aclose(self) -> None:
-        _close_generators(self._iterators)
-        for iterator in self._iterators:
-            if isinstance(iterator, AsyncGenerator):
-                with anyio.CancelScope(shield=True):
-                    await iterator.aclose()
+        async with AsyncExitStack() as stack:
+            stack.callback(_close_generators, [iterator for _, iterator in self._iterators])
+            for _, iterator in self._iterators:
+                if isinstance(iterator, AsyncGenerator):
+                    stack.push_async_callback(_aclose, iterator)
 
 
 def _to_columns(rows: list[Any], zipped: bool) -> Columns:
@@ -194,9 +204,15 @@ def _to_columns(rows: list[Any], zipped: bool) -> Columns:
 
 
 def _close_generators(iterators: Sequence[object]) -> None:
-    for iterator in iterators:
-        if isinstance(iterator, Generator):
-            iterator.close()
+    with ExitStack() as stack:  # the others are closed even if one of them raises
+        for iterator in iterators:
+            if isinstance(iterator, Generator):
+                stack.callback(iterator.close)
+
+
+async def _aclose(generator: AsyncGenerator[Any, Any]) -> None:
+    with anyio.CancelScope(shield=True):
+        await generator.aclose()
 
 
 def _can_be_sliced(iterable: Any) -> bool:
@@ -208,11 +224,8 @@ def _can_be_sliced(iterable: Any) -> bool:
 
 
 def _is_async(iterable: object) -> bool:
-    return hasattr(iterable, "__aiter__")
-
-
-def _aiter(iterable: Any, place: int) -> Iterator[Any] | AsyncIterator[Any]:
-    return aiter(iterable) if _is_async(iterable) else _iter(iterable, place)
+    """As Python sees it: some objects answer to any name, and some classes are themselves iterated over."""
+    return hasattr(type(iterable), "__aiter__")
 
 
 def _iter(iterable: Any, place: int) -> Iterator[Any]:
@@ -220,10 +233,6 @@ def _iter(iterable: Any, place: int) -> Iterator[Any]:
         return iter(iterable)
     except TypeError as error:
         raise TypeError(
-            f"pmap needs something to iterate over, but iterable {place} is {_describe(iterable)}: {error}"
+            f"pmap needs something to iterate over, but iterable {place} is {short_repr(iterable)} "
+            f"({type(iterable).__qualname__}): {error}"
         ) from None
-
-
-def _describe(value: object) -> str:
-    text = repr(value)
-    return f"{text if len(text) < 60 else text[:57] + '…'} ({type(value).__qualname__})"

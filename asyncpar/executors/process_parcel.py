@@ -171,7 +171,7 @@ class ProcessAnswer:
 def _unpack_undeliverables(values: list[Any], errors: dict[int, BaseException]) -> None:
     """Results that could not be sent or read become errors of their calls."""
     for position, value in enumerate(values):
-        if isinstance(value, Undeliverable):
+        if type(value) is Undeliverable:
             errors[position] = value.error
             values[position] = None
 

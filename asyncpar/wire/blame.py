@@ -7,8 +7,8 @@ pickles of itself, however long it is.
 
 # Guarantees
 
-- **It never raises**, whatever the user's objects do when they are looked at. A search that ends early gives the deepest part
-  that it knew to fail.
+- **It never raises**, whatever the user's objects do when they are looked at, SystemExit included. (It never runs where Ctrl-C
+  is raised: only in workers, and in threads.) A search that ends early gives the deepest part that it knew to fail.
 - **It ends.** In a trial, the objects on the path from the root count as pickled already, as they do in a real pickle. So a
   child that fails only because it points back to its parent is not blamed, and no path visits an object twice.
 - **It is bounded**, because it may run in an event loop: in depth, in time, and thereby in trials, of which a step takes about
@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 
 import cloudpickle
 
-from asyncpar.errors import RAISED_BY_OBJECTS, PicklingError
+from asyncpar.errors import PicklingError
 from asyncpar.wire.parts import PROTOCOL, Parts, parts_of
 
 _MOST_STEPS = 64  # deeper than anybody reads a path; pulled out of the air
@@ -117,8 +117,8 @@ class _Trials:
             _TrialPickler(self).dump(list(values))
         except _OutOfTime:
             raise
-        except RAISED_BY_OBJECTS as error:
-            return type(error.__cause__ or error)
+        except BaseException as error:
+            return type(error if error.__cause__ is None else error.__cause__)
         return None
 
     def write(self, data: bytes) -> int:
@@ -156,7 +156,7 @@ def _failing_part(whole: Culprit, trials: _Trials) -> Culprit | None:
                 return Culprit(parts.path(whole.path, index), parts.values[index], is_exact=False)
     except _OutOfTime:
         raise
-    except RAISED_BY_OBJECTS:  # of the object's own methods: there is no looking into it
+    except BaseException:  # of the object's own methods: there is no looking into it
         return None
     return None
 
@@ -178,12 +178,12 @@ def _first_failing(parts: Parts, trials: _Trials) -> int | None:
 def _in_words(error: BaseException) -> str:
     try:
         return f"{type(error).__name__}: {error}"
-    except RAISED_BY_OBJECTS:
+    except BaseException:
         return type(error).__name__
 
 
 def _shown(fn: object) -> str:
     try:
         return _REPR.repr(fn)
-    except RAISED_BY_OBJECTS:
+    except BaseException:
         return f"<{type(fn).__qualname__}>"

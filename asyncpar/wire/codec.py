@@ -23,7 +23,6 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeAlias
 
-from asyncpar.errors import RAISED_BY_OBJECTS
 from asyncpar.wire.blocks import Block
 from asyncpar.wire.frames import Buffer, Frame, Shared
 from asyncpar.wire.loaded import loaded_numpy
@@ -36,6 +35,7 @@ OUT_OF_BAND_BYTES = 1 << 14  # below, the copy costs less than a system-call seg
 
 Column: TypeAlias = Sequence[Any]
 
+_NOT_OF_AN_ELEMENT = (KeyboardInterrupt, TooLarge)  # Ctrl-C, and our own pace; all else is raised by what is pickled or read
 _SPAWNED_MAIN = "__mp_main__"  # the script, in a process that multiprocessing has spawned; no worker of ours can import it
 _SEQUENCES = frozenset({list, tuple, range, str, bytes})
 _TEXT_TYPES = frozenset({str, bytes})
@@ -195,7 +195,9 @@ class Encoder:
             before = len(self._column_buffers)
             try:
                 pickles.append(keep.beside_if_large(dump(element), before))
-            except RAISED_BY_OBJECTS as error:
+            except _NOT_OF_AN_ELEMENT:
+                raise
+            except BaseException as error:  # SystemExit, say: whatever an element raises is the affair of its own call
                 _leave_blaming_to_a_thread(self._pace)
                 del self._column_buffers[before:]
                 from asyncpar.wire.blame import refuse  # only when something cannot be pickled
@@ -248,13 +250,13 @@ class Decoder:
                 columns.append(self._in_one_piece(*encoded))
             else:
                 elements = [self._element(data, count, self.map_shared) for data, count in zip(*encoded, strict=True)]
-                spoiled = spoiled or any(isinstance(element, Undeliverable) for element in elements)
+                spoiled = spoiled or any(type(element) is Undeliverable for element in elements)
                 columns.append(elements)
         return columns, spoiled
 
     def _in_one_piece(self, pickled: Any, buffer_count: int, shares: bool) -> Any:
         column = self._element(pickled, buffer_count, self.map_shared if shares else self.map_private)
-        if isinstance(column, Undeliverable):
+        if type(column) is Undeliverable:
             raise column.error
         return column
 
@@ -268,7 +270,9 @@ class Decoder:
                 return pickle.loads(data, buffers=buffers)
             self._pace(_ELEMENT_WEIGHT)
             return load(data, buffers, self._pace)
-        except RAISED_BY_OBJECTS as error:
+        except _NOT_OF_AN_ELEMENT:
+            raise
+        except BaseException as error:  # as above
             return Undeliverable(error)
 
 
@@ -288,7 +292,9 @@ def encode_function(
     try:
         by_name = is_importable(fn)
         pickled: list[Buffer] = [pickle.dumps(fn, PROTOCOL)] if by_name else _ElementPickler(keep, _pickler_class(place))(fn)
-    except RAISED_BY_OBJECTS as error:
+    except _NOT_OF_AN_ELEMENT:
+        raise
+    except BaseException as error:
         _leave_blaming_to_a_thread(pace)
         from asyncpar.wire.blame import refuse_function  # as above
 

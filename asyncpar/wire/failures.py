@@ -26,7 +26,7 @@ import traceback
 from functools import cache
 from typing import Any, NamedTuple
 
-from asyncpar.errors import RAISED_BY_OBJECTS, RemoteError, RemoteTraceback
+from asyncpar.errors import RemoteError, RemoteTraceback
 from asyncpar.wire.codec import PROTOCOL
 
 _MOST_FRAMES = 1000  # that are shown: an exception that is raised again and again collects them without end
@@ -72,7 +72,7 @@ def _pickle_error(error: BaseException) -> tuple[bytes | None, str]:
         file = io.BytesIO()
         try:
             pickler_class(file, PROTOCOL).dump(error)
-        except RAISED_BY_OBJECTS:
+        except BaseException:  # noqa: S112 - the other way is tried, and None says that neither worked
             continue
         loaded, failure = _load_error(file.getvalue())
         if loaded is not None and type(loaded) is type(error) and _alike(loaded.args, error.args):
@@ -116,7 +116,9 @@ def _load_error(data: bytes) -> tuple[BaseException | None, str]:
     """The exception, or what reading it raises."""
     try:
         loaded = pickle.loads(data)
-    except RAISED_BY_OBJECTS as failure:
+    except KeyboardInterrupt:  # which is Ctrl-C in the parent
+        raise
+    except BaseException as failure:
         return None, f"{type(failure).__name__}: {_message(failure)}"
     if isinstance(loaded, BaseException):
         return loaded, ""
@@ -154,7 +156,7 @@ def _describe_culprit(error: BaseException) -> str:
 def _message(error: BaseException) -> str:
     try:
         return str(error)
-    except RAISED_BY_OBJECTS as broken:
+    except BaseException as broken:
         return f"<its __str__ raised {type(broken).__name__}>"
 
 
@@ -164,5 +166,5 @@ def _format_traceback(error: BaseException, hidden_frames: int) -> str:
         frames = frames.tb_next if frames is not None else None
     try:
         return "".join(traceback.format_exception(type(error), error, frames, limit=_MOST_FRAMES))
-    except RAISED_BY_OBJECTS as broken:  # an exception whose own methods raise
+    except BaseException as broken:  # an exception whose own methods raise
         return f"<the traceback cannot be shown: {type(broken).__name__}>\n"

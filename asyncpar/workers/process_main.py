@@ -35,6 +35,11 @@ from asyncpar.workers.protocol import BATCH, DONE, FAILED, FORGET, LAST, READY, 
 from asyncpar.workers.run_batch import BatchReport, run_batch
 from asyncpar.workers.shared_memory import SharedMemory
 
+_GENERATORS = (  # modules that keep a generator for the whole process, and what seeds it with chance; `random` does so itself
+    ("numpy.random", "seed"),
+    ("torch", "seed"),
+)
+
 
 def run_worker(channel_fd: int, file_fd: int, arguments_fd: int) -> NoReturn:
     """Serves batches until the parent closes the channel, and exits."""
@@ -194,14 +199,15 @@ def _adopt_surroundings(directory: str | None, environment: dict[str, str], path
     sys.argv[:] = argv
     if directory is not None:
         os.chdir(directory)
-    numpy_random = sys.modules.get("numpy.random")
-    if numpy_random is not None:  # preloaded: without this all workers would draw the same numbers
-        numpy_random.seed()
+    for module, seed_anew in _GENERATORS:
+        if module in sys.modules:  # preloaded: without this all workers would draw the same numbers
+            getattr(sys.modules[module], seed_anew)()
 
 
 def _explain_read_only(errors: dict[int, BaseException]) -> None:
     for error in errors.values():
-        if isinstance(error, ValueError) and str(error).endswith(" is read-only"):  # as numpy says it of an array
+        message = error.args[0] if type(error) is ValueError and error.args else None
+        if type(message) is str and message.endswith(" is read-only"):  # as numpy says it of an array
             add_note(
                 error,
                 "large arguments are shared between workers, and read-only; "
@@ -231,14 +237,14 @@ def _pack_errors(errors: dict[int, BaseException]) -> dict[int, PackedError]:
 
 def _only(decoder: Decoder, encoded: Any) -> Any:
     ((value,),), _ = decoder.columns([encoded])
-    if isinstance(value, Undeliverable):
+    if type(value) is Undeliverable:
         raise value.error
     return value
 
 
 def _call_unless_undeliverable(fn: Callable[..., Any], *arguments: Any) -> Any:
     for argument in arguments:
-        if isinstance(argument, Undeliverable):
+        if type(argument) is Undeliverable:
             raise argument.error
     return fn(*arguments)
 
@@ -256,8 +262,8 @@ def _exit_like_a_program() -> NoReturn:
 
 
 def _flush_output() -> None:
-    for stream in (sys.stdout, sys.stderr):
+    for name in ("stdout", "stderr"):
         try:
-            stream.flush()
-        except (AttributeError, OSError, ValueError):  # no stream, its reader is gone, or the user closed it
+            getattr(sys, name).flush()
+        except BaseException:  # noqa: S112 - a call may have put anything there, or nothing, and its result is to arrive
             continue

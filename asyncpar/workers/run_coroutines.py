@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from asyncpar.errors import CallTimeoutError
+from asyncpar.errors import OverdueCallError
 from asyncpar.workers.control import BEGAN, POSITION, SPAN, STOP, ControlPage
 from asyncpar.workers.run_batch import MOST_ERRORS, BatchReport
 
@@ -55,7 +55,7 @@ async def run_coroutines(
                 async with limit:
                     values[position] = await fn(*arguments)
             except BaseException as error:
-                errors[position] = CallTimeoutError("", seconds=timeout or 0.0) if limit.expired() else error
+                errors[position] = OverdueCallError("", seconds=timeout or 0.0) if limit.expired() else error
             if os.getpid() != worker_pid:  # the call has forked, and this is the copy: asyncio cannot go on in it
                 os._exit(0)
             control[BEGAN] = ended = time.monotonic()
