@@ -33,10 +33,6 @@ class BackgroundTask:
         """Asks the task to end; returns at once."""
         self._scope.cancel()
 
-    @property
-    def ended(self) -> bool:
-        return self._ended.is_set()
-
     async def wait(self) -> None:
         """Returns when the task has ended."""
         await self._ended.wait()

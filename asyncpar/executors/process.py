@@ -57,7 +57,8 @@ class ProcessExecutor(Executor[ProcessWorker]):
         initializer: called with `initargs` in each new worker, before its first call. What it raises fails the run.
         initargs: arguments of the initializer.
         preload: names of modules that are imported once and shared by all workers, which then start with them at hand.
-            Only modules that start no threads.
+            Only modules that start no threads. Random generators that they hold draw the same numbers in all workers; the
+            global ones of `random`, `numpy.random` and `torch` do not.
         inner_max_num_threads: how many threads numerical libraries may start in each worker. It is put into `OMP_NUM_THREADS`
             and the like in workers, where this program's own environment does not have them. None: those libraries decide.
         max_calls_per_worker: how many calls a worker may make before it is replaced by a fresh one; None: any number.

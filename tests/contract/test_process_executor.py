@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 import anyio
-import numpy as np
 import psutil
 import pytest
 
 from asyncpar import Executor, ExecutorUnavailableError, ProcessExecutor, pmap
+from tests.contract import draws_at_import
 from tests.functions import double, identity, process_id
 from tests.waiting import wait_until
 
@@ -72,7 +71,7 @@ async def test_a_failing_initializer_fails_the_run_with_its_own_error() -> None:
 
 
 async def test_an_initializer_that_kills_its_worker_fails_the_run() -> None:
-    async with ProcessExecutor(2, initializer=os._exit, initargs=(5,)) as executor:
+    async with ProcessExecutor(2, initializer=lambda: os._exit(5)) as executor:
         with pytest.raises(ExecutorUnavailableError, match="exited with code 5 before it was ready"):
             await pmap(double, range(10), executor=executor)
 
@@ -119,16 +118,33 @@ async def test_a_module_that_cannot_be_preloaded_is_reported(capfd: pytest.Captu
 
 
 async def test_workers_draw_different_random_numbers() -> None:
-    def draw(_: object) -> tuple[int, float, float]:
-        return os.getpid(), random.random(), float(np.random.random())
+    async with ProcessExecutor(2, preload=["tests.contract.draws_at_import"]) as executor:
+        draws = await draw_in_two_workers(executor, draws_at_import.draw)
+    for source in draws_at_import.draw(None):
+        assert len({numbers[source] for numbers in draws}) == len(draws), source
 
-    async with ProcessExecutor(2, preload=["numpy.random"]) as executor:
-        draws: set[Any] = set()
-        with anyio.fail_after(30):
-            while len({pid for pid, _, _ in draws}) < 2:
-                draws |= set(await pmap(draw, range(2), executor=executor, batch_size=1))
-    assert len({number for _, number, _ in draws}) == len(draws)
-    assert len({number for _, _, number in draws}) == len(draws)
+
+async def test_the_generator_of_torch_is_seeded_in_each_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in, for torch is too large for a test: it has the one function that is called."""
+    (tmp_path / "torch.py").write_text("import random\nstate = 0\ndef seed():\n    global state\n    state = random.random()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def state_of_torch(_: object) -> float:
+        return float(sys.modules["torch"].state)
+
+    async with ProcessExecutor(2, preload=["torch"]) as executor:
+        states = set(await draw_in_two_workers(executor, state_of_torch))
+    assert len(states) == 2
+    assert 0 not in states
+
+
+async def draw_in_two_workers(executor: ProcessExecutor, draw: Any) -> list[Any]:
+    draws: dict[int, list[Any]] = {}
+    with anyio.fail_after(30):
+        while len(draws) < 2:
+            for pid, drawn in await pmap(lambda x: (os.getpid(), draw(x)), range(2), executor=executor, batch_size=1):
+                draws.setdefault(pid, []).append(drawn)
+    return [drawn for in_one_worker in draws.values() for drawn in in_one_worker]
 
 
 class CountsItsPickles:

@@ -154,6 +154,23 @@ async def test_a_coroutine_call_is_cancelled_in_a_worker(stoppable: Executor[Any
     assert (values[1].index, values[1].item, values[1].seconds) == (1, 60.0, 0.5)
 
 
+async def time_out_in_its_own_words(text: str) -> None:
+    error = CallTimeoutError(text)
+    error.add_note("a note of its own")
+    raise error
+
+
+@pytest.mark.parametrize("timeout", [None, 60.0])
+async def test_a_timeout_that_a_call_raises_itself_arrives_as_it_was_raised(executor: Executor[Any], timeout: Any) -> None:
+    for where in (executor, None):
+        results = pmap(time_out_in_its_own_words, ["", "mine"], executor=where, timeout=timeout, on_error="return")
+        first, second = await results
+        for error, text in ((first, ""), (second, "mine")):
+            assert type(error) is CallTimeoutError
+            assert (error.args, error.index, error.item, error.seconds) == ((text,), 0, None, 0.0)
+            assert error.__notes__[0] == "a note of its own"
+
+
 async def test_a_coroutine_call_that_holds_its_loop_is_found_and_killed() -> None:
     async with ProcessExecutor(2) as executor:
         values = await pmap(hold_the_loop, [0, 1, -2, 3], timeout=0.3, on_error="return", executor=executor)

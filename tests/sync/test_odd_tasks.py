@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from asyncpar import Parallel, delayed
+from asyncpar import CallTimeoutError, Parallel, delayed
+from tests.contract.test_odd_objects import Unprintable
 from tests.contract.test_odd_sources import ForgetsItsEnd, HasNoLength, HasOtherItems, LongerThanItSays, Touchy, another, pair
 from tests.functions import double
 
@@ -40,3 +41,27 @@ def test_arguments_are_neither_compared_nor_hashed_nor_tested(backend: str) -> N
     mixed = [task for item in items for task in (delayed(another)(item), delayed(another)(item=item), delayed(pair)(1, 2))]
     assert [result.number for result in Parallel(2, backend)(alike)] == list(range(12))
     assert [result.number for result in Parallel(2, backend)(mixed) if type(result) is Touchy] == sorted([*range(12)] * 2)
+
+
+class Overtime(CallTimeoutError):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+def raise_overtime(_: object) -> None:
+    raise Overtime("too late")
+
+
+@pytest.mark.parametrize("backend", ["loky", "threading"])
+def test_a_timeout_error_of_the_users_own_stays_what_it_is(backend: str) -> None:
+    with pytest.raises(Overtime) as caught:
+        Parallel(2, backend)(delayed(raise_overtime)(x) for x in range(3))
+    assert caught.value.args == ("too late",)
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_what_is_no_task_is_refused_even_if_it_cannot_be_printed(n_jobs: int) -> None:
+    with pytest.raises(TypeError, match="not <Unprintable whose repr raised SystemExit>"):
+        Parallel(n_jobs, "threading")([Unprintable()])  # type: ignore[arg-type]  # that is the point
+    with pytest.raises(TypeError, match="not <Unprintable whose repr raised SystemExit>"):
+        Parallel(n_jobs, "threading")(Unprintable())  # type: ignore[arg-type]  # as above
