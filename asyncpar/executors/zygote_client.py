@@ -350,6 +350,7 @@ def _spawn(control_fd: int) -> int:
     try:
         actions = [
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            *((os.POSIX_SPAWN_OPEN, output, os.devnull, os.O_WRONLY, 0) for output in (1, 2) if not _is_inherited(output)),
             (os.POSIX_SPAWN_DUP2, source, _CONTROL_FD),
         ]
         return os.posix_spawn(sys.executable, command, os.environ, file_actions=actions, setpgroup=0, setsigmask=())
@@ -359,6 +360,16 @@ def _spawn(control_fd: int) -> int:
         raise ExecutorUnavailableError(f"{sys.executable} could not be started: {error}") from error
     finally:
         os.close(source)
+
+
+def _is_inherited(descriptor: int) -> bool:
+    """Whether programs that are started have this descriptor. A program without a console may not have its standard ones: a
+    worker's channel or its control page would be opened in their place, and what a library says there be written into it.
+    """
+    try:
+        return os.get_inheritable(descriptor)
+    except OSError:  # it is closed
+        return False
 
 
 def _absolute_path() -> list[str]:

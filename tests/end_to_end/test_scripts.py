@@ -95,6 +95,52 @@ def test_a_function_may_stand_on_the_command_line() -> None:
     assert run("-c", SCRIPT) == EXPECTED
 
 
+WITHOUT_OUTPUT = """
+import os, pathlib, sys
+import anyio
+from asyncpar import ProcessExecutor, pmap
+
+def talk(x):
+    for descriptor in (1, 2):
+        os.write(descriptor, b"as libraries in C do" * 1000)
+    return os.getpid()
+
+async def main():
+    async with ProcessExecutor(1) as executor:
+        pids = await pmap(talk, range(3), executor=executor, batch_size=1)
+    pathlib.Path(sys.argv[1]).write_text(f"{len(pids)} calls, {len(set(pids))} worker, {sys.stderr}")
+
+anyio.run(main)
+"""
+
+
+def test_a_program_without_stdout_and_stderr_maps_calls_that_write_to_them(tmp_path: Path) -> None:
+    command = ["sh", "-c", 'exec "$0" "$@" >&- 2>&-', sys.executable, "-c", WITHOUT_OUTPUT, str(tmp_path / "out")]
+    assert subprocess.run(command, timeout=60, check=False).returncode == 0
+    assert (tmp_path / "out").read_text() == "3 calls, 1 worker, None"
+
+
+FLAGS = """
+import sys, anyio
+from asyncpar import pmap
+
+def flags(_):
+    return [getattr(sys.flags, name) for name in ("ignore_environment", "no_user_site", "no_site", "optimize", "utf8_mode")]
+
+async def main():
+    print(await pmap(flags, [0], executor="process") == [flags(0)], *flags(0))
+
+anyio.run(main)
+"""
+
+
+@pytest.mark.parametrize("options", [["-E"], ["-s"], ["-OO"], ["-E", "-s", "-X", "utf8", "-O"]])
+def test_workers_have_the_options_of_the_interpreter(options: list[str]) -> None:
+    seen = run(*options, "-c", FLAGS).split()
+    assert seen[0] == "True"
+    assert int(seen[1]) == ("-E" in options)
+
+
 NOTEBOOK = """
 import asyncio, sys
 
