@@ -370,6 +370,32 @@ async def test_a_thread_starts_no_further_call_after_many_short_ones_either(widt
         assert started == [5000]
 
 
+@pytest.mark.parametrize("loop", ["asyncio", "trio"])
+def test_an_abandoned_thread_may_outlive_its_event_loop(loop: str) -> None:
+    entered, leave, left = threading.Event(), threading.Event(), threading.Event()
+
+    def call(_: int) -> None:
+        entered.set()
+        leave.wait(30)
+        left.set()
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(_run, pmap(call, [1], executor="thread"))
+            await wait_until(entered.is_set)
+            group.cancel_scope.cancel()
+
+    anyio.run(main, backend=loop)
+    leave.set()
+    assert left.wait(30)
+
+
+async def test_a_map_that_was_awaited_may_be_closed(executor: Executor[Any]) -> None:
+    async with pmap(identity, [1, 2], executor=executor) as results:
+        assert await results == [1, 2]
+    await results.aclose()
+
+
 async def test_cancelling_cancels_coroutine_calls_in_the_callers_loop() -> None:
     started, cancelled = anyio.Event(), []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import sys
@@ -46,6 +47,28 @@ async def test_a_worker_started_later_sees_what_has_changed_since(monkeypatch: p
         await kill_the_worker(executor)
         ((_, variable, _, _),) = await pmap(surroundings, [0], executor=executor)
     assert variable == "later"
+
+
+async def test_the_working_directory_may_have_been_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = tmp_path / "short-lived"
+    directory.mkdir()
+    monkeypatch.chdir(directory)
+    monkeypatch.syspath_prepend("relative")
+    directory.rmdir()
+    async with ProcessExecutor(1) as executor:
+        assert await pmap(double, [1, 2], executor=executor) == [2, 4]
+        assert await pmap(lambda _: "relative" in sys.path, [0], executor=executor) == [True]
+
+
+async def test_more_functions_may_be_mapped_than_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "seventy.py").write_text("".join(f"def f{number}(x):\n    return x + {number}\n" for number in range(70)))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "seventy", raising=False)  # of the same test on another event loop
+    functions = [getattr(importlib.import_module("seventy"), f"f{number}") for number in range(70)]
+    async with ProcessExecutor(1) as executor:
+        for _ in range(2):
+            for number, function in enumerate(functions):
+                assert await pmap(function, [1, 2], executor=executor) == [1 + number, 2 + number]
 
 
 async def test_the_initializer_runs_once_in_each_worker_before_its_first_call(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asyncpar import ProcessExecutor, ThreadExecutor, pmap
+from asyncpar import PicklingError, ProcessExecutor, ThreadExecutor, pmap
 from tests.belongings import mappings, shared_bytes
 from tests.functions import double, identity
 from tests.waiting import wait_until
@@ -272,12 +272,40 @@ async def test_only_errors_of_shared_arrays_get_a_note_about_them() -> None:
 
 @on_every_loop
 async def test_beyond_the_budget_arrays_travel_all_the_same() -> None:
-    arrays = [large(seed) for seed in range(8)]
+    arrays: list[Any] = [large(seed) for seed in range(8)]
     for budget in (0, 3 * MIB, 12 * MIB):
         async with ProcessExecutor(2, max_shared_bytes=budget) as executor:
             results = pmap(identity, arrays, executor=executor)
             assert_same(await results, arrays)
             assert (results.statistics().shared_bytes > 0) == (budget == 12 * MIB)
+
+
+@on_every_loop
+async def test_beyond_the_budget_what_pickles_large_travels_all_the_same() -> None:
+    texts = [f"{number}" * 3 * MIB for number in range(4)]
+    async with ProcessExecutor(1, max_shared_bytes=MIB) as executor:
+        results = pmap(identity, [[text] for text in texts], executor=executor)
+        assert await results == [[text] for text in texts]
+        assert results.statistics().shared_bytes == 0
+
+
+class HasAGap:
+    """Pickles as a buffer that does not lie in one piece."""
+
+    def __init__(self, size: int) -> None:
+        self.view = memoryview(bytes(size))[::2]
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return bytes, (pickle.PickleBuffer(self.view),)
+
+
+@on_every_loop
+@pytest.mark.parametrize("size", [100, 4 * MIB])
+async def test_a_buffer_with_gaps_costs_its_call(size: int) -> None:
+    results = await pmap(identity, [1, HasAGap(size), 3], executor="process", on_error="return", batch_size=3)
+    assert results[::2] == [1, 3]
+    assert isinstance(results[1], PicklingError)
+    assert "the item of call 1" in str(results[1])
 
 
 @on_every_loop
@@ -324,6 +352,16 @@ async def test_a_memmap_travels_as_the_place_in_its_file(tmp_path: Path) -> None
     assert await pmap(float, [mapped[::1000].sum()], executor="process") == [mapped[::1000].sum()]
 
 
+@on_every_loop
+async def test_a_memmap_whose_file_is_gone_travels_with_its_content(tmp_path: Path) -> None:
+    path = tmp_path / "numbers"
+    np.arange(500_000.0).tofile(path)
+    mapped = np.memmap(path, dtype=float, mode="r")
+    path.unlink()
+    for array in (mapped, mapped[1000:400_000], mapped + 1):
+        assert await pmap(np.sum, [array], executor="process") == [array.sum()]
+
+
 def where(array: Any) -> tuple[str, str, float]:
     return type(array).__name__, array.mode, float(array.sum())
 
@@ -340,10 +378,12 @@ async def test_threads_see_the_very_object() -> None:
 async def test_an_idle_executor_holds_no_shared_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("asyncpar.executors.process._REST_SECONDS", 0.2)
     async with ProcessExecutor(2) as executor:
-        results = await pmap(double, [large(seed) for seed in range(6)], executor=executor)
-        assert shared_bytes() > MIB
-        del results
-        await wait_until(lambda: shared_bytes() < MIB)
+        for _ in range(2):
+            results = await pmap(double, [large(seed) for seed in range(6)], executor=executor)
+            assert shared_bytes() > MIB
+            del results
+            await wait_until(lambda: shared_bytes() < MIB)
+            await wait_until(lambda: not any(worker.shares for worker in executor._idle))
         assert_same(await pmap(identity, [large()], executor=executor), [large()])
 
 

@@ -188,6 +188,30 @@ def test_an_executor_belongs_to_the_process_that_made_it() -> None:
     assert output.startswith(message)
 
 
+def test_an_executor_that_has_not_been_used_stays_with_its_process_too() -> None:
+    program = """
+        async def use():
+            try:
+                await pmap(double, [1], executor=executor)
+            except ExecutorUnavailableError:
+                os._exit(3)
+
+        async def main():
+            global executor
+            executor = ProcessExecutor(1)
+            pid = os.fork()
+            if pid == 0:
+                asyncio.run(use())
+                os._exit(0)
+            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 3
+            async with executor:
+                assert await pmap(double, [1], executor=executor) == [2]
+
+        asyncio.run(main())
+    """
+    assert outcome_of(program) == (0, "", "")
+
+
 @pytest.mark.parametrize("loop", LOOPS)
 def test_a_copy_holds_nothing_of_the_pool(loop: str) -> None:
     program = """

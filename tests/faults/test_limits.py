@@ -9,6 +9,7 @@ import resource
 import shutil
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from typing import NoReturn
 
@@ -16,7 +17,7 @@ import anyio
 import psutil
 import pytest
 
-from asyncpar import ExecutorUnavailableError, ProcessExecutor, pmap
+from asyncpar import ExecutorUnavailableError, ProcessExecutor, ThreadExecutor, pmap
 from asyncpar.wire.frames import Frame
 from asyncpar.workers.protocol import FORGET
 from tests.functions import double, process_id
@@ -141,3 +142,32 @@ async def test_an_idle_worker_that_takes_no_more_messages_is_replaced() -> None:
 async def kill_and_wait(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
     await wait_until(lambda: not psutil.pid_exists(pid))
+
+
+@pytest.mark.parametrize("interpreter", ["/nowhere/python", "/dev/null"])
+async def test_an_interpreter_that_cannot_be_started_is_named(monkeypatch: pytest.MonkeyPatch, interpreter: str) -> None:
+    async with ProcessExecutor(1) as executor:
+        with monkeypatch.context() as patch:
+            patch.setattr("sys.executable", interpreter)
+            with pytest.raises(ExecutorUnavailableError, match=f"{interpreter} could not be started: "):
+                await pmap(double, [1], executor=executor)
+        assert await pmap(double, [1], executor=executor) == [2]
+
+
+async def test_an_embedded_python_has_no_interpreter_for_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.executable", "")
+    with pytest.raises(ExecutorUnavailableError, match=r"sys\.executable, which is empty"):
+        ProcessExecutor(1)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # trio has threads in store
+@pytest.mark.parametrize("timeout", [None, 60.0])
+async def test_a_thread_that_cannot_be_started_fails_its_run_only(timeout: float | None) -> None:
+    async with ThreadExecutor(2) as executor:
+        size = threading.stack_size(1 << 47)  # more than there are addresses
+        try:
+            with pytest.raises(RuntimeError, match="can't start new thread"):
+                await pmap(double, range(10), executor=executor, timeout=timeout)
+        finally:
+            threading.stack_size(size)
+        assert await pmap(double, range(10), executor=executor, timeout=timeout) == [2 * x for x in range(10)]

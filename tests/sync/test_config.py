@@ -100,6 +100,7 @@ def test_preferences_choose_where_no_backend_is_named() -> None:
     pid = Parallel(n_jobs=2, backend="inline")(calls)[0][0]
     assert Parallel(n_jobs=2, prefer="threads")(calls)[0][0] == pid
     assert Parallel(n_jobs=2, require="sharedmem")(calls)[0][0] == pid
+    assert Parallel(n_jobs=2, backend="threading", require="sharedmem")(calls)[0][0] == pid
     assert Parallel(n_jobs=2, backend="process", prefer="threads")(calls)[0][0] != pid
     with parallel_config("process", n_jobs=2):
         assert Parallel(require="sharedmem")(calls)[0][0] == pid

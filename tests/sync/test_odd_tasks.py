@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+import psutil
 import pytest
 
-from asyncpar import CallTimeoutError, Parallel, delayed
+from asyncpar import CallTimeoutError, Parallel, PicklingError, delayed
 from tests.contract.test_odd_objects import Unprintable
 from tests.contract.test_odd_sources import ForgetsItsEnd, HasNoLength, HasOtherItems, LongerThanItSays, Touchy, another, pair
-from tests.functions import double
+from tests.functions import double, process_id
 
 TASKS = [delayed(double)(x) for x in range(50)]
 
@@ -65,3 +71,87 @@ def test_what_is_no_task_is_refused_even_if_it_cannot_be_printed(n_jobs: int) ->
         Parallel(n_jobs, "threading")([Unprintable()])  # type: ignore[arg-type]  # that is the point
     with pytest.raises(TypeError, match="not <Unprintable whose repr raised SystemExit>"):
         Parallel(n_jobs, "threading")(Unprintable())  # type: ignore[arg-type]  # as above
+
+
+def adder(amount: int) -> Any:
+    return lambda x: x + amount
+
+
+class Adder:
+    def __init__(self, amount: int) -> None:
+        self.amount = amount
+
+    def add(self, x: int) -> int:
+        return x + self.amount
+
+
+@pytest.mark.parametrize("backend", ["loky", "threading"])
+@pytest.mark.parametrize("in_a_row", [1, 8])
+@pytest.mark.parametrize("batch_size", ["auto", 1])
+def test_each_task_is_of_its_own_function_however_many_there_are(backend: str, in_a_row: int, batch_size: Any) -> None:
+    """None of them is kept by the caller, so that their ids are used again."""
+    numbers = [number for number in range(300) for _ in range(in_a_row)]
+    plain = (delayed(function)(1) for number in range(300) for function in [adder(number)] for _ in range(in_a_row))
+    named = (delayed(Adder(number).add)(x=1) for number in numbers)
+    for tasks in (plain, named):
+        results = Parallel(2, backend, batch_size=batch_size, return_as="generator")(tasks)
+        assert list(results) == [1 + number for number in numbers]
+
+
+def refuse(kind: type[BaseException]) -> Any:
+    raise kind
+
+
+@pytest.mark.parametrize("return_as", ["list", "generator"])
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
+def test_whatever_the_iterable_raises_at_first_is_raised(return_as: Any, kind: type[BaseException]) -> None:
+    def breaks() -> Iterator[Any]:
+        yield from map(refuse, [kind])
+
+    with pytest.raises(kind):
+        Parallel(2, "threading", return_as=return_as)(breaks())
+    assert Parallel(2, "threading")(TASKS) == [2 * x for x in range(50)]
+
+
+@pytest.mark.parametrize("keywords", [{}, {"x": 1}])
+def test_a_function_that_cannot_be_sent_is_named_whatever_it_is_called_with(keywords: Any) -> None:
+    lock = threading.Lock()
+    with pytest.raises(PicklingError, match=r"the function <function .*<lambda>"):
+        Parallel(2, "loky")([delayed(lambda **_: lock)(**keywords)])
+
+
+def test_a_generator_does_not_notice_that_idle_workers_were_killed() -> None:
+    for pid in set(Parallel(2, "loky", batch_size=1)(delayed(process_id)(x) for x in range(20))):
+        worker = psutil.Process(pid)
+        worker.kill()
+        while worker.is_running():
+            time.sleep(0.001)
+    results = Parallel(2, "loky", return_as="generator")(TASKS)
+    assert list(results) == [2 * x for x in range(50)]
+
+
+def test_a_with_block_may_be_entered_twice() -> None:
+    with Parallel(2, "threading", return_as="generator") as parallel:
+        assert parallel.return_generator
+        with parallel:
+            assert list(parallel(TASKS)) == [2 * x for x in range(50)]
+        assert list(parallel(TASKS)) == [2 * x for x in range(50)]
+    assert not Parallel(2).return_generator
+
+
+@pytest.mark.parametrize("clone", [copy.copy, lambda task: pickle.loads(pickle.dumps(task))])
+def test_a_delayed_function_may_be_copied(clone: Any) -> None:
+    assert clone(delayed(double))(3) == (double, (3,), {})
+
+
+@pytest.mark.parametrize("mmap_mode", ["w+", "r+", "c"])
+def test_a_task_may_write_to_an_array_under_joblibs_modes(mmap_mode: str) -> None:
+    array = np.zeros(300_000)
+    results = Parallel(2, "loky", mmap_mode=mmap_mode)(delayed(write_one)(array) for _ in range(2))
+    assert results == [1.0, 1.0]
+    assert array[0] == 0.0
+
+
+def write_one(array: Any) -> float:
+    array[0] = 1.0
+    return float(array[0])

@@ -215,3 +215,15 @@ async def test_what_the_progress_function_of_a_map_raises_ends_the_map(executor:
 def test_what_cannot_show_progress_is_refused() -> None:
     with pytest.raises(TypeError, match="progress must be True, False, None or something to call"):
         pmap(double, [1], progress=5)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_a_program_without_a_console_may_be_verbose(monkeypatch: pytest.MonkeyPatch, n_jobs: int) -> None:
+    monkeypatch.setattr("sys.stderr", None)
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    assert Parallel(n_jobs=n_jobs, backend="threading", verbose=20, progress=True)(calls()) == [2 * x for x in range(12)]
+
+
+def test_outside_of_a_call_there_is_no_progress_to_print(capsys: pytest.CaptureFixture[str]) -> None:
+    Parallel(n_jobs=2, verbose=20).print_progress()
+    assert capsys.readouterr() == ("", "")

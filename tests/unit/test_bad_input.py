@@ -74,6 +74,8 @@ def test_pmap_refuses_a_concurrency_of_zero() -> None:
             "max_memory must be a number of bytes, or None, not 1000; a worker alone holds up to",
         ),
         ({"max_memory": "1G"}, ValueError, "max_memory"),
+        ({"max_shared_bytes": -1}, ValueError, "max_shared_bytes must be a number of bytes, 0 or more, or None, not -1"),
+        ({"max_shared_bytes": "1G"}, ValueError, "max_shared_bytes"),
     ],
 )
 def test_a_process_executor_refuses(options: Any, error: type[Exception], message: str) -> None:
