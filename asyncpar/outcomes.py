@@ -144,6 +144,27 @@ def annotate(done: BatchDone, run: int) -> None:
         add_note(error, f"raised by {done.batch.describe(position)}, in {done.worker}{attempt}", run)
 
 
+def keep_program_alive(done: BatchDone) -> None:
+    """Puts an error that names the call in the place of each that would end the program if it were raised here.
+
+    A call that exits, as a debugger does when it finds no terminal, has no say about the program. Ctrl-C of the program itself
+    never stands among the errors of calls.
+    """
+    for position, error in done.errors.items():
+        if isinstance(error, SystemExit | KeyboardInterrupt | GeneratorExit):
+            done.errors[position] = replacement = RuntimeError(f"{done.batch.describe(position)}, raised {in_words(error)}")
+            replacement.__cause__ = error
+
+
+def in_words(error: BaseException) -> str:
+    """Its class and what it says: `SystemExit: 1`."""
+    try:
+        text = str(error)
+    except Exception as broken:  # its own __str__
+        text = f"<its __str__ raised {type(broken).__name__}>"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
 def timed_out(batch: Batch, position: int, seconds: float) -> CallTimeoutError:
     """The error of a call that took longer than `seconds`."""
     message = f"{batch.describe(position)} took longer than its timeout of {seconds:g} s"

@@ -30,7 +30,7 @@ class InlineWorker(Worker):
         program, batch = parcel.program, parcel.batch
         if program.concurrency:
             report = await _await_calls(parcel)
-        else:  # KeyboardInterrupt and SystemExit are the program's own here and go straight through
+        else:
             report = _make_calls(parcel)
         return BatchDone(batch, *report, "the caller's task", batch.rest(len(report.values)))
 
@@ -57,7 +57,8 @@ class InlineExecutor(Executor[InlineWorker]):
 def _make_calls(parcel: Parcel) -> BatchReport:
     """Runs a batch. A call that takes too long cannot be stopped, and fails when it returns."""
     program, batch, timeout = parcel.program, parcel.batch, parcel.program.timeout
-    catch = (Exception, anyio.get_cancelled_exc_class())
+    # And no KeyboardInterrupt: here it is the program's own
+    catch = (Exception, SystemExit, GeneratorExit, anyio.get_cancelled_exc_class())
     singly = timeout is not None
     report = run_batch(program.fn, batch.columns, private_page(), parcel.budget, program.stop_on_error, catch, singly=singly)
     if timeout is not None:
@@ -83,7 +84,7 @@ async def _await_calls(parcel: Parcel) -> BatchReport:
             report.values.append(value)
         except BaseException as error:
             # A call may run into a cancellation that is none of ours: it awaited a task that somebody had cancelled
-            if not isinstance(error, Exception | anyio.get_cancelled_exc_class()) or is_own_cancellation(error):
+            if not isinstance(error, Exception | SystemExit | anyio.get_cancelled_exc_class()) or is_own_cancellation(error):
                 raise
             report.errors[position] = error
             report.values.append(None)

@@ -19,7 +19,7 @@ from asyncpar.background import LoopHandle
 from asyncpar.cpus import resolve_max_workers
 from asyncpar.executors.base import Executor, Parcel, Worker
 from asyncpar.nesting import enter_worker_thread
-from asyncpar.outcomes import BatchDone, complete_timeouts, timed_out
+from asyncpar.outcomes import BatchDone, complete_timeouts, in_words, timed_out
 from asyncpar.workers.control import POSITION, RECEIVED, STOP, private_page, seconds_left
 from asyncpar.workers.run_batch import BatchReport, run_batch
 
@@ -204,4 +204,10 @@ class _Job:
             stop_on_error=program.stop_on_error,
             timeout=program.timeout,
         )
-        return asyncio.run(calls)
+        try:
+            return asyncio.run(calls)
+        except (SystemExit, KeyboardInterrupt) as error:  # of a task that a call has started: that is how asyncio ends its loop
+            raise RuntimeError(
+                f"a task that was started by {self._parcel.batch.describe(0)}, or one of the {len(columns[0]) - 1} after it, "
+                f"raised {in_words(error)}"
+            ) from error

@@ -58,6 +58,8 @@ def run_worker(channel_fd: int, file_fd: int, arguments_fd: int) -> NoReturn:
     os.register_at_fork(after_in_child=partial(_let_go, sock, control, memory))
     sys.modules["__main__"] = ModuleType("__main__")  # the zygote's own must not be mistaken for the user's
     _show_crashes()
+    if sys.breakpointhook is sys.__breakpointhook__:  # else a preloaded debugger has set its own
+        sys.breakpointhook = _refuse_breakpoint
     worker = _Worker(control, memory)
     try:
         while True:
@@ -190,6 +192,16 @@ def _show_crashes() -> None:
         faulthandler.enable()
     except (AttributeError, OSError, RuntimeError, ValueError):  # there is no stderr
         return
+
+
+def _refuse_breakpoint(*arguments: Any, **keywords: Any) -> Any:
+    """As `breakpoint()`: a debugger would find no terminal, and exit. One that the user has named may bring its own."""
+    if os.environ.get("PYTHONBREAKPOINT"):
+        return sys.__breakpointhook__(*arguments, **keywords)
+    raise RuntimeError(
+        'breakpoint() works in no worker process, which has no terminal; run the call with executor="inline", '
+        "or with n_jobs=1 in Parallel (or let PYTHONBREAKPOINT name a debugger that needs no terminal)"
+    )
 
 
 def _adopt_surroundings(directory: str | None, environment: dict[str, str], path: list[str], argv: list[str]) -> None:
