@@ -10,7 +10,7 @@ given from one that is None.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -19,6 +19,7 @@ from asyncpar.cpus import cpu_count, resolve_n_jobs
 from asyncpar.executors import NAMES, default_name, make_executor
 from asyncpar.executors.base import Executor
 from asyncpar.executors.inline import InlineExecutor
+from asyncpar.hints import meant_option
 from asyncpar.nesting import depth
 from asyncpar.sharing import DEFAULT_MAX_NBYTES, check_mmap_mode, resolve_max_nbytes
 from asyncpar.validation import UNSET, check_inner_threads
@@ -30,6 +31,21 @@ Require: TypeAlias = Literal["sharedmem"] | None
 ALIASES = {"loky": "process", "multiprocessing": "process", "threading": "thread", "sequential": "inline"}  # joblib's names
 _MMAP_SYNONYMS: dict[str, MmapMode] = {"w+": "r+"}  # joblib makes a file; here there is none to be made
 _MOST_THREADS = 1 << 16  # no limit: each call has its own, n_jobs, and calls in threads never wait for those around them
+_PARALLEL_PARAMS = (  # of `Parallel` itself, to be named where something else was meant to be one
+    "n_jobs",
+    "backend",
+    "return_as",
+    "verbose",
+    "timeout",
+    "pre_dispatch",
+    "batch_size",
+    "max_nbytes",
+    "mmap_mode",
+    "prefer",
+    "require",
+    "progress",
+    "inner_max_num_threads",
+)
 _PROCESS_PARAMS = {  # {as joblib says, and more: as ProcessExecutor says}
     "idle_worker_timeout": "idle_timeout",
     "initializer": "initializer",
@@ -348,7 +364,9 @@ def _refuse_params(name: str, inner_max_num_threads: int | None, params: Mapping
     if inner_max_num_threads is not None:
         raise AssertionError(f"backend {name!r} has no processes whose threads inner_max_num_threads could limit; use 'loky'")
     if params:
-        raise TypeError(f"backend {name!r} has no parameters, but was given {', '.join(params)}; 'process' has some")
+        raise TypeError(
+            f"backend {name!r} has no parameters, but was given {', '.join(params)}; 'process' has some{_meant(params)}"
+        )
 
 
 def _make_shared(name: str) -> Executor[Any]:
@@ -369,8 +387,15 @@ def _key_of_processes(threads: int, params: Mapping[str, Any]) -> Hashable | Non
     unknown = params.keys() - _PROCESS_PARAMS.keys()
     if unknown:
         known = ", ".join([*_PROCESS_PARAMS, "inner_max_num_threads"])
-        raise TypeError(f"Parallel has no parameter {', '.join(sorted(unknown))}; the 'process' backend has {known}")
+        raise TypeError(
+            f"Parallel has no parameter {', '.join(sorted(unknown))}; the 'process' backend has {known}{_meant(unknown)}"
+        )
     return None if params.keys() - {"idle_worker_timeout"} else ("process", depth(), threads, *params.values())
+
+
+def _meant(names: Iterable[str]) -> str:
+    hints = [(name, meant_option(name, [*_PARALLEL_PARAMS, *_PROCESS_PARAMS])) for name in sorted(names)]
+    return "".join(f"; {name}: {hint}" for name, hint in hints if hint)
 
 
 def _make_registered(name: str, params: Mapping[str, Any]) -> Executor[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import reprlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,10 @@ T = TypeVar("T")
 OnError: TypeAlias = Literal["raise", "return", "skip"]
 ON_ERROR: tuple[OnError, ...] = ("raise", "return", "skip")
 
+_LACKS_ARGUMENTS = re.compile(  # as functions in Python, in C, and of numpy say it: how many are missing, or are needed
+    r"missing (\d+) required positional|missing required argument .*\(pos (\d+)\)"
+    r"|expected (?:at least )?(\d+) arguments?, got 1\b|takes (?:exactly |at least |from )?(\d+)\b.*\b1 (?:was |were )?given"
+)
 _REPR = reprlib.Repr()  # of an item in a note: about a line of a terminal
 _REPR.maxstring = _REPR.maxother = _REPR.maxlong = 100
 
@@ -154,6 +159,20 @@ def keep_program_alive(done: BatchDone) -> None:
         if isinstance(error, SystemExit | KeyboardInterrupt | GeneratorExit):
             done.errors[position] = replacement = RuntimeError(f"{done.batch.describe(position)}, raised {in_words(error)}")
             replacement.__cause__ = error
+
+
+def explain_tuples(done: BatchDone) -> None:
+    """Says what to write where a call lacks arguments and its one item is a tuple of them."""
+    if done.batch.function is not None or len(done.batch.columns) != 1:  # calls of `Parallel`, or several iterables
+        return
+    for position, error in done.errors.items():
+        if type(error) is TypeError and isinstance(item := done.batch.item(position), tuple | list):
+            lacks = _LACKS_ARGUMENTS.search(str(error))
+            if lacks is not None and int(next(filter(None, lacks.groups()))) <= len(item) > 1:
+                error.add_note(
+                    "asyncpar: each item is one argument; if its elements are the arguments, write pmap(f, *zip(*items)), "
+                    "or pmap(lambda item: f(*item), items)"
+                )
 
 
 def in_words(error: BaseException) -> str:

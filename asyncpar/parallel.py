@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, Self, TypeAl
 from asyncpar.nesting import depth
 from asyncpar.reporting import preamble
 from asyncpar.validation import UNSET, check_inner_threads, is_number, is_positive_int
+from asyncpar.workers.unawaited import is_unawaited, refusal
 
 if TYPE_CHECKING:
     from asyncpar.call_reports import CallReports
@@ -356,6 +357,8 @@ class Parallel(Generic[R]):
             function, arguments, keywords = _unpack(call)
             self.n_dispatched_tasks = done
             value = function(*arguments, **keywords)
+            if done == 1 and is_unawaited(value):
+                raise refusal(value)
             if wanted:
                 reports.report_inline(done)
             self.n_completed_tasks = done

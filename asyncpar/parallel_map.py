@@ -9,15 +9,16 @@ drives it in a background task that the event loop owns (`stream.py`), because a
 from __future__ import annotations
 
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar, Unpack, overload
 
 import anyio
 
 from asyncpar.batching import BatchSize
 from asyncpar.errors import ConsumedError
 from asyncpar.executors.base import Executor
+from asyncpar.hints import unknown_options
 from asyncpar.notes import add_note
 from asyncpar.outcomes import OnError, Outcome, short_repr
 from asyncpar.plan import Options, Plan, ReturnOptions, make_plan
@@ -120,6 +121,7 @@ def pmap(
     max_nbytes: int | str | None = DEFAULT_MAX_NBYTES,
     mmap_mode: MmapMode = "r",
     progress: Progress = None,
+    **unknown: Any,
 ) -> ParallelMap[Any]:
     """The results of `fn` on every item, computed in parallel: `await` it for a list, or iterate over it.
 
@@ -170,7 +172,7 @@ def pmap(
             `Statistics` each time some calls have finished.
 
     Raises:
-        TypeError: `fn` cannot be called, or an iterable cannot be iterated over.
+        TypeError: `fn` cannot be called, an iterable cannot be iterated over, or there is no such option.
         ValueError: an option is out of range; the message names the valid values.
 
     >>> import anyio, asyncpar
@@ -179,6 +181,8 @@ def pmap(
     >>> anyio.run(main)
     [32, 9, 4]
     """
+    if unknown:
+        raise unknown_options(unknown, pmap.__kwdefaults__ or ())
     plan = make_plan(
         fn,
         iterables,
@@ -200,10 +204,10 @@ def pmap(
     return ParallelMap(plan)
 
 
-class ParallelMap(Generic[T]):
+class ParallelMap(Coroutine[Any, Any, list[T]], Generic[T]):
     """The results of one `pmap`, not yet computed. One object serves one run.
 
-    - `await results`: a list.
+    - `await results`: a list. So does whatever takes a coroutine: `asyncio.create_task(pmap(...))`, a `TaskGroup`, `gather`.
     - `async for result in results`: one by one. If you may leave the loop early, use the next form.
     - `async with pmap(...) as results`: the same, and when the block ends, however it ends, the run has ended.
 
@@ -223,14 +227,41 @@ class ParallelMap(Generic[T]):
         self._plan = plan
         self._run: Run | None = None
         self._stream: Stream | None = None
+        self._awaiting: Generator[Any, Any, list[T]] | None = None  # the run, where an event loop has this for a coroutine
         self._entered = False
         self._closed = False
+        self._misused = False  # an error has said so already
 
     def __await__(self) -> Generator[Any, Any, list[T]]:
         self._refuse_second_use()
         sink = ListSink(ordered=self._plan.ordered, on_error=self._plan.on_error)
         self._run = self._plan.make_run(sink)
         return _collect(self._run, sink).__await__()
+
+    # As a coroutine
+
+    def send(self, value: Any, /) -> Any:
+        """Goes on with `await`; for event loops."""
+        if self._awaiting is None:
+            self._awaiting = self.__await__()
+        return self._awaiting.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        """Raises an error where `await` stands; for event loops."""
+        if self._awaiting is None:  # a task that was cancelled before it began
+            self.close()
+            return super().throw(*error)
+        return self._awaiting.throw(*error)
+
+    def close(self) -> None:
+        """Stops the run without waiting for its end; nothing happens if it has not begun. `aclose` waits."""
+        self._closed = True
+        if self._awaiting is not None:
+            self._awaiting.close()
+        elif self._stream is not None:
+            self._stream.abandon()
+
+    # Iterating
 
     def __aiter__(self) -> Self:
         self._open_stream(outcomes=False)
@@ -288,8 +319,26 @@ class ParallelMap(Generic[T]):
         stream = getattr(self, "_stream", None)
         if stream is not None:
             stream.abandon()
-        elif getattr(self, "_run", self) is None and not self._closed and not self._entered:
+        elif getattr(self, "_run", self) is None and not (self._closed or self._entered or self._misused):
             warnings.warn("a pmap(...) was neither awaited nor iterated over", RuntimeWarning, stacklevel=2)
+
+    if not TYPE_CHECKING:  # a type checker refuses these by itself
+
+        def __iter__(self) -> NoReturn:
+            self._refuse_outside_async("`results = await pmap(...)` for a list, or `async for result in pmap(...)`")
+
+        def __enter__(self) -> NoReturn:
+            self._refuse_outside_async("`async with pmap(...) as results`")
+
+        def __exit__(self, *error: object) -> None:
+            """Without it `with` would not even look for `__enter__`."""
+
+        def _refuse_outside_async(self, remedy: str) -> NoReturn:
+            self._misused = True
+            raise TypeError(
+                f"pmap computes in an event loop: write {remedy}, in a coroutine function; "
+                "code that is not async has Parallel(n_jobs=-1)(delayed(f)(x) for x in xs)"
+            )
 
     def _open_stream(self, *, outcomes: bool) -> None:
         if self._stream is not None and self._stream.outcomes == outcomes and not self._stream.ended:

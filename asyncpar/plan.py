@@ -13,6 +13,7 @@ from asyncpar.batching import BatchSize, make_sizer
 from asyncpar.cpus import resolve_n_jobs
 from asyncpar.executors import check_executor, default_executor, default_name
 from asyncpar.executors.base import Executor, Program
+from asyncpar.hints import not_callable
 from asyncpar.outcomes import ON_ERROR, OnError
 from asyncpar.progress import Progress, check_progress, open_meter
 from asyncpar.retrying import ErrorTypes, RetryPolicy
@@ -74,7 +75,7 @@ def make_plan(
 ) -> Plan:
     """Checks everything that can be checked before a worker starts; see `pmap` for the parameters and errors."""
     if not callable(fn):
-        raise TypeError(f"pmap maps a function or another callable, not {fn!r}")
+        raise not_callable(fn, iterables)
     if not iterables:
         raise TypeError("pmap needs at least one iterable to map over")
     _check_options(executor, n_jobs, batch_size, buffersize, on_error, concurrency)

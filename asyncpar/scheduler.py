@@ -43,7 +43,7 @@ from asyncpar.batching import BatchSizer, BatchTiming
 from asyncpar.executors.base import Adoptable, AdoptedFunction, Executor, Parcel
 from asyncpar.feedback import Feedback
 from asyncpar.off_loop import run_off_loop
-from asyncpar.outcomes import Batch, BatchDone, annotate, first_error, keep_program_alive, raisable, take_out
+from asyncpar.outcomes import Batch, BatchDone, annotate, explain_tuples, first_error, keep_program_alive, raisable, take_out
 from asyncpar.progress import Meter
 from asyncpar.retrying import RetryPolicy
 from asyncpar.sources import PumpedSource, Source
@@ -350,6 +350,7 @@ class Run:
         if done.errors:
             keep_program_alive(done)
             annotate(done, self._number)
+            explain_tuples(done)
         self._finished += len(done.values)
         self._failed += len(done.errors)
         handed = self._sink.put(done)

@@ -12,6 +12,7 @@ from typing import Any
 from anyio.lowlevel import RunVar
 
 from asyncpar.executors.base import Executor
+from asyncpar.hints import instead_of_executor, meant_executor_name
 from asyncpar.nesting import depth
 
 NAMES = ("process", "thread", "inline")
@@ -40,9 +41,11 @@ def check_executor(executor: object) -> None:
     if isinstance(executor, str):
         if executor not in NAMES:
             known = ", ".join(map(repr, NAMES))
-            raise ValueError(f"unknown executor {executor!r}; known are {known}, or an Executor object")
+            meant = meant_executor_name(executor, NAMES)
+            raise ValueError(f"unknown executor {executor!r}; known are {known}, or an Executor object{meant}")
     elif executor is not None and not isinstance(executor, Executor):
-        raise TypeError(f"executor must be a name, an Executor or None, not {executor!r}")
+        instead = instead_of_executor(executor)
+        raise TypeError(f"executor must be a name, an Executor or None, not {executor!r:.200}{instead}")
 
 
 def default_executor(name: str, n_jobs: int | None) -> Executor[Any]:

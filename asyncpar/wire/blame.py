@@ -31,6 +31,7 @@ import cloudpickle
 
 from asyncpar.errors import PicklingError
 from asyncpar.wire.parts import PROTOCOL, Parts, parts_of
+from asyncpar.wire.remedies import remedy_for
 
 _MOST_STEPS = 64  # deeper than anybody reads a path; pulled out of the air
 _MOST_SECONDS = 0.25  # how long an event loop may be held for a better message: a guess, some hundred thousand small objects
@@ -83,6 +84,8 @@ def refuse(what: str, value: object, name: str, error: BaseException, remedy: st
     reason = _in_words(error)
     if culprit is None:
         return PicklingError(f"{what} cannot be sent between processes: {reason}{remedy}")
+    if known_remedy := remedy_for(culprit.type_name, returned=name == "result"):
+        remedy = f'; {known_remedy}, or run it with executor="thread"'
     return PicklingError(
         f"{what} cannot be sent between processes: {culprit.describe()}, cannot be pickled ({reason}){remedy}",
         culprit.path,

@@ -28,6 +28,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from asyncpar.workers.control import BEGAN, POSITION, SPAN, STOP, ControlPage
+from asyncpar.workers.unawaited import is_unawaited, refuse_unawaited
 
 _STRIDE_SECONDS = 10e-6  # the page and the clock cost 0.25 µs a stride, or 2.5 %; each further look at the clock 0.15 µs
 MOST_ERRORS = 250  # of a batch: to pack, read and note one takes 50 µs, which no budget of calls knows of
@@ -104,6 +105,8 @@ def run_batch(
         elif leave is not None and leave(len(values)):
             break
         began = now
+    if values and is_unawaited(values[0]):
+        refuse_unawaited(values, errors)
     return report
 
 

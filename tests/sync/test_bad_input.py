@@ -11,7 +11,7 @@ import pytest
 import asyncpar
 from asyncpar import Parallel, delayed, parallel_backend, parallel_config, register_parallel_backend
 from asyncpar.pre_dispatch import evaluate_pre_dispatch
-from tests.functions import double
+from tests.functions import double, double_soon
 
 
 @pytest.mark.parametrize(
@@ -161,3 +161,10 @@ def test_a_timeout_with_one_worker_is_warned_about() -> None:
 def test_wrapped_objects_are_themselves() -> None:
     lock = threading.Lock()
     assert asyncpar.wrap_non_picklable_objects(lock) is lock
+
+
+@pytest.mark.parametrize("backend", ["process", "thread"])
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_calls_of_coroutine_functions_are_refused(n_jobs: int, backend: str) -> None:
+    with pytest.raises(TypeError, match=r"asyncio\.run\(double_soon\(item\)\) gives the result"):
+        Parallel(n_jobs=n_jobs, backend=backend)(delayed(double_soon)(x) for x in range(3))

@@ -408,7 +408,8 @@ def test_the_message_names_the_part_and_its_type() -> None:
     error = refuse("the item of call 3, item 5", [{"a": LOCK}], "arguments[1]", TypeError("cannot pickle it"))
     assert str(error) == (
         "the item of call 3, item 5 cannot be sent between processes: "
-        "arguments[1][0]['a'], a _thread.lock, cannot be pickled (TypeError: cannot pickle it)"
+        "arguments[1][0]['a'], a _thread.lock, cannot be pickled (TypeError: cannot pickle it); it belongs to this process: "
+        'make one inside the function, or once in each worker by an `initializer`, or run it with executor="thread"'
     )
     assert (error.path, error.type_name) == ("arguments[1][0]['a']", "_thread.lock")
     coroutine = _nothing()

@@ -1,0 +1,114 @@
+"""What users write by mistake, and what the error tells them to write instead.
+
+Nothing here is looked at before something is wrong. The names are those of other libraries, and those that are close to ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Coroutine, Sequence
+from typing import Any
+
+_OPTIONS = {  # {as others say: as we say}
+    "max_workers": "n_jobs",
+    "num_workers": "n_jobs",
+    "n_workers": "n_jobs",
+    "workers": "n_jobs",
+    "processes": "n_jobs",
+    "threads": "n_jobs",
+    "chunksize": "batch_size",
+    "chunk_size": "batch_size",
+    "return_exceptions": 'on_error="return"',
+    "errors": "on_error",
+    "max_concurrency": "concurrency",
+    "limit": "concurrency",
+    "backend": "executor",
+    "pool": "executor",
+    "executor": "backend",
+    "pre_dispatch": "buffersize",
+    "max_retries": "retries",
+    "attempts": "retries",
+    "backoff": "retry_wait",
+    "verbose": "progress",
+    "tqdm": "progress",
+    "unordered": "ordered=False",
+}
+_OF_PROCESSES = {
+    "grace",
+    "idle_timeout",
+    "initargs",
+    "initializer",
+    "inner_max_num_threads",
+    "max_calls_per_worker",
+    "max_memory",
+    "max_shared_bytes",
+    "preload",
+}
+_EXECUTORS = {  # {as others say: as we say}
+    "loky": "process",
+    "multiprocessing": "process",
+    "processes": "process",
+    "threading": "thread",
+    "threads": "thread",
+    "sequential": "inline",
+    "serial": "inline",
+    "sync": "inline",
+}
+
+
+def meant_option(name: str, known: Collection[str]) -> str:
+    """`did you mean …?`, or an empty text."""
+    option = _OPTIONS.get(name, "")
+    if option.split("=")[0] not in known:
+        option = _closest(name, known)
+    return f"did you mean {option}?" if option else ""
+
+
+def unknown_options(names: Collection[str], known: Collection[str]) -> TypeError:
+    """The error for keyword arguments that `pmap` does not have."""
+    hints = []
+    for name in names:
+        hint = meant_option(name, known)
+        if name in _OF_PROCESSES:
+            hint = f"it belongs to an executor: executor=ProcessExecutor({name}=…)"
+        hints.append(f"{name} ({hint})" if hint else f"{name} (it has {', '.join(known)})")
+    return TypeError(f"pmap has no option {', '.join(hints)}")
+
+
+def not_callable(fn: Any, iterables: Sequence[Any]) -> TypeError:
+    """The error for what `pmap` was given in the place of a function. A coroutine is closed, so that nobody warns of it."""
+    if isinstance(fn, Coroutine):
+        name = getattr(fn, "__name__", type(fn).__name__)
+        fn.close()
+        return TypeError(
+            f"pmap maps a coroutine function, not the coroutine that calling {name}(…) has made; write pmap({name}, items)"
+        )
+    swapped = any(map(callable, iterables))
+    remedy = "the function comes first" if swapped else "pass f itself, and not what f(…) returns"
+    return TypeError(f"pmap maps a function or another callable, not {fn!r:.200}; write pmap(f, items): {remedy}")
+
+
+def meant_executor_name(name: str, known: Collection[str]) -> str:
+    """`did you mean …?`, or an empty text."""
+    meant = _EXECUTORS.get(name) or _closest(name, known)
+    return f"; did you mean {meant!r}?" if meant else ""
+
+
+def instead_of_executor(executor: object) -> str:
+    """What to pass in the place of something that runs calls elsewhere, or an empty text."""
+    if isinstance(executor, int):
+        return f"; did you mean n_jobs={executor}?"
+    if isinstance(executor, type):
+        return f"; pass an object: {executor.__name__}()" if executor.__module__.startswith("asyncpar") else ""
+    for kind in type(executor).__mro__:
+        if kind.__module__.startswith(("concurrent.futures", "multiprocess")):
+            name = "thread" if "Thread" in type(executor).__name__ else "process"
+            return f'; asyncpar has workers of its own: pass executor="{name}", and n_jobs for their number'
+        if kind.__module__.startswith(("asyncio", "uvloop")):
+            return "; leave it out: coroutine functions run in the event loop that awaits the map"
+    return ""
+
+
+def _closest(name: str, known: Collection[str]) -> str:
+    from difflib import get_close_matches
+
+    return next(iter(get_close_matches(name, known, 1)), "")
