@@ -297,7 +297,12 @@ def find_backend(backend: Any, n_jobs: int, inner_max_num_threads: int | None, p
         _refuse_params(backend, inner_max_num_threads, params)
         return Backend(name, name, lambda: _make_shared(name), (name, depth()))
     threads = inner_max_num_threads or max(cpu_count() // n_jobs, 1)
-    return Backend(name, name, lambda: _make_processes(threads, params), _key_of_processes(threads, params))
+    key = _key_of_processes(threads, params)
+    if params:
+        from asyncpar.executors.process import check_process_arguments
+
+        check_process_arguments(**{_PROCESS_PARAMS[param]: value for param, value in params.items()})
+    return Backend(name, name, lambda: _make_processes(threads, params), key)
 
 
 def make_memmapping(temp_folder: str | None, max_nbytes: Any, mmap_mode: Any) -> Memmapping:
@@ -331,7 +336,7 @@ def to_int(n_jobs: Any) -> int:
     """
     try:
         return int(n_jobs)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise _not_n_jobs(n_jobs) from None
 
 

@@ -6,6 +6,8 @@ import math
 import os
 from pathlib import Path
 
+from asyncpar.validation import is_positive_int, to_count
+
 
 def cpu_count(only_physical_cores: bool = False) -> int:
     """Processors that this process may use: the least of affinity, cgroup quota (rounded up) and LOKY_MAX_CPU_COUNT.
@@ -38,18 +40,19 @@ def resolve_max_workers(max_workers: int | None) -> int:
     """How many workers an executor may have: `max_workers`, or one for each processor.
 
     Raises:
-        ValueError: fewer than one.
+        ValueError: fewer than one, or no whole number.
     """
     if max_workers is None:
         return cpu_count()
-    if max_workers < 1:
+    if not is_positive_int(max_workers):
         raise ValueError(f"max_workers must be at least 1, or None for one per processor, not {max_workers!r}")
-    return max_workers
+    return to_count(max_workers)
 
 
 def resolve_n_jobs(n_jobs: int) -> int:
     """Negative `n_jobs` counts back from the processors, as in joblib: -1 is all of them, -2 all but one."""
-    return n_jobs if n_jobs > 0 else max(1, cpu_count() + 1 + n_jobs)
+    count = to_count(n_jobs)
+    return count if count > 0 else max(1, cpu_count() + 1 + count)
 
 
 def _processors() -> set[int]:

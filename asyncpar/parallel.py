@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, Self, TypeAl
 
 from asyncpar.nesting import depth
 from asyncpar.reporting import preamble
-from asyncpar.validation import UNSET, check_inner_threads, is_number, is_positive_int
+from asyncpar.validation import UNSET, check_inner_threads, check_timeout, is_number, is_positive_int, to_count
 from asyncpar.workers.unawaited import is_unawaited, refusal
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ class Parallel(Generic[R]):
         )
         from asyncpar.progress import check_progress
 
-        _check_options(return_as, timeout, batch_size)
+        _check_options(return_as, batch_size)
         check_prefer_and_require(prefer, require)
         check_inner_threads(inner_max_num_threads)
         check_progress(progress)
@@ -205,13 +205,13 @@ class Parallel(Generic[R]):
             self._choose()
         context_verbose = current_settings().verbose
         self.verbose = verbose if verbose is not UNSET else 0 if context_verbose is UNSET else context_verbose
-        if not isinstance(self.verbose, bool) and not is_number(self.verbose):
+        if not isinstance(self.verbose, bool) and not (is_number(self.verbose) and self.verbose == self.verbose):  # nan is not
             raise ValueError(f"verbose must be a number, 0 for silence, not {self.verbose!r}")
-        self.timeout = timeout
+        self.timeout = check_timeout(timeout, "task")
         self.return_as: str = return_as
         self.pre_dispatch = pre_dispatch
         self._window(1)
-        self._batch_size: int | Literal["auto"] = batch_size
+        self._batch_size: int | Literal["auto"] = batch_size if batch_size == "auto" else to_count(batch_size)
         self._asked_progress: Progress = progress
         self._kept: KeptExecutor | None = None  # under `with`
         self._running: weakref.ref[Generator[Any, None, None]] | None = None
@@ -378,11 +378,9 @@ def wrap_non_picklable_objects(obj: T, keep_wrapper: bool = True) -> T:
     return obj
 
 
-def _check_options(return_as: object, timeout: object, batch_size: object) -> None:
+def _check_options(return_as: object, batch_size: object) -> None:
     if return_as not in RETURN_AS:
         raise ValueError(f"return_as must be one of {', '.join(map(repr, RETURN_AS))}, not {return_as!r}")
-    if timeout is not None and (not is_number(timeout) or not timeout > 0):
-        raise ValueError(f"timeout must be a positive number of seconds for one task, or None, not {timeout!r}")
     if batch_size != "auto" and not is_positive_int(batch_size):
         raise ValueError(f"batch_size must be 'auto' or a number of tasks, 1 or more, not {batch_size!r}")
 

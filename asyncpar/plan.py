@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
@@ -20,7 +21,7 @@ from asyncpar.retrying import ErrorTypes, RetryPolicy
 from asyncpar.scheduler import Run, Sink
 from asyncpar.sharing import DEFAULT_BYTES, DEFAULT_MAX_NBYTES, check_mmap_mode, resolve_max_nbytes
 from asyncpar.sources import Source, open_source
-from asyncpar.validation import is_int, is_number, is_positive_int
+from asyncpar.validation import check_timeout, is_int, is_positive_int, to_count, to_seconds
 from asyncpar.wire.segments import MmapMode
 
 DEFAULT_CONCURRENCY = 100  # as many as an HTTP client's pool has connections, by habit; a guess
@@ -81,14 +82,15 @@ def make_plan(
     _check_options(executor, n_jobs, batch_size, buffersize, on_error, concurrency)
     check_progress(progress)
     if timeout is not None or retries != 0 or retry_wait != 0 or retry_on is not Exception:  # a microsecond, if need be
-        _check_failure_options(timeout, retries, retry_on, retry_wait)
+        timeout = check_timeout(timeout, "call")
+        retries, retry_wait = _check_retries(retries, retry_on, retry_wait)
     is_coroutine = _is_coroutine_function(fn)
     if concurrency is not None and not is_coroutine:
         raise ValueError(f"concurrency is for coroutine functions, and {fn!r} is not one; n_jobs limits the workers")
     return Plan(
         program=Program(
             fn,
-            (concurrency or DEFAULT_CONCURRENCY) if is_coroutine else 0,
+            (DEFAULT_CONCURRENCY if concurrency is None else to_count(concurrency)) if is_coroutine else 0,
             on_error == "raise" and not retries,
             timeout,
             DEFAULT_BYTES if max_nbytes is DEFAULT_MAX_NBYTES else resolve_max_nbytes(max_nbytes),
@@ -98,8 +100,8 @@ def make_plan(
         executor=executor,
         n_jobs=None if n_jobs is None else resolve_n_jobs(n_jobs),
         ordered=ordered,
-        batch_size=batch_size,
-        window=buffersize,
+        batch_size=batch_size if batch_size == "auto" else to_count(batch_size),
+        window=None if buffersize is None else to_count(buffersize),
         on_error=on_error,
         retrying=RetryPolicy(retries, retry_on, retry_wait) if retries else None,
         progress=progress,
@@ -168,7 +170,7 @@ def _check_options(
     executor: object, n_jobs: object, batch_size: object, buffersize: object, on_error: object, concurrency: object
 ) -> None:
     check_executor(executor)
-    if n_jobs is not None and (not is_int(n_jobs) or n_jobs == 0):
+    if n_jobs is not None and not (is_int(n_jobs) and operator.index(n_jobs)):
         raise ValueError(f"n_jobs must be a positive number of workers, a negative one (-1 is all) or None, not {n_jobs!r}")
     if batch_size != "auto" and not is_positive_int(batch_size):
         raise ValueError(f'batch_size must be "auto" or a number of calls, 1 or more, not {batch_size!r}')
@@ -180,13 +182,14 @@ def _check_options(
         raise ValueError(f"concurrency must be a number of calls, 1 or more, or None, not {concurrency!r}")
 
 
-def _check_failure_options(timeout: object, retries: object, retry_on: object, retry_wait: object) -> None:
-    if timeout is not None and (not is_number(timeout) or not timeout > 0):
-        raise ValueError(f"timeout must be a positive number of seconds for one call, or None, not {timeout!r}")
-    if not is_int(retries) or retries < 0:
-        raise ValueError(f"retries must be a number of further attempts, 0 or more, not {retries!r}")
-    if not is_number(retry_wait) or not 0 <= retry_wait < inf:
-        raise ValueError(f"retry_wait must be a number of seconds, 0 or more, not {retry_wait!r}")
+def _check_retries(retries: Any, retry_on: object, retry_wait: Any) -> tuple[int, float]:
+    """Both numbers as what is counted with."""
+    if not is_int(retries) or operator.index(retries) < 0:
+        raise ValueError(f"retries must be a number of further attempts, 0 or more, not {retries!r:.200}")
+    wait = to_seconds(retry_wait)
+    if not 0 <= wait < inf:
+        raise ValueError(f"retry_wait must be a number of seconds, 0 or more, not {retry_wait!r:.200}")
     kinds = retry_on if isinstance(retry_on, tuple) else (retry_on,)
     if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
         raise TypeError(f"retry_on must be an exception class or a tuple of such, not {retry_on!r}")
+    return to_count(retries), wait

@@ -39,18 +39,16 @@ def evaluate_pre_dispatch(expression: object, n_jobs: int) -> int | None:
             return None
         if text == "all":
             return sys.maxsize
-        try:
-            value = _evaluate(ast.parse(text, mode="eval").body, n_jobs)
-            count = int(value)
-        except (ArithmeticError, SyntaxError, TypeError, ValueError, RecursionError, MemoryError):
-            raise _not_pre_dispatch(expression) from None
-    elif is_number(expression):
-        count = int(expression)
-    else:
+    elif not is_number(expression):
         raise _not_pre_dispatch(expression)
+    try:
+        value = _evaluate(ast.parse(text, mode="eval").body, n_jobs) if isinstance(expression, str) else expression
+        count = int(value)
+    except (ArithmeticError, SyntaxError, TypeError, ValueError, RecursionError, MemoryError):
+        raise _not_pre_dispatch(expression) from None
     if count < 1:
         raise _not_pre_dispatch(expression)
-    return count
+    return min(count, sys.maxsize)
 
 
 def _not_pre_dispatch(expression: object) -> ValueError:

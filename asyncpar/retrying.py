@@ -8,6 +8,8 @@ from typing import TypeAlias
 
 from asyncpar.outcomes import BatchDone
 
+_MOST_DOUBLINGS = 1000  # as many as a float has room for
+
 ErrorTypes: TypeAlias = type[BaseException] | tuple[type[BaseException], ...]
 
 
@@ -31,4 +33,5 @@ class RetryPolicy:
 
     def wait_seconds(self, failures: int) -> float:
         """How long a call waits that has failed so many times."""
-        return self.wait * 2.0 ** (failures - 1) * random.uniform(0.5, 1.0)  # noqa: S311 - nothing secret
+        doublings = min(failures - 1, _MOST_DOUBLINGS)
+        return self.wait * 2.0**doublings * random.uniform(0.5, 1.0)  # noqa: S311 - nothing secret

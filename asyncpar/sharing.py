@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
 from math import inf
 from types import MappingProxyType
 from typing import Any
 
-from asyncpar.validation import is_number
+from asyncpar.validation import is_number, to_bytes
 from asyncpar.wire.segments import MMAP_MODES, MmapMode
 
 DEFAULT_MAX_NBYTES = "1M"  # as in joblib
@@ -29,9 +30,9 @@ def resolve_max_nbytes(value: Any) -> int | None:
     if value is None:
         return None
     if isinstance(value, str) and (found := _SIZE.fullmatch(value)) is not None:
-        return max(1, int(float(found[1]) * _UNITS[found[2].upper()]))
+        return max(1, to_bytes(min(float(found[1]) * _UNITS[found[2].upper()], sys.maxsize)))
     if is_number(value) and 0 <= value < inf:
-        return max(1, int(value))
+        return max(1, to_bytes(value))
     raise ValueError(
         f"max_nbytes must be a number of bytes, 0 or more, a text such as '100K', '1M' or '2G', or None for no shared memory, "
         f"not {value!r}"

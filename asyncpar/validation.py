@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import operator
+import sys
+from math import inf, nan
 from numbers import Real
 from typing import Any, Final, TypeGuard
 
@@ -14,16 +17,61 @@ class _Unset:
 UNSET: Final[Any] = _Unset()  # the default of a parameter for which None means something
 
 
+# More than anybody has of workers, calls or items. Whoever names more gets as many; products of two such numbers still fit into
+# the integers of C, in which some of them are counted.
+MOST = 1 << 30
+
+
 def is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def is_int(value: Any) -> TypeGuard[int]:
-    return hasattr(type(value), "__index__") and not isinstance(value, bool)  # numpy's integers are welcome
+    if isinstance(value, int):
+        return not isinstance(value, bool)
+    try:
+        operator.index(value)  # numpy's integers are welcome
+    except TypeError:
+        return False
+    return True
 
 
 def is_positive_int(value: Any) -> TypeGuard[int]:
-    return is_int(value) and value >= 1
+    return is_int(value) and operator.index(value) >= 1
+
+
+def to_count(value: Any) -> int:
+    """A whole number of any library as an int that can be counted with."""
+    return min(operator.index(value), MOST)
+
+
+def to_bytes(value: Any) -> int:
+    """A number of bytes as an int that the system takes."""
+    return min(int(value), sys.maxsize)
+
+
+def to_seconds(value: Any) -> float:
+    """A number of any library as a float, infinite where it is too large for one; not a number if it is none."""
+    if not is_number(value):
+        return nan
+    try:
+        return float(value)
+    except OverflowError:
+        return inf if value > 0 else -inf
+
+
+def check_timeout(timeout: Any, of_what: str) -> float | None:
+    """Seconds; None if there is no limit.
+
+    Raises:
+        ValueError: neither a positive number nor None.
+    """
+    if timeout is None:
+        return None
+    seconds = to_seconds(timeout)
+    if not seconds > 0:
+        raise ValueError(f"timeout must be a positive number of seconds for one {of_what}, or None, not {timeout!r:.200}")
+    return None if seconds == inf else seconds
 
 
 def check_inner_threads(count: object) -> None:

@@ -12,6 +12,7 @@ what the copy maps by name runs in executors of its own.
 
 from __future__ import annotations
 
+import operator
 import os
 import threading
 import time
@@ -30,7 +31,7 @@ from asyncpar.executors.process_parcel import PickledFunction, SentFunction
 from asyncpar.executors.process_worker import Initializer, Limits, ProcessWorker
 from asyncpar.executors.zygote_client import Zygote, refuse_unless_supported, start_zygote
 from asyncpar.memory import available_memory
-from asyncpar.validation import check_inner_threads, is_int, is_positive_int
+from asyncpar.validation import check_inner_threads, is_int, is_positive_int, to_bytes, to_count, to_seconds
 from asyncpar.wire.blocks import Area
 from asyncpar.wire.codec import is_importable
 from asyncpar.wire.placer import Placer
@@ -39,6 +40,7 @@ from asyncpar.workers.control import make_nameless_file
 
 LEAST_MEMORY = 1 << 25  # bytes; about what an interpreter holds by itself
 _REST_SECONDS = 1.0  # without work, until shared memory is given back; pages that stay warm are written three times as fast
+_MOST_GRACE = 86_400.0  # a day: nobody waits longer, and the system counts it in milliseconds of 32 bits
 _MOST_STARTS = 3  # of a worker that is killed each time before it is ready
 _KEPT_FUNCTIONS = 64  # a name costs a worker a hundred bytes; a run of an importable function saves 10 µs by this
 
@@ -97,16 +99,29 @@ class ProcessExecutor(Executor[ProcessWorker]):
         grace: float = 0.2,
     ) -> None:
         refuse_unless_supported()
-        _check_arguments(initializer, preload, idle_timeout, grace)
-        _check_limits(inner_max_num_threads, max_calls_per_worker, max_memory, max_shared_bytes)
+        check_process_arguments(
+            initializer=initializer,
+            preload=preload,
+            inner_max_num_threads=inner_max_num_threads,
+            max_calls_per_worker=max_calls_per_worker,
+            max_memory=max_memory,
+            max_shared_bytes=max_shared_bytes,
+            idle_timeout=idle_timeout,
+            grace=grace,
+        )
         super().__init__(resolve_max_workers(max_workers))
         self._initializer = None if initializer is None else Initializer(initializer, tuple(initargs))
         self._preload = tuple(preload)
-        self._max_shared_bytes = available_memory() // 4 if max_shared_bytes is None else max_shared_bytes
+        self._max_shared_bytes = available_memory() // 4 if max_shared_bytes is None else to_bytes(max_shared_bytes)
         most_results = self._max_shared_bytes // 2 // self.capacity
-        self._limits = Limits(max_calls_per_worker, max_memory, most_results, inner_max_num_threads)
-        self._idle_timeout = idle_timeout
-        self._grace = grace
+        self._limits = Limits(
+            None if max_calls_per_worker is None else operator.index(max_calls_per_worker),
+            None if max_memory is None else to_bytes(max_memory),
+            most_results,
+            None if inner_max_num_threads is None else to_count(inner_max_num_threads),
+        )
+        self._idle_timeout = to_seconds(idle_timeout)
+        self._grace = min(to_seconds(grace), _MOST_GRACE)
         self._workers: set[ProcessWorker] = set()  # all that have not ended
         self._zygote: Zygote | None = None
         self._starting = anyio.Lock()
@@ -318,29 +333,33 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_leave_all_to_original)
 
 
-def _check_arguments(
-    initializer: Callable[..., object] | None,
-    preload: Sequence[str],
-    idle_timeout: float,
-    grace: float,
+def check_process_arguments(
+    *,
+    initializer: object = None,
+    initargs: object = (),
+    preload: object = (),
+    inner_max_num_threads: object = None,
+    max_calls_per_worker: object = None,
+    max_memory: Any = None,
+    max_shared_bytes: Any = None,
+    idle_timeout: object = 1,
+    grace: object = 1,
 ) -> None:
+    """Refuses what a `ProcessExecutor` would refuse."""
     if initializer is not None and not callable(initializer):
         raise TypeError(f"initializer must be callable, not {initializer!r}")
     if isinstance(preload, str):
         raise TypeError(f"preload must be a sequence of module names, such as [{preload!r}], not one string")
-    if idle_timeout <= 0:
+    if not to_seconds(idle_timeout) > 0:
         raise ValueError(f"idle_timeout must be a positive number of seconds, not {idle_timeout!r}")
-    if grace < 0:
+    if not to_seconds(grace) >= 0:
         raise ValueError(f"grace must be a number of seconds, 0 or more, not {grace!r}")
-
-
-def _check_limits(inner_threads: object, max_calls: object, max_memory: object, max_shared: object) -> None:
-    check_inner_threads(inner_threads)
-    if max_shared is not None and not (is_int(max_shared) and max_shared >= 0):
-        raise ValueError(f"max_shared_bytes must be a number of bytes, 0 or more, or None, not {max_shared!r}")
-    if max_calls is not None and not is_positive_int(max_calls):
-        raise ValueError(f"max_calls_per_worker must be a number of calls, 1 or more, or None, not {max_calls!r}")
-    if max_memory is not None and (not is_positive_int(max_memory) or max_memory < LEAST_MEMORY):
+    check_inner_threads(inner_max_num_threads)
+    if max_shared_bytes is not None and not (is_int(max_shared_bytes) and to_bytes(max_shared_bytes) >= 0):
+        raise ValueError(f"max_shared_bytes must be a number of bytes, 0 or more, or None, not {max_shared_bytes!r}")
+    if max_calls_per_worker is not None and not is_positive_int(max_calls_per_worker):
+        raise ValueError(f"max_calls_per_worker must be a number of calls, 1 or more, or None, not {max_calls_per_worker!r}")
+    if max_memory is not None and not (is_int(max_memory) and to_bytes(max_memory) >= LEAST_MEMORY):
         raise ValueError(
             f"max_memory must be a number of bytes, or None, not {max_memory!r}; a worker alone holds up to {LEAST_MEMORY:_}"
         )
