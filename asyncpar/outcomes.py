@@ -169,9 +169,10 @@ def explain_tuples(done: BatchDone) -> None:
         if type(error) is TypeError and isinstance(item := done.batch.item(position), tuple | list):
             lacks = _LACKS_ARGUMENTS.search(str(error))
             if lacks is not None and int(next(filter(None, lacks.groups()))) <= len(item) > 1:
-                error.add_note(
-                    "asyncpar: each item is one argument; if its elements are the arguments, write pmap(f, *zip(*items)), "
-                    "or pmap(lambda item: f(*item), items)"
+                add_note(
+                    error,
+                    "each item is one argument; if its elements are the arguments, write pmap(f, *zip(*items)), "
+                    "or pmap(lambda item: f(*item), items)",
                 )
 
 

@@ -249,8 +249,8 @@ class ParallelMap(Coroutine[Any, Any, list[T]], Generic[T]):
     def throw(self, *error: Any) -> Any:
         """Raises an error where `await` stands; for event loops."""
         if self._awaiting is None:  # a task that was cancelled before it began
-            self.close()
-            return super().throw(*error)
+            self._closed = True
+            self._awaiting = _not_begun().__await__()
         return self._awaiting.throw(*error)
 
     def close(self) -> None:
@@ -371,6 +371,10 @@ class _Outcomes(AsyncIterator[Outcome[T]]):
     async def __anext__(self) -> Outcome[T]:
         outcome: Outcome[T] = await self._owner._next()
         return outcome
+
+
+async def _not_begun() -> list[Any]:
+    raise AssertionError("an error is thrown into it before it begins")
 
 
 async def _collect(run: Run, sink: ListSink) -> list[Any]:

@@ -34,16 +34,14 @@ def evaluate_pre_dispatch(expression: object, n_jobs: int) -> int | None:
         ValueError: it is neither "all", a positive number, nor arithmetic that gives one.
     """
     if isinstance(expression, str):
-        text = expression.strip()
-        if text.replace(" ", "") == _LEFT_TO_ASYNCPAR:
+        if expression.replace(" ", "") == _LEFT_TO_ASYNCPAR:
             return None
-        if text == "all":
+        if expression.strip() == "all":
             return sys.maxsize
     elif not is_number(expression):
         raise _not_pre_dispatch(expression)
     try:
-        value = _evaluate(ast.parse(text, mode="eval").body, n_jobs) if isinstance(expression, str) else expression
-        count = int(value)
+        count = int(_compute(expression, n_jobs) if isinstance(expression, str) else expression)
     except (ArithmeticError, SyntaxError, TypeError, ValueError, RecursionError, MemoryError):
         raise _not_pre_dispatch(expression) from None
     if count < 1:
@@ -56,6 +54,10 @@ def _not_pre_dispatch(expression: object) -> ValueError:
         "pre_dispatch must be 'all', a number of tasks, 1 or more, or arithmetic over n_jobs with + - * / // % ** that gives "
         f"one, such as '2 * n_jobs', not {expression!r}"
     )
+
+
+def _compute(expression: str, n_jobs: int) -> Any:
+    return _evaluate(ast.parse(expression.strip(), mode="eval").body, n_jobs)
 
 
 def _evaluate(node: ast.expr, n_jobs: int) -> Any:
