@@ -29,7 +29,8 @@ from asyncpar.errors import ExecutorUnavailableError
 from asyncpar.executors.base import Executor, Program
 from asyncpar.executors.process_parcel import PickledFunction, SentFunction
 from asyncpar.executors.process_worker import Initializer, Limits, ProcessWorker
-from asyncpar.executors.zygote_client import Zygote, refuse_unless_supported, start_zygote
+from asyncpar.executors.zygote_client import Zygote, start_zygote
+from asyncpar.executors.zygote_start import describe_lost_start, refuse_unless_supported
 from asyncpar.memory import available_memory
 from asyncpar.validation import check_inner_threads, is_int, is_positive_int, to_bytes, to_count, to_seconds
 from asyncpar.wire.blocks import Area
@@ -221,9 +222,7 @@ class ProcessExecutor(Executor[ProcessWorker]):
             return ProcessWorker(await zygote.fork(self._get_arguments().descriptor), zygote, self._grace)
         except ConnectionError:
             await zygote.aclose()
-            raise ExecutorUnavailableError(
-                "the process that forks workers ended as soon as it was started; what it wrote to stderr may say why"
-            ) from None
+            raise ExecutorUnavailableError(describe_lost_start()) from None
 
     async def _shut_down(self) -> None:
         """What has to be done is done by `_live`, so that it is done even if whoever waits here is cancelled."""

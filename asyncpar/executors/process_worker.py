@@ -24,6 +24,7 @@ from asyncpar.errors import ExecutorUnavailableError, WorkerDiedError
 from asyncpar.executors.base import Answer, Worker
 from asyncpar.executors.process_parcel import ProcessAnswer, ProcessParcel, SentFunction
 from asyncpar.executors.zygote_client import WorkerProcess, Zygote, describe_failed_start
+from asyncpar.executors.zygote_start import describe_lost_start
 from asyncpar.nesting import depth
 from asyncpar.off_loop import run_off_loop
 from asyncpar.outcomes import Batch, BatchDone, timed_out
@@ -62,8 +63,8 @@ class ProcessWorker(Worker):
 
     @property
     def was_killed(self) -> bool:
-        """Whether it has been ended by SIGKILL: by somebody else, for lack of memory, or here."""
-        return self._process.signal == SIGKILL
+        """Whether somebody else has ended it by SIGKILL, for lack of memory, say."""
+        return self._process.signal == SIGKILL and not self._process.was_cut_off
 
     async def set_up(self, initializer: Initializer | None, limits: Limits) -> None:
         """Hands the worker its surroundings and waits until it is ready.
@@ -79,9 +80,11 @@ class ProcessWorker(Worker):
             await channel.send(_setup_frame(sent, limits))
             answer = await channel.receive()
         except EOFError:
-            await self._see_end()
+            await self._see_end_or_kill()
             if self._process.start_error is not None:
                 raise ExecutorUnavailableError(describe_failed_start(self._process.start_error)) from None
+            if not self._zygote.has_served:
+                raise ExecutorUnavailableError(describe_lost_start()) from None
             raise ExecutorUnavailableError(
                 f"a new worker process {self._process.describe_end()} before it was ready; what it wrote to stderr may "
                 "say why (a failing preload= module or initializer=, or too little memory)"
@@ -226,7 +229,7 @@ class ProcessWorker(Worker):
     async def _bury(self, batch: Batch, *, died_idle: bool = False) -> BatchDone:
         """The worker died: the call that was running is blamed for it, and the others are to be run again."""
         hung_up = not self.usable
-        await self._see_end()
+        await self._see_end_or_kill()
         if hung_up:
             raise ExecutorUnavailableError("the executor was closed while this run was using it")
         position, span = self._process.last_position, min(self._process.last_span, len(batch))
@@ -270,7 +273,7 @@ class ProcessWorker(Worker):
     def _death_of(self, batch: Batch, position: int) -> WorkerDiedError:
         process = self._process
         peak_memory = process.peak_memory
-        out_of_memory = process.signal == SIGKILL and self._zygote.memory_watch.ran_out()
+        out_of_memory = self.was_killed and self._zygote.memory_watch.ran_out()
         message = f"the worker process {process.pid or ''} {process.describe_end()} while it ran {batch.describe(position)}"
         if peak_memory is not None:
             message += f"; its peak memory was {peak_memory / 2**20:.0f} MiB"
@@ -286,6 +289,14 @@ class ProcessWorker(Worker):
             peak_memory,
             out_of_memory,
         )
+
+    async def _see_end_or_kill(self) -> None:
+        """The channel has ended, and so has the worker, or will soon; if it lives on without it, it is killed."""
+        try:
+            with anyio.move_on_after(self._grace):
+                await self._zygote.wait_ended(self._process)
+        finally:
+            await self.kill()
 
     async def _see_end(self) -> None:
         self.usable = False

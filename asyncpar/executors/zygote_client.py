@@ -11,35 +11,27 @@ forked and killed in one go later, and a zygote that is to end before that is ki
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import pickle
 import signal
 import socket
 import struct
-import sys
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 import anyio
 
 from asyncpar.errors import ExecutorUnavailableError
 from asyncpar.executors.memory_watch import MemoryWatch
+from asyncpar.executors.zygote_start import SHORTAGES, program_path, refuse_unless_supported, spawn_zygote
 from asyncpar.wire.async_channel import AsyncChannel, close_copy
 from asyncpar.wire.segments import RESULTS, Loans, Mappings, map_ledgers
 from asyncpar.workers.control import POSITION, SPAN, make_nameless_file, map_page, unmap_page
-from asyncpar.workers.protocol import EXITED, FORK, KILL, NOT_FORKED, STARTED, Record, unpack_records
+from asyncpar.workers.own_imports import settled_modules
+from asyncpar.workers.protocol import EXITED, FORK, KILL, KILLED, NOT_FORKED, STARTED, Record, attach, unpack_records
+from asyncpar.workers.session import end_session
 
-_CONTROL_FD = 3  # the first after stdin, stdout and stderr
-_PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
-_PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from asyncpar.workers.zygote import main; main(int(sys.argv[2]))"
+_ENDS = (EXITED, KILLED)
 _EXIT_SECONDS = 5.0  # far beyond what the zygote needs after its grace; only a machine in distress gets here
-_REMEDIES = {
-    errno.EMFILE: "raise the limit of open files (ulimit -n), close some, or use fewer workers (max_workers=)",
-    errno.ENFILE: "the whole system has too many files open: close some, or use fewer workers (max_workers=)",
-    errno.EAGAIN: "raise the limit of processes (ulimit -u, or that of the container), or use fewer workers (max_workers=)",
-    errno.ENOMEM: "free some memory, or use fewer workers (max_workers=)",
-}
 
 
 class WorkerProcess:
@@ -88,6 +80,8 @@ class WorkerProcess:
         """How it ended, for an error message."""
         if self.report is None:
             return "ended together with the process that forks workers"
+        if self.was_cut_off:
+            return "closed its connection to its parent, as os.execv or os.closerange in a call do, and was killed for that"
         if self.signal is not None:
             return f"was killed by {signal.Signals(self.signal).name}"
         return f"exited with code {self.exit_code}"
@@ -102,6 +96,11 @@ class WorkerProcess:
         return self.report.code if self.report is not None and self.report.kind == NOT_FORKED else None
 
     @property
+    def was_cut_off(self) -> bool:
+        """Whether its parent has had it killed, when it was still alive."""
+        return self.report is not None and self.report.kind == KILLED
+
+    @property
     def signal(self) -> int | None:
         """What killed it, if a signal did."""
         return os.WTERMSIG(self._status) if self._status is not None and os.WIFSIGNALED(self._status) else None
@@ -114,11 +113,11 @@ class WorkerProcess:
     @property
     def peak_memory(self) -> int | None:
         """The most memory that it held, in bytes, its share of what it has from the zygote included."""
-        return self.report.peak_memory if self.report is not None and self.report.kind == EXITED else None
+        return self.report.peak_memory if self.report is not None and self.report.kind in _ENDS else None
 
     @property
     def _status(self) -> int | None:
-        return self.report.code if self.report is not None and self.report.kind == EXITED else None
+        return self.report.code if self.report is not None and self.report.kind in _ENDS else None
 
 
 class Zygote:
@@ -137,6 +136,11 @@ class Zygote:
         self._started = False
         self.memory_watch = MemoryWatch()
         self.alive = True
+
+    @property
+    def has_served(self) -> bool:
+        """Whether it has ever been ready."""
+        return self._started
 
     async def fork(self, arguments_fd: int) -> WorkerProcess:
         """Asks for a worker, which gets the file of arguments; it will be heard on its channel, or of in its report.
@@ -210,8 +214,7 @@ class Zygote:
         if self._started:
             with anyio.move_on_after(self._grace + _EXIT_SECONDS):
                 await self._read_until(lambda: not self.alive)
-        if self.alive:
-            os.kill(self._pid, signal.SIGKILL)
+        if self.alive:  # and will not end by itself
             self._see_end()
 
     def leave_to_original(self) -> None:
@@ -230,7 +233,7 @@ class Zygote:
         async with self._sending:
             while self.alive:
                 try:
-                    socket.send_fds(self._control, [record.pack()], descriptors)
+                    self._control.sendmsg([record.pack()], attach(descriptors))
                     return
                 except BlockingIOError:
                     await anyio.wait_writable(self._control)
@@ -272,17 +275,35 @@ class Zygote:
                 worker.ended = True
 
     def _see_end(self) -> None:
-        """The control socket has ended, and with it the zygote: it leaves by `_exit` or is killed."""
+        """The control socket has ended, and with it the zygote."""
         if not self.alive:
             return
         self.alive = False
         anyio.notify_closing(self._control)
         self._control.close()
-        with contextlib.suppress(ChildProcessError):  # somebody else in this program waits for every child
-            os.waitpid(self._pid, 0)
+        _see_off(self._pid)
         for worker in self._workers.values():
             worker.ended = True
         self._workers.clear()
+
+
+def _see_off(pid: int) -> None:
+    """Reaps a zygote, and does what it has not done itself if it was killed.
+
+    It leaves by `_exit`. If it is still there, somebody has closed the control socket in it, or it is no zygote.
+    """
+    with contextlib.suppress(ChildProcessError):  # somebody else in this program waits for every child
+        if not hasattr(os, "waitid"):
+            if os.waitpid(pid, os.WNOHANG) == (0, 0):
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+            return
+        if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
+            os.kill(pid, signal.SIGKILL)
+        end = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        if end is None or end.si_code != os.CLD_EXITED or end.si_status:
+            end_session(pid)
+        os.waitpid(pid, 0)
 
 
 def start_zygote(preload: Sequence[str], grace: float) -> Zygote:
@@ -292,12 +313,18 @@ def start_zygote(preload: Sequence[str], grace: float) -> Zygote:
         ExecutorUnavailableError: this platform cannot have one, or no interpreter could be started.
     """
     refuse_unless_supported()
-    config = {"parent_pid": os.getpid(), "path": _absolute_path(), "preload": tuple(preload), "grace": grace}
+    config = {
+        "parent_pid": os.getpid(),
+        "path": program_path(),
+        "settled": settled_modules(),
+        "preload": tuple(preload),
+        "grace": grace,
+    }
     data = pickle.dumps(config)
     with _explained_shortage():
         ours, theirs = socket.socketpair()
         try:
-            pid = _spawn(theirs.fileno())
+            pid = spawn_zygote(theirs)
         except BaseException:
             ours.close()
             raise
@@ -322,70 +349,5 @@ def _explained_shortage() -> Iterator[None]:
 
 def describe_failed_start(code: int) -> str:
     """Why there is no worker, for an error message, from an errno."""
-    remedy = _REMEDIES.get(code)
+    remedy = SHORTAGES.get(code)
     return f"a worker process could not be started: {os.strerror(code)}" + (f"; {remedy}" if remedy else "")
-
-
-def refuse_unless_supported() -> None:
-    """Raises `ExecutorUnavailableError` where processes cannot hand descriptors to each other."""
-    if not hasattr(socket, "send_fds") or not hasattr(os, "posix_spawn"):
-        raise ExecutorUnavailableError(
-            f"process workers need Unix domain sockets that pass descriptors, which {sys.platform} does not have; "
-            'use executor="thread", or executor="interpreter" in a release that has it'
-        )
-    if not sys.executable:
-        raise ExecutorUnavailableError(
-            "process workers are started with sys.executable, which is empty in this embedded Python; set it to the "
-            'path of a Python interpreter, or use executor="thread"'
-        )
-
-
-def _spawn(control_fd: int) -> int:
-    """An interpreter running the zygote, in a process group of its own, with the control socket as descriptor 3."""
-    command = [sys.executable, "-P", *_interpreter_flags(), "-c", _PROGRAM, _PACKAGE_ROOT, str(_CONTROL_FD)]
-    import fcntl
-
-    # A duplicate above 3: dup2 of a descriptor onto itself would not make it inheritable
-    source = fcntl.fcntl(control_fd, fcntl.F_DUPFD_CLOEXEC, _CONTROL_FD + 1)
-    try:
-        actions = [
-            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-            *((os.POSIX_SPAWN_OPEN, output, os.devnull, os.O_WRONLY, 0) for output in (1, 2) if not _is_inherited(output)),
-            (os.POSIX_SPAWN_DUP2, source, _CONTROL_FD),
-        ]
-        return os.posix_spawn(sys.executable, command, os.environ, file_actions=actions, setpgroup=0, setsigmask=())
-    except OSError as error:
-        if error.errno in _REMEDIES:
-            raise
-        raise ExecutorUnavailableError(f"{sys.executable} could not be started: {error}") from error
-    finally:
-        os.close(source)
-
-
-def _is_inherited(descriptor: int) -> bool:
-    """Whether programs that are started have this descriptor. A program without a console may not have its standard ones: a
-    worker's channel or its control page would be opened in their place, and what a library says there be written into it.
-    """
-    try:
-        return os.get_inheritable(descriptor)
-    except OSError:  # it is closed
-        return False
-
-
-def _absolute_path() -> list[str]:
-    """`sys.path` for somebody in another directory: "" means the working directory, and relative entries start there."""
-    try:
-        return [str(Path(entry).absolute()) for entry in sys.path]
-    except FileNotFoundError:  # the working directory has been removed
-        return [entry for entry in sys.path if Path(entry).is_absolute()]
-
-
-def _interpreter_flags() -> list[str]:
-    """The command-line options of this interpreter that change how code runs."""
-    flags = ["-" + "O" * sys.flags.optimize] if sys.flags.optimize else []
-    for letter, on in (("E", sys.flags.ignore_environment), ("s", sys.flags.no_user_site), ("S", sys.flags.no_site)):
-        if on:
-            flags.append(f"-{letter}")
-    flags += [f"-W{option}" for option in sys.warnoptions]
-    flags += [f"-X{name}" if value is True else f"-X{name}={value}" for name, value in sys._xoptions.items()]
-    return flags

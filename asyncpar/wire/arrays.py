@@ -80,12 +80,24 @@ def _reduce_plain(array: np.ndarray[Any, Any]) -> Any:
     plain = array.view(np.ndarray)
     if plain.flags.writeable or not plain.flags.forc or plain.dtype.hasobject or not plain.nbytes:
         return plain.__reduce_ex__(5)
-    import ctypes
-
-    content = (ctypes.c_char * plain.nbytes).from_address(_address(plain))
-    content.array = plain  # type: ignore[attr-defined]  # which must not go before its content
+    content = np.asarray(_Writable(plain))
     order = "C" if plain.flags.c_contiguous else "F"
     return _from_buffer, (PickleBuffer(content), plain.dtype, plain.shape, order)
+
+
+class _Writable:
+    """The bytes of an array that is read-only, to numpy an array that is not. (ctypes could do this, but the user may have a
+    module of that name.)
+    """
+
+    def __init__(self, array: np.ndarray[Any, Any]) -> None:
+        self._array = array  # which must not go before its content
+        self.__array_interface__ = {
+            "version": 3,
+            "typestr": "|u1",
+            "shape": (array.nbytes,),
+            "data": (_address(array), False),
+        }
 
 
 def _from_buffer(content: Any, dtype: Any, shape: Any, order: Any) -> Any:

@@ -9,6 +9,7 @@ went around the limit, is replaced. Shared memory is not counted.
 from __future__ import annotations
 
 import os
+import resource
 import sys
 import time
 from pathlib import Path
@@ -53,8 +54,6 @@ class Lifetime:
 def _limit_data(limit: int) -> None:
     if sys.platform != "linux":
         return
-    import resource
-
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     resource.setrlimit(resource.RLIMIT_DATA, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
 
@@ -65,8 +64,6 @@ def _own_bytes(libraries: int) -> int:
         resident, shared = _resident_and_shared()
         return resident - max(0, shared - libraries)
     except OSError:
-        import resource
-
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 1024
 

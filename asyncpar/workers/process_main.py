@@ -31,6 +31,7 @@ from asyncpar.wire.failures import PackedError, pack_error
 from asyncpar.wire.frames import Frame
 from asyncpar.workers.control import POSITION, RECEIVED, map_page, unmap_page
 from asyncpar.workers.lifetime import Lifetime
+from asyncpar.workers.own_imports import import_own
 from asyncpar.workers.protocol import BATCH, DONE, FAILED, FORGET, LAST, READY, SETUP, BatchMessage, DoneMessage, Setup
 from asyncpar.workers.run_batch import BatchReport, run_batch
 from asyncpar.workers.shared_memory import SharedMemory
@@ -91,7 +92,8 @@ class _Worker:
         self._control = control
         self._memory = memory
         self._functions: dict[int, Callable[..., Any]] = {}  # {function id: function}
-        self._runner: Any = None  # asyncio.Runner, once there was a coroutine function
+        self._coroutines: Any = None  # the module, once there was a coroutine function; it imports asyncio
+        self._runner: Any = None  # asyncio.Runner, from then on
         self._lifetime = Lifetime(None, None)
 
     def answer(self, frame: Frame) -> Frame | None:
@@ -162,13 +164,10 @@ class _Worker:
         timeout: float | None,
         leave: Callable[[int], bool] | None,
     ) -> BatchReport:
-        import asyncio
-
-        from asyncpar.workers.run_coroutines import run_coroutines
-
         if self._runner is None:
-            self._runner = asyncio.Runner()
-        batch = run_coroutines(
+            self._coroutines = import_own("asyncpar.workers.run_coroutines")
+            self._runner = self._coroutines.asyncio.Runner()
+        batch = self._coroutines.run_coroutines(
             fn,
             columns,
             self._control,

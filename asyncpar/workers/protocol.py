@@ -4,12 +4,15 @@ Parent and worker speak in frames (`wire/frames.py`), strictly in turn: SETUP is
 BATCH by DONE, by LAST (the worker has reached its limits and is to be let go) or FAILED; FORGET, the only exception, has
 no answer. Parent and zygote speak in records of fixed size over the control socket; a FORK record carries three descriptors:
 the worker's end of its channel, its own file (control page, ledgers and results, `wire/segments.py`), and the executor's file
-of arguments. The zygote's first word is STARTED: it has preloaded, and serves.
+of arguments. The zygote's first word is STARTED: it has preloaded, and serves. Of a worker it says in the end that it has
+EXITED (in whatever way), was KILLED because the parent said so, or could not be started (NOT_FORKED).
 """
 
 from __future__ import annotations
 
+import socket
 import struct
+from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
 from asyncpar.wire.codec import EncodedColumn, EncodedElements
@@ -53,8 +56,10 @@ BatchMessage: TypeAlias = tuple[
 DoneMessage: TypeAlias = tuple[EncodedColumn, dict[int, PackedError], list[tuple[int, float]]]
 
 
-FORK, KILL, STARTED, EXITED, NOT_FORKED = range(1, 6)  # kinds of records between parent and zygote
+FORK, KILL, STARTED, EXITED, KILLED, NOT_FORKED = range(1, 7)  # kinds of records between parent and zygote
+ZYGOTE_MARK = "ASYNCPAR_ZYGOTE"  # in the environment in which a zygote is started: which socket is the control socket
 
+_INT = struct.Struct("i")
 _RECORD = struct.Struct("<BxxxIQqqQ")
 RECORD_SIZE = _RECORD.size
 
@@ -70,6 +75,22 @@ class Record(NamedTuple):
 
     def pack(self) -> bytes:
         return _RECORD.pack(self.kind, 0, self.worker_id, self.pid, self.code, self.peak_memory)
+
+
+def attach(descriptors: Sequence[int]) -> list[tuple[int, int, bytes]]:
+    """Descriptors that are sent along. (`socket.send_fds` imports a module each time, which may then be one of the user's.)"""
+    return [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack(f"{len(descriptors)}i", *descriptors))] if descriptors else []
+
+
+def receive_with_descriptors(sock: socket.socket, size: int, most_descriptors: int) -> tuple[bytes, list[int], bool]:
+    """Data, the descriptors that came along, and whether there were more."""
+    data, attached, flags, _ = sock.recvmsg(size, socket.CMSG_LEN(most_descriptors * _INT.size))
+    descriptors: list[int] = []
+    for level, kind, content in attached:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            whole = len(content) // _INT.size * _INT.size
+            descriptors += [descriptor for (descriptor,) in _INT.iter_unpack(content[:whole])]
+    return data, descriptors, bool(flags & socket.MSG_CTRUNC)
 
 
 def unpack_records(data: bytes) -> tuple[list[Record], bytes]:

@@ -6,11 +6,15 @@ and cheap: a worker is there in a millisecond, with cloudpickle and the user's `
 Guarantees:
 - It forks exactly the workers it is asked for and reports the end of each: wait status and peak memory.
 - It kills a worker only while that worker has not been reaped, so that no signal ever goes to a reused process id.
+- A worker leads a process group, to which all belong that a call has started or forked and that have not left it. When the
+  worker ends, in whatever way, the group is killed before the worker is reaped (where there is `waitid`; else only together
+  with a worker that is killed). At its own end the zygote kills what is left of its session (`workers/session.py`).
 - When its parent dies while it still preloads, the kernel kills it (Linux): it would not see that itself.
 - When the control socket ends, or the parent is gone (even by SIGKILL, even if a forked copy of the parent still holds
   the socket), it gives the workers `grace` seconds to leave, kills those that have not, and exits.
 - When the zygote itself is killed, the kernel kills its workers (Linux). PR_SET_PDEATHSIG is tied to the *thread* that
-  forked; that is reliable here, and only here, because the zygote has just one.
+  forked; that is reliable here, and only here, because the zygote has just one. The rest of the session is killed by the
+  parent, as soon as it sees that; if both are killed at once, what calls have started is left.
 
 It sleeps in one `poll` on the control socket, the wake-up pipe of SIGCHLD, and a pidfd of the parent; where the system has
 no pidfds it looks at its parent's id twice a second instead.
@@ -26,35 +30,53 @@ import gc
 import importlib
 import os
 import pickle
+import resource
 import select
 import signal
 import socket
 import struct
 import sys
 import time
+from contextlib import suppress
 from typing import Any
 
+import cloudpickle  # noqa: F401 - for every worker, from where the program has it
+
+from asyncpar.workers.own_imports import take_on_path
 from asyncpar.workers.process_main import run_worker
-from asyncpar.workers.protocol import EXITED, FORK, KILL, NOT_FORKED, RECORD_SIZE, STARTED, Record, unpack_records
+from asyncpar.workers.protocol import (
+    EXITED,
+    FORK,
+    KILL,
+    KILLED,
+    NOT_FORKED,
+    RECORD_SIZE,
+    STARTED,
+    ZYGOTE_MARK,
+    Record,
+    receive_with_descriptors,
+    unpack_records,
+)
+from asyncpar.workers.session import end_session
 
 _PARENT_CHECK_SECONDS = 0.5  # only where there are no pidfds
 _PR_SET_PDEATHSIG = 1
 _DESCRIPTORS_EACH = 3  # of a worker: its channel, its own file, and the executor's with arguments
-_IMPORTED_BY_WAIT4 = "resource"  # when it is first called, when there may be no descriptor left for opening a file
-_MOST_DESCRIPTORS = 1 << 16  # more than a process has by default
 
 
 def main(control_fd: int) -> None:
     """The zygote's whole life, and that of each of its workers: returns when this process has nothing more to do."""
+    os.environ.pop(ZYGOTE_MARK, None)
+    if os.getsid(0) != os.getpid():  # posix_spawn has not done that here
+        os.setsid()
     control = socket.socket(fileno=control_fd)
-    os.closerange(control_fd + 1, _MOST_DESCRIPTORS)  # what C libraries of the parent have left inheritable
     config = _receive_config(control)
-    sys.path[:] = config["path"]
     _ignore_terminal()
     os.chdir("/")
     _load_prctl()
     _die_with_parent(config["parent_pid"])
-    for module in ("cloudpickle", _IMPORTED_BY_WAIT4, *config["preload"]):
+    take_on_path(config["path"], config["settled"])
+    for module in config["preload"]:
         importlib.import_module(module)
     _outlive_parent()
     gc.freeze()  # so that collections in workers do not copy the pages they share
@@ -69,6 +91,7 @@ class _Zygote:
         self._parent_pid: int = config["parent_pid"]
         self._grace: float = config["grace"]
         self._workers: dict[int, int] = {}  # {pid: worker id}, of those that are not reaped
+        self._killed: set[int] = set()  # pids of those among them that the parent wanted killed
         self._partial = b""  # of a record
         self._descriptors: list[int] = []  # received, and not yet handed to a worker
         self._wakeup_reader, self._wakeup_writer = os.pipe()
@@ -114,12 +137,12 @@ class _Zygote:
 
     def _receive_records(self) -> list[Record] | None:
         try:
-            data, descriptors, flags, _ = socket.recv_fds(self._control, 64 * RECORD_SIZE, 64 * _DESCRIPTORS_EACH)
+            data, descriptors, truncated = receive_with_descriptors(self._control, 64 * RECORD_SIZE, 64 * _DESCRIPTORS_EACH)
         except ConnectionResetError:
             return None
         if not data:
             return None
-        if flags & socket.MSG_CTRUNC:  # there was no room for all of them, and one without the other is of no use
+        if truncated:  # there was no room for all of them, and one without the other is of no use
             for descriptor in descriptors:
                 os.close(descriptor)
             descriptors = []
@@ -131,9 +154,11 @@ class _Zygote:
         if record.kind == FORK:
             return self._fork(record.worker_id)
         if record.kind == KILL:
+            self._reap()  # what has ended by itself is reported so
             for pid, worker_id in self._workers.items():
                 if worker_id == record.worker_id:
-                    os.kill(pid, signal.SIGKILL)
+                    self._killed.add(pid)
+                    _kill_group(pid)
         return None
 
     def _fork(self, worker_id: int) -> list[int] | None:
@@ -153,6 +178,7 @@ class _Zygote:
             return handed
         if pid > 0:
             self._workers[pid] = worker_id
+            _lead_group(pid)  # whichever of the two comes first
         for descriptor in handed:
             os.close(descriptor)
         return None
@@ -160,6 +186,7 @@ class _Zygote:
     def _become_worker(self, zygote_pid: int) -> None:
         """In the child: drop what belongs to the zygote, and die with it."""
         _die_with_parent(zygote_pid)
+        _lead_group(0)
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -173,15 +200,28 @@ class _Zygote:
     def _reap(self, options: int = os.WNOHANG) -> None:
         while self._workers:
             try:
-                pid, status, usage = os.wait4(-1, options)
+                pid, status, usage = self._wait(options)
             except ChildProcessError:
                 return
             if not pid:
                 return
             worker_id = self._workers.pop(pid, None)
             if worker_id is not None:
+                kind = KILLED if pid in self._killed else EXITED
+                self._killed.discard(pid)
                 scale = 1 if sys.platform == "darwin" else 1024
-                self._report(EXITED, worker_id, pid, status, usage.ru_maxrss * scale)
+                self._report(kind, worker_id, pid, status, usage.ru_maxrss * scale)
+
+    def _wait(self, options: int) -> tuple[int, int, Any]:
+        """As `os.wait4` for any child; before a worker is reaped, its group is killed."""
+        if not hasattr(os, "waitid"):
+            return _wait4(-1, options)
+        ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT | options)
+        if ended is None:
+            return 0, 0, None
+        if ended.si_pid in self._workers:
+            _kill_group(ended.si_pid)
+        return _wait4(ended.si_pid, 0)
 
     def _report(self, kind: int, worker_id: int = 0, *fields: int) -> None:
         try:
@@ -200,9 +240,35 @@ class _Zygote:
                 os.read(self._wakeup_reader, 4096)
             self._reap()
         for pid in self._workers:
-            os.kill(pid, signal.SIGKILL)
+            _kill_group(pid)
         self._reap(options=0)
+        end_session(os.getpid())
         os._exit(0)  # at once: the parent is waiting for the end of the control socket
+
+
+def _lead_group(pid: int) -> None:
+    with suppress(OSError):  # it does already, and may have gone on to something else
+        os.setpgid(pid, pid)
+
+
+def _kill_group(pid: int) -> None:
+    """Kills a worker that has not been reaped, and what belongs to it."""
+    for kill in (os.kill, os.killpg):  # the worker also if a call has moved it elsewhere
+        with suppress(OSError):  # nobody is left, or only such as run as another user
+            kill(pid, signal.SIGKILL)
+
+
+def _wait4(pid: int, options: int) -> tuple[int, int, Any]:
+    """As `os.wait4`, which imports `resource` each time: a preloaded module may need the user's of that name."""
+    theirs = sys.modules.get("resource")
+    sys.modules["resource"] = resource
+    try:
+        return os.wait4(pid, options)
+    finally:
+        if theirs is None:
+            del sys.modules["resource"]
+        else:
+            sys.modules["resource"] = theirs
 
 
 def _receive_config(control: socket.socket) -> dict[str, Any]:

@@ -174,7 +174,7 @@ async def test_a_zygote_killed_as_it_preloads_is_reported_and_replaced(loading: 
     async with ProcessExecutor(1, preload=["tests.faults.gated_to_load"]) as executor:
 
         async def run() -> None:
-            with pytest.raises(ExecutorUnavailableError, match="ended together with the process that forks workers"):
+            with pytest.raises(ExecutorUnavailableError, match="ended before it was ready"):
                 await pmap(double, [1], executor=executor)
 
         async with anyio.create_task_group() as group:
