@@ -144,6 +144,8 @@ def _tell_parent() -> None:
         if _identity(_CONTROL_FD) == os.environ[ZYGOTE_MARK]:
             with socket.socket(fileno=os.dup(_CONTROL_FD)) as control:
                 control.shutdown(socket.SHUT_RDWR)
+                while control.recv(1 << 16):  # and with it, the descriptors of workers that are asked for
+                    pass
 
 
 def _package_roots() -> list[str]:

@@ -5,7 +5,7 @@ The path of a worker is that of its program, in which the directory of the scrip
 asyncpar needs comes from the standard library all the same:
 
 - The zygote imports what every worker needs before it takes on the program's path.
-- What few workers need is imported by `import_own`, for which the standard library comes first, in its own thread only.
+- What few workers need is imported by `import_own`, which finds those names in the standard library only, in its own thread.
 - Afterwards, the modules of those names are forgotten that the program would find elsewhere: asyncpar keeps what it has, and
   the user's code gets its own. What the program has already loaded from the standard library it would not look for again, and
   a worker does not either (`settled_modules`).
@@ -47,23 +47,27 @@ def take_on_path(path: Sequence[str], settled: Iterable[str]) -> None:
 def import_own(name: str) -> Any:
     """A module of asyncpar; what it imports comes from the standard library, or from asyncpar."""
     before = set(sys.modules)
-    finder = _StandardFirst(threading.get_ident())
+    finder = _StandardOnly(threading.get_ident())
     sys.meta_path.insert(0, finder)
     try:
         return importlib.import_module(name)
     finally:
         sys.meta_path.remove(finder)
-        _make_way(sys.modules.keys() - before)
+        # A package may import more of itself later, and asyncio is what the user's coroutines run in
+        _make_way(name for name in sys.modules.keys() - before if not hasattr(sys.modules[name], "__path__"))
 
 
-class _StandardFirst:
+class _StandardOnly:
     def __init__(self, thread: int) -> None:
         self._thread = thread
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        if path is not None or threading.get_ident() != self._thread:
+        if threading.get_ident() != self._thread or name not in sys.stdlib_module_names or name in sys.builtin_module_names:
             return None
-        return PathFinder.find_spec(name, [_LIBRARY, _EXTENSIONS])
+        spec = PathFinder.find_spec(name, [_LIBRARY, _EXTENSIONS])
+        if spec is None:  # it is tried, though it is another system's: the user's is not meant
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        return spec
 
 
 def _make_way(loaded: Iterable[str]) -> None:

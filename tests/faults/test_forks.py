@@ -244,10 +244,12 @@ def test_a_copy_holds_nothing_of_the_pool(loop: str) -> None:
 
 
 def fork_and_die(path: Path) -> None:
-    copy = os.fork()
-    if copy == 0:
+    if os.fork() == 0:
+        os.setsid()  # or it would be killed with the worker
+        path.write_text(str(os.getpid()))
         signal.pause()
-    path.write_text(str(copy))
+    while not path.exists() or not path.read_text():
+        pass
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -319,6 +321,7 @@ def fork_twice(path: Path) -> None:
     """As daemons begin: the copy of the copy stays."""
     copy = os.fork()
     if copy == 0:
+        os.setsid()
         if os.fork() == 0:
             path.write_text(str(os.getpid()))
             signal.pause()
