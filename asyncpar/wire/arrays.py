@@ -15,10 +15,11 @@ import os
 from functools import cache
 from pathlib import Path
 from pickle import PickleBuffer
-from typing import Any, ClassVar
+from typing import Any
 
-import cloudpickle
 import numpy as np
+
+from asyncpar.wire.pickler import pickler_with
 
 _MODES = {
     "r": "r",
@@ -30,22 +31,13 @@ _MODES = {
 @cache
 def argument_pickler() -> Any:
     """A pickler for arguments."""
-    return _pickler_with({np.memmap: _reduce_memmap})
+    return pickler_with({np.memmap: _reduce_memmap})
 
 
 @cache
 def result_pickler() -> Any:
     """A pickler for results."""
-    return _pickler_with({np.memmap: _reduce_plain, np.ndarray: _reduce_plain})
-
-
-def _pickler_with(reducers: dict[type, Any]) -> Any:
-    table: Any = cloudpickle.Pickler.dispatch_table  # which sees what `copyreg` is told later
-
-    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
-        dispatch_table: ClassVar[Any] = table.new_child(reducers)
-
-    return Pickler
+    return pickler_with({np.memmap: _reduce_plain, np.ndarray: _reduce_plain})
 
 
 def _reduce_memmap(array: np.memmap[Any, Any]) -> Any:

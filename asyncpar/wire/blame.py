@@ -27,10 +27,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import cloudpickle
-
 from asyncpar.errors import PicklingError
-from asyncpar.wire.parts import PROTOCOL, Parts, parts_of
+from asyncpar.wire.parts import Parts, parts_of
+from asyncpar.wire.pickler import PROTOCOL, Pickler
 from asyncpar.wire.remedies import remedy_for
 
 _MOST_STEPS = 64  # deeper than anybody reads a path; pulled out of the air
@@ -131,8 +130,8 @@ class _Trials:
         return len(data)
 
 
-class _TrialPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
-    """The pickler of codec.py, but for the objects that count as pickled and for buffers, which are dropped."""
+class _TrialPickler(Pickler):
+    """The one of codec.py, but for the objects that count as pickled and for buffers, which are dropped."""
 
     def __init__(self, trials: _Trials) -> None:
         super().__init__(trials, PROTOCOL, _drop)

@@ -326,12 +326,12 @@ class _ElementPickler:
 
 def _pickler_class(place: Place | None) -> Any:
     """For what is not plain."""
-    import cloudpickle  # which takes 30 ms
+    from asyncpar.wire.pickler import Pickler  # which takes 30 ms, for it imports cloudpickle
 
     main = sys.modules.get(_SPAWNED_MAIN)
     if main is not None and main.__name__ == _SPAWNED_MAIN:
-        cloudpickle.register_pickle_by_value(main)
-    return cloudpickle.Pickler if place is None or loaded_numpy() is None else place.pickler_class()
+        sys.modules["cloudpickle"].register_pickle_by_value(main)
+    return Pickler if place is None or loaded_numpy() is None else place.pickler_class()
 
 
 def is_importable(fn: Callable[..., Any]) -> bool:

@@ -17,9 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import CellType, FunctionType, GetSetDescriptorType, MemberDescriptorType
 from typing import Any, NamedTuple
 
-import cloudpickle
-
-PROTOCOL = 5  # as in codec.py, which stands above this module
+from asyncpar.wire.pickler import PROTOCOL, Pickler
 
 _LONGEST_KEY = 60  # characters; the entry of a longer key is named by its place
 
@@ -51,13 +49,17 @@ def parts_of(value: Any) -> Iterator[Parts]:
 def _reduce(value: object) -> tuple[Any, ...] | None:
     """What pickle writes for `value`, a callable, its arguments and so on; None if it writes a name."""
     kind = type(value)
-    pickler = cloudpickle.Pickler(io.BytesIO(), PROTOCOL)
+    pickler = Pickler(io.BytesIO(), PROTOCOL)
     reduced = pickler.reducer_override(value)
     if reduced is NotImplemented:
         if kind is FunctionType or issubclass(kind, type):
             return None
-        reducer = pickler.dispatch_table.get(kind)
-        reduced = value.__reduce_ex__(PROTOCOL) if reducer is None else reducer(value)
+        try:
+            reducer = pickler.dispatch_table[kind]
+        except KeyError:
+            reduced = value.__reduce_ex__(PROTOCOL)
+        else:
+            reduced = reducer(value)
     return reduced if isinstance(reduced, tuple) else None
 
 

@@ -40,8 +40,7 @@ import time
 from contextlib import suppress
 from typing import Any
 
-import cloudpickle  # noqa: F401 - for every worker, from where the program has it
-
+import asyncpar.wire.pickler  # noqa: F401 - for every worker, with cloudpickle from where the program has it
 from asyncpar.workers.own_imports import take_on_path
 from asyncpar.workers.process_main import run_worker
 from asyncpar.workers.protocol import (

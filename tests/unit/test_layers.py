@@ -37,6 +37,8 @@ LAYERS = [
     ["wire/pace", "wire/blame", "wire/segments", "wire/placer"],
     ["wire/blocks"],
     ["wire/frames", "wire/parts", "wire/remedies", "wire/loaded", "wire/arrays", "errors", "nesting", "notes"],
+    ["wire/pickler"],
+    ["wire/code_objects", "wire/bound_objects"],
     ["workers/__init__", "wire/__init__"],
 ]
 LEVEL = {module: level for level, layer in enumerate(LAYERS) for module in layer}
