@@ -20,14 +20,13 @@ The worker's traceback travels as text and becomes the exception's `__cause__`.
 
 from __future__ import annotations
 
-import io
 import pickle
 import traceback
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 from asyncpar.errors import RemoteError, RemoteTraceback
-from asyncpar.wire.codec import PROTOCOL
 
 _MOST_FRAMES = 1000  # that are shown: an exception that is raised again and again collects them without end
 _DEEPEST = 20  # to which the parts of `args` are compared; what refers to itself has no end
@@ -68,27 +67,26 @@ def unpack_error(packed: PackedError) -> BaseException:
 def _pickle_error(error: BaseException) -> tuple[bytes | None, str]:
     """The pickle, or what reading it would raise; neither, if it cannot be written."""
     pickled, misread = None, ""
-    for pickler_class in _pickler_classes():
-        file = io.BytesIO()
+    for dumps in _ways():
         try:
-            pickler_class(file, PROTOCOL).dump(error)
+            data = dumps(error)
         except BaseException:  # noqa: S112 - the other way is tried, and None says that neither worked
             continue
-        loaded, failure = _load_error(file.getvalue())
+        loaded, failure = _load_error(data)
         if loaded is not None and type(loaded) is type(error) and _alike(loaded.args, error.args):
-            return file.getvalue(), ""
+            return data, ""
         if loaded is not None and pickled is None:  # it says something else, but is all that there is, or meant to
-            pickled = file.getvalue()
+            pickled = data
         misread = misread or failure
     return pickled, "" if pickled is not None else misread
 
 
 @cache
-def _pickler_classes() -> tuple[Any, Any]:
-    """For the two ways. Made when there is a first error, because importing cloudpickle takes 30 ms."""
-    import cloudpickle
+def _ways() -> tuple[Callable[[BaseException], bytes], ...]:
+    """To pickle an exception. Found when there is a first one, because importing cloudpickle takes 30 ms."""
+    from asyncpar.wire.pickler import Pickler, dumps
 
-    class Rebuilding(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
+    class Rebuilding(Pickler):
         """Pickles exceptions without their `__init__`, where that is the user's."""
 
         def reducer_override(self, value: Any) -> Any:
@@ -96,7 +94,7 @@ def _pickler_classes() -> tuple[Any, Any]:
                 return _rebuild, (type(value), value.args), value.__dict__, None, None, _set_attributes
             return super().reducer_override(value)
 
-    return cloudpickle.Pickler, Rebuilding
+    return dumps, partial(dumps, pickler_class=Rebuilding)
 
 
 def _rebuild(kind: type[BaseException], args: tuple[Any, ...]) -> BaseException:
