@@ -5,6 +5,10 @@ first need, asks it for workers, retires those that have had nothing to do, and 
 its event loop ends. The mechanisms stand in `process_worker.py` (a batch and its worker), `process_parcel.py` (what is sent),
 `zygote_client.py` and `workers/zygote.py` (how workers come to be and to an end), and `wire/` (how it travels).
 
+A worker with old code is not lent any more: when a run begins and modules have been reloaded since the last one began
+(`reloading.py`), idle workers are sent home, and busy ones when they come back. They hang up at once; the task that sees to
+idle workers waits for their end. A zygote that has preloaded modules gets a successor, and ends when its last worker has.
+
 A pool belongs to the process that made it. In a forked copy of that process, before the fork returns there, every executor
 is closed without a word to its zygote, its workers or the event loop's selector, all of which the original goes on using;
 what the copy maps by name runs in executors of its own.
@@ -32,6 +36,7 @@ from asyncpar.executors.process_worker import Initializer, Limits, ProcessWorker
 from asyncpar.executors.zygote_client import Zygote, start_zygote
 from asyncpar.executors.zygote_start import describe_lost_start, refuse_unless_supported
 from asyncpar.memory import available_memory
+from asyncpar.reloading import generation
 from asyncpar.validation import check_inner_threads, is_int, is_positive_int, to_bytes, to_count, to_seconds
 from asyncpar.wire.blocks import Area
 from asyncpar.wire.codec import is_importable
@@ -131,12 +136,18 @@ class ProcessExecutor(Executor[ProcessWorker]):
         self._arguments: Area | None = None
         self._making_arguments = threading.Lock()
         self._rest_due: float | None = None
-        self._rest_wished = anyio.Event()
+        self._something_due = anyio.Event()
+        self._generation = generation()  # of the workers that are lent
+        self._leaving: list[ProcessWorker] = []  # with old code; they have been told, and are to be waited for
+        self._old_zygotes: list[Zygote] = []  # which have preloaded old code, and wait for the end of their workers
         self._importable: dict[int, SentFunction] = {}  # {id of the function: its pickle, which holds the function}
         _executors.add(self)
 
     def adopt(self, program: Program) -> PickledFunction:
         self._bind_to_loop()
+        if (now := generation()) != self._generation:
+            self._generation = now
+            self._part_with_old_code()
         place = Placer(self._get_arguments, NOWHERE if program.max_nbytes is None else program.max_nbytes)
         if not is_importable(program.fn):
             return PickledFunction(program, self._pickle(program.fn, place), place, self._forget_function)
@@ -166,14 +177,45 @@ class ProcessExecutor(Executor[ProcessWorker]):
         worker.idle_since = time.monotonic()
         if worker.shares:
             if self._rest_due is None:
-                self._rest_wished.set()
+                self._something_due.set()
             self._rest_due = worker.idle_since + _REST_SECONDS
         super()._shelve(worker)
 
     def _take_back(self, worker: ProcessWorker) -> None:
         if not worker.usable:
             self._workers.discard(worker)
+            if self._old_zygotes:
+                self._something_due.set()
+        elif worker.generation != self._generation:
+            self._send_home(worker)
         super()._take_back(worker)
+
+    def _part_with_old_code(self) -> None:
+        """Fresh workers are forked from now on; the run that wants them need not wait for the end of the others."""
+        if self._preload and self._zygote is not None:
+            self._old_zygotes.append(self._zygote)
+            self._zygote = None
+        idle = list(self._idle)
+        self._idle.clear()
+        for worker in idle:
+            self._send_home(worker)
+            self._forget_worker()
+
+    def _send_home(self, worker: ProcessWorker) -> None:
+        worker.hang_up()
+        self._leaving.append(worker)
+        self._something_due.set()
+
+    async def _see_off(self) -> None:
+        """Waits for the end of the workers with old code, and ends the zygotes that are left without workers."""
+        while self._leaving:
+            worker = self._leaving[0]
+            await worker.retire()
+            self._leaving.remove(worker)
+            self._workers.discard(worker)
+        for zygote in [zygote for zygote in self._old_zygotes if not zygote.has_workers]:
+            await zygote.aclose()
+            self._old_zygotes.remove(zygote)
 
     async def _start_worker(self) -> ProcessWorker:
         async with self._starting:
@@ -208,10 +250,10 @@ class ProcessExecutor(Executor[ProcessWorker]):
             raise
 
     async def _fork(self) -> ProcessWorker:
-        zygote = self._zygote
+        zygote, born = self._zygote, self._generation  # before anything is awaited: modules may be reloaded meanwhile
         if zygote is not None and zygote.alive:
             try:
-                return ProcessWorker(await zygote.fork(self._get_arguments().descriptor), zygote, self._grace)
+                return ProcessWorker(await zygote.fork(self._get_arguments().descriptor), zygote, self._grace, born)
             except ConnectionError:  # it has been killed, which nobody knew before
                 await zygote.aclose()
                 self._refuse_if_closed()  # or that was why
@@ -219,7 +261,7 @@ class ProcessExecutor(Executor[ProcessWorker]):
             self._zygote = start_zygote(self._preload, self._grace)
         zygote = self._zygote
         try:
-            return ProcessWorker(await zygote.fork(self._get_arguments().descriptor), zygote, self._grace)
+            return ProcessWorker(await zygote.fork(self._get_arguments().descriptor), zygote, self._grace, born)
         except ConnectionError:
             await zygote.aclose()
             raise ExecutorUnavailableError(describe_lost_start()) from None
@@ -245,8 +287,9 @@ class ProcessExecutor(Executor[ProcessWorker]):
         with anyio.CancelScope(shield=True):
             for worker in workers:
                 worker.hang_up()
-            if self._zygote is not None:
-                await self._zygote.aclose()
+            for zygote in (*self._old_zygotes, self._zygote):
+                if zygote is not None:
+                    await zygote.aclose()
             for worker in workers:
                 await worker.kill()
             await self._close_arguments()
@@ -261,14 +304,17 @@ class ProcessExecutor(Executor[ProcessWorker]):
             await anyio.lowlevel.checkpoint()
 
     async def _see_to_idle_workers(self) -> None:
-        """Lets workers rest that have had nothing to do for a moment, and retires those for which this has lasted long."""
+        """Lets workers rest that have had nothing to do for a moment, retires those for which this has lasted long, and sees
+        off those with old code.
+        """
         while True:
+            self._something_due = anyio.Event()
+            await self._see_off()
             oldest = self._idle[0].idle_since if self._idle else time.monotonic()
             retire_due = oldest + self._idle_timeout
             due = retire_due if self._rest_due is None else min(retire_due, self._rest_due)
-            self._rest_wished = anyio.Event()
             with anyio.move_on_after(max(due - time.monotonic(), 0)):
-                await self._rest_wished.wait()
+                await self._something_due.wait()
             if self._rest_due is not None and self._rest_due <= time.monotonic():
                 await self._give_back_memory()
             if retire_due <= time.monotonic():
@@ -310,8 +356,10 @@ class ProcessExecutor(Executor[ProcessWorker]):
         self._life = None  # if it goes on here, it has nothing to end
         self._idle.clear()
         self._workers.clear()
-        if self._zygote is not None:
-            self._zygote.leave_to_original()
+        self._leaving.clear()
+        for zygote in (*self._old_zygotes, self._zygote):
+            if zygote is not None:
+                zygote.leave_to_original()
         if self._arguments is not None:
             self._arguments.leave_to_original()
 

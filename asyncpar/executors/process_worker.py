@@ -50,11 +50,12 @@ _DEATHS_BEFORE_BLAME = 2  # a worker may die while it reads a batch by no fault 
 class ProcessWorker(Worker):
     """One forked process."""
 
-    def __init__(self, process: WorkerProcess, zygote: Zygote, grace: float) -> None:
+    def __init__(self, process: WorkerProcess, zygote: Zygote, grace: float, generation: int) -> None:
         self.name = f"process worker {process.worker_id}"
         self._process = process
         self._zygote = zygote
         self._grace = grace
+        self.generation = generation  # of the modules that it has imported
         self._known: set[int] = set()  # ids of the functions that it holds
         self._to_forget: list[int] = []
         self._has_answered = False

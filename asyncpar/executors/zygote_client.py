@@ -142,6 +142,11 @@ class Zygote:
         """Whether it has ever been ready."""
         return self._started
 
+    @property
+    def has_workers(self) -> bool:
+        """Whether any has not ended, or been seen to end."""
+        return bool(self._workers)
+
     async def fork(self, arguments_fd: int) -> WorkerProcess:
         """Asks for a worker, which gets the file of arguments; it will be heard on its channel, or of in its report.
 

@@ -28,10 +28,10 @@ from typing import Any, NoReturn
 def reducer_of_bound(kind: type) -> Callable[[Any], Any] | None:
     """What takes objects of type `kind` apart, if they are bound to their process."""
     for module, name, reducer in _BOUND:
-        loaded = sys.modules.get(module)
-        base = getattr(loaded, name, None)  # which a module that is still being loaded may not have yet
-        if base is not None and issubclass(kind, base):
-            return reducer
+        if module in sys.modules:
+            base = getattr(sys.modules[module], name, None)  # which a module that is still being loaded may not have yet
+            if base is not None and issubclass(kind, base):
+                return reducer
     return None
 
 
