@@ -61,8 +61,8 @@ def pickler_with(reducers: Mapping[type, Reducer]) -> type[Pickler]:
     return type("Pickler", (Pickler,), {"dispatch_table": table})
 
 
-def dumps(value: object) -> bytes:
+def dumps(value: object, pickler_class: type[Pickler] = Pickler) -> bytes:
     """`value` as bytes."""
     with io.BytesIO() as file:
-        Pickler(file, PROTOCOL).dump(value)
+        pickler_class(file, PROTOCOL).dump(value)
         return file.getvalue()
