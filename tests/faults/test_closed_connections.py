@@ -94,6 +94,8 @@ async def test_an_end_that_is_reported_late_is_reported_as_it_was(
 async def test_an_idle_worker_that_loses_its_connection_is_replaced_unnoticed(tmp_path: Path) -> None:
     def close_meanwhile(note: Path) -> int:
         def close() -> None:
+            while not note.with_name("answered").exists():
+                time.sleep(0.001)
             os.closerange(3, 1000)
             note.touch()
             time.sleep(float(LONG))
@@ -103,6 +105,7 @@ async def test_an_idle_worker_that_loses_its_connection_is_replaced_unnoticed(tm
 
     async with ProcessExecutor(1) as executor:
         (pid,) = await pmap(close_meanwhile, [tmp_path / "note"], executor=executor)
+        (tmp_path / "answered").touch()
         await wait_until((tmp_path / "note").exists)
         assert await pmap(double, range(10), executor=executor) == [2 * x for x in range(10)]
         assert not psutil.pid_exists(pid)
