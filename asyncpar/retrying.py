@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import random
+import sys
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from asyncpar.outcomes import BatchDone
 
-_MOST_DOUBLINGS = 1000  # as many as a float has room for
-
 ErrorTypes: TypeAlias = type[BaseException] | tuple[type[BaseException], ...]
+
+_MOST_DOUBLINGS = sys.float_info.max_exp - 1  # of one second, before a float has no more room for it
 
 
 @dataclass(frozen=True, slots=True)

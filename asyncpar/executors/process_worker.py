@@ -24,7 +24,7 @@ from asyncpar.errors import ExecutorUnavailableError, WorkerDiedError
 from asyncpar.executors.base import Answer, Worker
 from asyncpar.executors.process_parcel import ProcessAnswer, ProcessParcel, SentFunction
 from asyncpar.executors.zygote_client import WorkerProcess, Zygote, describe_failed_start
-from asyncpar.executors.zygote_start import describe_lost_start
+from asyncpar.executors.zygote_start import describe_lost_start, search_path
 from asyncpar.nesting import depth
 from asyncpar.off_loop import run_off_loop
 from asyncpar.outcomes import Batch, BatchDone, timed_out
@@ -341,7 +341,7 @@ def _setup_frame(initializer: SentFunction | None, limits: Limits) -> Frame:
     setup: Setup = (
         directory,
         limits.environment(),
-        list(sys.path),
+        search_path(),
         list(sys.argv),
         encoded,
         limits.max_calls,

@@ -22,7 +22,7 @@ import anyio
 
 from asyncpar.errors import ExecutorUnavailableError
 from asyncpar.executors.memory_watch import MemoryWatch
-from asyncpar.executors.zygote_start import SHORTAGES, program_path, refuse_unless_supported, spawn_zygote
+from asyncpar.executors.zygote_start import SHORTAGES, absolute_search_path, refuse_unless_supported, spawn_zygote
 from asyncpar.wire.async_channel import AsyncChannel, close_copy
 from asyncpar.wire.segments import RESULTS, Loans, Mappings, map_ledgers
 from asyncpar.workers.control import POSITION, SPAN, make_nameless_file, map_page, unmap_page
@@ -320,7 +320,7 @@ def start_zygote(preload: Sequence[str], grace: float) -> Zygote:
     refuse_unless_supported()
     config = {
         "parent_pid": os.getpid(),
-        "path": program_path(),
+        "path": absolute_search_path(),
         "settled": settled_modules(),
         "preload": tuple(preload),
         "grace": grace,

@@ -156,12 +156,18 @@ def _package_roots() -> list[str]:
     return [_PACKAGE_ROOT, str(Path(spec.origin).absolute().parents[1])]
 
 
-def program_path() -> list[str]:
-    """`sys.path` for somebody in another directory: "" means the working directory, and relative entries start there."""
+def search_path() -> list[str]:
+    """`sys.path` as imports see it, which pass over whatever in it is no string."""
+    return [str(entry) for entry in sys.path if isinstance(entry, str)]
+
+
+def absolute_search_path() -> list[str]:
+    """The same for somebody in another directory: "" means the working directory, and relative entries start there."""
+    entries = search_path()
     try:
-        return [str(Path(entry).absolute()) for entry in sys.path]
+        return [str(Path(entry).absolute()) for entry in entries]
     except FileNotFoundError:  # the working directory has been removed
-        return [entry for entry in sys.path if Path(entry).is_absolute()]
+        return [entry for entry in entries if Path(entry).is_absolute()]
 
 
 def _interpreter_flags() -> list[str]:

@@ -71,6 +71,18 @@ async def test_more_functions_may_be_mapped_than_are_kept(tmp_path: Path, monkey
                 assert await pmap(function, [1, 2], executor=executor) == [1 + number, 2 + number]
 
 
+class Place(str):
+    """Not a string by type, and of a class that workers cannot import before they have their `sys.path`."""
+
+
+async def test_what_is_no_string_in_the_search_path_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    odd: list[Any] = [None, b"/bytes", Path("/path"), 7, Place("/place")]
+    monkeypatch.setattr("sys.path", [*odd, *sys.path])
+    async with ProcessExecutor(1, preload=["wave"]) as executor:
+        (path,) = await pmap(lambda _: sys.path, [0], executor=executor)
+    assert path == ["/place", *sys.path[len(odd) :]]
+
+
 async def test_the_initializer_runs_once_in_each_worker_before_its_first_call(tmp_path: Path) -> None:
     def initialize(name: str) -> None:
         os.environ["ASYNCPAR_TEST"] = name

@@ -193,6 +193,26 @@ def test_each_retry_waits_for_twice_as_long_less_a_random_half(failures: int, wa
     assert full / 2 <= RetryPolicy(30, Exception, wait).wait_seconds(failures) <= full
 
 
+def test_the_waiting_time_after_very_many_failures_is_very_long() -> None:
+    policy = RetryPolicy(10_000, Exception, wait=1.0)
+    assert policy.wait_seconds(10_000) > 1e300
+    assert RetryPolicy(10_000, Exception, wait=0.0).wait_seconds(10_000) == 0
+
+
+@on_every_loop
+async def test_a_call_may_fail_more_often_than_numbers_can_be_doubled() -> None:
+    failures = 0
+
+    def fail(x: int) -> int:
+        nonlocal failures
+        failures += 1
+        if failures <= 1100:
+            raise ConnectionError
+        return x
+
+    assert await pmap(fail, [7], executor="inline", retries=2000, retry_wait=5e-324) == [7]
+
+
 @given(length=st.integers(1, 30), positions=st.sets(st.integers(0, 29)), strides=st.lists(st.integers(1, 9), min_size=30))
 def test_taking_out_calls_keeps_what_the_others_came_to(length: int, positions: set[int], strides: list[int]) -> None:
     from asyncpar.outcomes import take_out, to_outcomes
