@@ -47,7 +47,13 @@ class Portal:
         self._loop: asyncio.AbstractEventLoop
         self._began: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="asyncpar portal", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            raise ExecutorUnavailableError(
+                f"the thread that serves synchronous calls could not be started: {error}; use n_jobs=1, which needs no thread, or "
+                "call Parallel before the program ends (some releases of Python start no thread in an atexit callback)"
+            ) from error
         failure = self._began.get()
         if failure is not None:
             raise ExecutorUnavailableError(f"the event loop for synchronous calls could not be started: {failure}") from failure

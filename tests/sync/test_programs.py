@@ -155,6 +155,50 @@ def test_a_thread_may_go_on_calling_after_the_main_one_has_ended() -> None:
     assert run("-c", STILL_CALLING) == "[1]\n" + "[0, 1, 2]\n" * 3
 
 
+AT_EXIT = """
+import atexit, sys
+from asyncpar import ExecutorUnavailableError, Parallel, delayed
+def end():
+    try:
+        print(Parallel(n_jobs=2, backend=sys.argv[1])(delayed(abs)(x) for x in [-1, 2]))
+    except ExecutorUnavailableError as error:
+        print(error)
+atexit.register(end)
+if sys.argv[2] == "again":
+    print(Parallel(n_jobs=2)([delayed(abs)(-3)]))
+"""
+
+
+@pytest.mark.parametrize("backend", ["process", "thread"])
+@pytest.mark.parametrize("which", ["first", "again"])
+def test_an_atexit_callback_may_call_parallel_or_is_told_what_to_do(backend: str, which: str) -> None:
+    output = run("-c", AT_EXIT, backend, which).removeprefix("[3]\n")
+    if sys.version_info[:2] == (3, 12):  # some of its releases start no thread then
+        assert (
+            output == "[1, 2]\n"
+            or "could not be started: can't create new thread at interpreter shutdown; use n_jobs=1" in output
+        )
+    else:
+        assert output == "[1, 2]\n"
+
+
+NO_THREADS = """
+import resource, threading
+from asyncpar import ExecutorUnavailableError, Parallel, delayed
+resource.setrlimit(resource.RLIMIT_AS, (1 << 32, 1 << 32))
+threading.stack_size(1 << 33)
+try:
+    Parallel(n_jobs=2)([delayed(abs)(-1)])
+except ExecutorUnavailableError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux is sure to hold a program to a limit of its address space")
+def test_where_no_thread_can_be_started_parallel_says_so() -> None:
+    assert "could not be started: can't start new thread; use n_jobs=1, which needs no thread" in run("-c", NO_THREADS)
+
+
 FORKED = """
 import os, warnings
 from asyncpar import Parallel, delayed
