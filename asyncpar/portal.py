@@ -51,8 +51,8 @@ class Portal:
             self._thread.start()
         except RuntimeError as error:
             raise ExecutorUnavailableError(
-                f"the thread that serves synchronous calls could not be started: {error}; use n_jobs=1, which needs no thread, or "
-                "call Parallel before the program ends (some releases of Python start no thread in an atexit callback)"
+                f"the thread that serves synchronous calls could not be started: {error}; use n_jobs=1, which needs no thread, "
+                "or call Parallel before the program ends (some releases of Python start no thread in an atexit callback)"
             ) from error
         failure = self._began.get()
         if failure is not None:

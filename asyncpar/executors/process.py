@@ -119,11 +119,9 @@ class ProcessExecutor(Executor[ProcessWorker]):
         self._initializer = None if initializer is None else Initializer(initializer, tuple(initargs))
         self._preload = tuple(preload)
         self._max_shared_bytes = available_memory() // 4 if max_shared_bytes is None else to_bytes(max_shared_bytes)
-        most_results = self._max_shared_bytes // 2 // self.capacity
         self._limits = Limits(
             None if max_calls_per_worker is None else operator.index(max_calls_per_worker),
             None if max_memory is None else to_bytes(max_memory),
-            most_results,
             None if inner_max_num_threads is None else to_count(inner_max_num_threads),
         )
         self._idle_timeout = to_seconds(idle_timeout)
@@ -150,13 +148,14 @@ class ProcessExecutor(Executor[ProcessWorker]):
             self._part_with_old_code()
         place = Placer(self._get_arguments, NOWHERE if program.max_nbytes is None else program.max_nbytes)
         if not is_importable(program.fn):
-            return PickledFunction(program, self._pickle(program.fn, place), place, self._forget_function)
+            sent = self._pickle(program.fn, place)
+            return PickledFunction(program, sent, place, self._share_of_results, self._forget_function)
         kept = self._importable.get(id(program.fn))
         if kept is None:
             if len(self._importable) >= _KEPT_FUNCTIONS:
                 self._forget_function(self._importable.pop(next(iter(self._importable))))
             kept = self._importable[id(program.fn)] = self._pickle(program.fn, None)
-        return PickledFunction(program, kept, place, None)
+        return PickledFunction(program, kept, place, self._share_of_results, None)
 
     def _pickle(self, fn: Callable[..., Any], place: Placer | None) -> SentFunction:
         self._last_function_id += 1
@@ -168,6 +167,10 @@ class ProcessExecutor(Executor[ProcessWorker]):
             if self._arguments is None:
                 self._arguments = Area(make_nameless_file(0), 0, self._max_shared_bytes // 2, self._collect_loans)
             return self._arguments
+
+    def _share_of_results(self) -> int:
+        """How many bytes of results each worker may share now: there may be more workers than a moment ago."""
+        return self._max_shared_bytes // 2 // self.capacity
 
     def _collect_loans(self) -> None:
         for worker in list(self._workers):

@@ -65,10 +65,12 @@ class PickledFunction(AdoptedFunction):
         program: Program,
         sent: SentFunction,
         place: Placer,
+        share_of_results: Callable[[], int],
         discard: Callable[[SentFunction], None] | None,
     ) -> None:
         super().__init__(program)
         self.place = place
+        self.share_of_results = share_of_results
         self.hits = 0
         self.sent = sent
         self._discard = discard
@@ -130,8 +132,7 @@ class ProcessParcel(Parcel):
             program.concurrency,
             program.stop_on_error,
             program.timeout,
-            self._adopted.place.threshold,
-            program.mmap_mode,
+            (self._adopted.place.threshold, self._adopted.share_of_results(), program.mmap_mode),
             self.budget,
             self._columns,
         )

@@ -317,13 +317,12 @@ class Initializer:
 
 
 class Limits(NamedTuple):
-    """Of one worker: how many calls it may make, how many bytes it may hold, and how many it may share, and how many threads a
-    numerical library may start in it; None: any number.
+    """Of one worker: how many calls it may make, how many bytes it may hold, and how many threads a numerical library may start
+    in it; None: any number.
     """
 
     max_calls: int | None
     max_memory: int | None
-    max_shared: int
     inner_threads: int | None = None
 
     def environment(self) -> dict[str, str]:
@@ -346,7 +345,6 @@ def _setup_frame(initializer: SentFunction | None, limits: Limits) -> Frame:
         encoded,
         limits.max_calls,
         limits.max_memory,
-        limits.max_shared,
         depth() + 1,
     )
     return Encoder().frame(SETUP, setup, buffers)

@@ -47,7 +47,7 @@ class FreeSpace:
         """The beginning of a range of at least `length` bytes that is in use from now on; None if there is no room."""
         needed = _whole_pages(length)
         for index, (begin, end) in enumerate(self.free):
-            if end - begin >= needed:
+            if end - begin >= needed and begin + needed <= self.limit:  # which may have been higher
                 if end - begin == needed:
                     del self.free[index]
                 else:
@@ -138,8 +138,11 @@ class Area:
         return self._space.start + length <= self._space.limit
 
     def limit(self, length: int) -> None:
-        """The file may become so long."""
+        """The file may become so long. One that is longer gives back what it can, a part each time."""
         self._space.limit = length
+        if self._length > length:
+            self._reclaim()
+            self.trim()
 
     def place(self, *pieces: Buffer) -> Block | None:
         """A copy of these bytes, as they follow each other; None if there is no room for them."""

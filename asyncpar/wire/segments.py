@@ -19,7 +19,8 @@ slot of one byte. The owner sets it when it lends; the borrower clears it when t
 - A slot is written by the owner only while it is clear, and by the borrower only while it is set.
 - The end of a borrower (its process is dead) ends all of its loans. The end of an owner ends nothing: mappings keep their
   memory, for as long as anybody holds a view, also when the worker, the executor and the event loop are gone.
-- The file is never longer than its limit. A buffer that finds no room, no free slot or no memory travels inline.
+- The file never becomes longer than its limit, and shrinks as far as it can when that is lowered. A buffer that finds no room,
+  no free slot or no memory travels inline.
 - What was mapped when the borrower was forked is never handed back, by neither of the two, for the other may look at it.
 
 How blocks find their place in a file stands in `wire/blocks.py`, how an object is copied once for many calls in

@@ -114,9 +114,8 @@ class _Worker:
 
     def _answer_batch(self, decoder: Decoder, *, lends: bool) -> Frame:
         message: BatchMessage = decoder.message
-        function_id, function, forget, concurrency, stop_on_error, timeout, threshold, mmap_mode, budget, encoded_columns = (
-            message
-        )
+        function_id, function, forget, concurrency, stop_on_error, timeout, sharing, budget, encoded_columns = message
+        threshold, most_shared, mmap_mode = sharing
         self._forget(forget)
         mapped_before = self._memory.begin_batch(decoder, mmap_mode) if lends else self._memory.let_go()
         columns, spoiled = decoder.columns(encoded_columns)
@@ -137,15 +136,15 @@ class _Worker:
         leaves = limited and self._lifetime.end_batch(len(report.values))
         if report.errors and mmap_mode == "r" and self._memory.borrows:
             _explain_read_only(report.errors)
-        return self._memory.lend(_done(report, LAST if leaves else DONE, self._memory.place_from(threshold)))
+        place = self._memory.place_from(threshold, most_shared)
+        return self._memory.lend(_done(report, LAST if leaves else DONE, place))
 
     def _take_on(self, decoder: Decoder) -> None:
         """Makes the parent's surroundings the worker's own, and runs the initializer."""
         setup: Setup = decoder.message
-        directory, environment, path, argv, initializer, max_calls, max_memory, most_shared, depth = setup
+        directory, environment, path, argv, initializer, max_calls, max_memory, depth = setup
         enter_worker_process(depth)
         _adopt_surroundings(directory, environment, path, argv)
-        self._memory.allow(most_shared)
         if initializer is not None:
             _only(decoder, initializer)()
         self._lifetime = Lifetime(max_calls, max_memory)

@@ -26,16 +26,16 @@ SETUP, READY, BATCH, DONE, LAST, FAILED, FORGET = range(1, 8)  # kinds of frames
 
 # SETUP, the parent's surroundings at the moment of the request: working directory (None if it has been removed),
 # environment, sys.path, sys.argv; the initializer, a column of one callable that takes nothing, or None; how many calls the
-# worker may make, how many bytes it may hold (None: any number), how many bytes of results it may share at once, and how
-# deep in workers it is.
-Setup: TypeAlias = tuple[
-    str | None, dict[str, str], list[str], list[str], EncodedElements | None, int | None, int | None, int, int
-]
+# worker may make, how many bytes it may hold (None: any number), and how deep in workers it is.
+Setup: TypeAlias = tuple[str | None, dict[str, str], list[str], list[str], EncodedElements | None, int | None, int | None, int]
+
+# From how many bytes on buffers of results are shared, how many bytes this worker may share at once now, and how shared arguments
+# are mapped.
+Sharing: TypeAlias = tuple[int, int, MmapMode]
 
 # BATCH, calls to run: id of the function, the function itself (a column of one) if this worker has not seen it, ids of
 # functions to forget, calls under way at once (0 for a plain function), whether to stop at an error, the timeout of a call,
-# from how many bytes on buffers of results are shared, how shared arguments are mapped, the time budget of the batch in
-# seconds, and the columns.
+# what is shared, the time budget of the batch in seconds, and the columns.
 BatchMessage: TypeAlias = tuple[
     int,
     EncodedElements | None,
@@ -43,8 +43,7 @@ BatchMessage: TypeAlias = tuple[
     int,
     bool,
     float | None,
-    int,
-    MmapMode,
+    Sharing,
     float,
     tuple[EncodedColumn, ...],
 ]

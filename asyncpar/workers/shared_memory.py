@@ -39,10 +39,6 @@ class SharedMemory:
         self._area.leave_to_original()
         os.close(self._arguments_fd)
 
-    def allow(self, most_bytes: int) -> None:
-        """How much may be lent at once."""
-        self._area.limit(RESULTS + most_bytes)
-
     def begin_batch(self, decoder: Decoder, mode: MmapMode) -> list[mmap]:
         """Lets the decoder read what the parent lends. What is returned keeps the mappings of the last batch until then."""
         decoder.map_shared = partial(self._mappings.map_again, mode=mode)
@@ -53,8 +49,9 @@ class SharedMemory:
         """Keeps the mappings of the last batch no longer than what is returned."""
         return self._mappings.let_go()
 
-    def place_from(self, threshold: int) -> _ResultPlace:
-        """Where results of so many bytes and more go."""
+    def place_from(self, threshold: int, most_bytes: int) -> _ResultPlace:
+        """Where results of so many bytes and more go, as long as no more than `most_bytes` in all are lent."""
+        self._area.limit(RESULTS + most_bytes)
         if self._place is None or self._place.threshold != threshold:
             self._place = _ResultPlace(self._area, threshold)
         return self._place

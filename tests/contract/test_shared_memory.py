@@ -309,6 +309,21 @@ async def test_a_buffer_with_gaps_costs_its_call(size: int) -> None:
 
 
 @on_every_loop
+async def test_the_share_of_a_worker_becomes_smaller_when_there_may_be_more_workers() -> None:
+    async with ProcessExecutor(1, max_shared_bytes=16 * MIB) as executor:  # half of it for results
+        results = pmap(bytes, [4 * MIB], executor=executor)
+        assert await results == [bytes(4 * MIB)]
+        assert results.statistics().shared_bytes >= 4 * MIB
+        executor.grow(4)
+        results = pmap(bytes, [4 * MIB] * 8, executor=executor, batch_size=1)
+        assert await results == [bytes(4 * MIB)] * 8
+        assert results.statistics().shared_bytes == 0
+        results = pmap(bytes, [MIB] * 8, executor=executor, batch_size=1)
+        assert await results == [bytes(MIB)] * 8
+        assert results.statistics().shared_bytes >= MIB
+
+
+@on_every_loop
 async def test_a_worker_that_keeps_a_view_keeps_its_block() -> None:
     async with ProcessExecutor(1) as executor:
         await pmap(keep, [large(1)], executor=executor)

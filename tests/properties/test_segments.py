@@ -40,14 +40,19 @@ class Space(RuleBasedStateMachine):
     def allocate(self, length: int) -> None:
         begin = self.space.allocate(length)
         if begin is None:
-            longest = max([end - begin for begin, end in self.space.free], default=0)
-            assert max(longest, LIMIT - self.space.end) < length
+            limit = self.space.limit
+            longest = max([min(end, limit) - begin for begin, end in self.space.free], default=0)
+            assert max(longest, limit - self.space.end) < length
         else:
             assert begin % PAGE == 0
             assert begin >= PAGE
-            assert begin + length <= LIMIT
+            assert begin + length <= self.space.limit
             assert all(begin + length <= other or other + size <= begin for other, size in self.used.items())
             self.used[begin] = length
+
+    @rule(pages=st.integers(1, 40))
+    def limit(self, pages: int) -> None:
+        self.space.limit = pages * PAGE
 
     @precondition(lambda self: self.used)
     @rule(data=st.data())
@@ -104,6 +109,20 @@ def ends() -> Iterator[Ends]:
     ends = Ends()
     yield ends
     ends.close()
+
+
+def test_a_file_that_may_no_longer_be_so_long_shrinks_as_blocks_go(ends: Ends) -> None:
+    first, second, third = (ends.area.place(memoryview(content_of(n, 8 * PAGE))) for n in range(3))
+    assert ends.held_bytes == 24 * PAGE
+    del second
+    ends.area.limit(RESULTS + 10 * PAGE)
+    assert ends.held_bytes == 24 * PAGE  # the third is behind
+    assert ends.area.place(memoryview(content_of(4, 4 * PAGE))) is None  # there is room, but not within the limit
+    del third
+    ends.area.limit(RESULTS + 10 * PAGE)
+    assert ends.held_bytes == 8 * PAGE
+    assert ends.area.place(memoryview(content_of(5, 2 * PAGE))) is not None
+    del first
 
 
 def content_of(number: int, length: int) -> bytes:
