@@ -29,8 +29,8 @@ SETUP, READY, BATCH, DONE, LAST, FAILED, FORGET = range(1, 8)  # kinds of frames
 # worker may make, how many bytes it may hold (None: any number), and how deep in workers it is.
 Setup: TypeAlias = tuple[str | None, dict[str, str], list[str], list[str], EncodedElements | None, int | None, int | None, int]
 
-# From how many bytes on buffers of results are shared, how many bytes this worker may share at once now, and how shared arguments
-# are mapped.
+# From how many bytes on buffers of results are shared, how many bytes this worker may share at once now, and how arguments
+# in shared memory are mapped.
 Sharing: TypeAlias = tuple[int, int, MmapMode]
 
 # BATCH, calls to run: id of the function, the function itself (a column of one) if this worker has not seen it, ids of
