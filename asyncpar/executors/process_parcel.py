@@ -120,8 +120,8 @@ class ProcessParcel(Parcel):
         self._encode(pace)
         self._adopted.sends_much = pace.weight > IN_LOOP_BYTES
 
-    def frame(self, *, known: bool, forget: tuple[int, ...]) -> Frame:
-        """The message to a worker that knows the function already, or does not."""
+    def frame(self, *, known: bool, forget: tuple[int, ...], key: bytes | None = None) -> Frame:
+        """The message to a worker that knows the function already, or does not; and that is to have this key, or has one."""
         program, function = self.program, self.function
         self._adopted.hits += self._encoder.hits
         encoded, buffers = (None, []) if known else (function.encoded, function.buffers)
@@ -133,6 +133,7 @@ class ProcessParcel(Parcel):
             program.stop_on_error,
             program.timeout,
             (self._adopted.place.threshold, self._adopted.share_of_results(), program.mmap_mode),
+            key,
             self.budget,
             self._columns,
         )

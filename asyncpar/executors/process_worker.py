@@ -32,6 +32,7 @@ from asyncpar.wire.codec import Decoder, Encoder
 from asyncpar.wire.failures import PackedError, unpack_error
 from asyncpar.wire.frames import Frame, weigh
 from asyncpar.workers.control import NOT_RECEIVED, POSITION, RECEIVED, SPAN, STOP, seconds_left
+from asyncpar.workers.multiprocessing_ties import current_key
 from asyncpar.workers.protocol import FAILED, FORGET, LAST, SETUP, Setup
 
 _THREAD_VARIABLES = (  # each is read by a numerical library when it is loaded
@@ -59,6 +60,7 @@ class ProcessWorker(Worker):
         self._known: set[int] = set()  # ids of the functions that it holds
         self._to_forget: list[int] = []
         self._has_answered = False
+        self._has_key = False  # that of multiprocessing
         self.shares = False  # it holds shared memory, or has lent some
         self.idle_since = 0.0
 
@@ -78,7 +80,7 @@ class ProcessWorker(Worker):
             sent = None if initializer is None else SentFunction(initializer, 0, None)
             if sent is not None and sent.encoded is None:
                 await run_off_loop(sent.finish)
-            await channel.send(_setup_frame(sent, limits))
+            await channel.send(_setup_frame(sent, limits, self._key_if_new()))
             answer = await channel.receive()
         except EOFError:
             await self._see_end_or_kill()
@@ -181,7 +183,14 @@ class ProcessWorker(Worker):
         known = function.function_id in self._known
         forget, self._to_forget = tuple(self._to_forget), []
         self._known.add(function.function_id)
-        return self._process.loans.lend_all(parcel.frame(known=known, forget=forget))
+        return self._process.loans.lend_all(parcel.frame(known=known, forget=forget, key=self._key_if_new()))
+
+    def _key_if_new(self) -> bytes | None:
+        """The key of multiprocessing, once for each worker."""
+        if self._has_key or (key := current_key()) is None:
+            return None
+        self._has_key = True
+        return key
 
     async def _stop(self, parcel: ProcessParcel) -> None:
         """Ends the batch that was sent: by asking, and after the grace by force."""
@@ -331,7 +340,7 @@ class Limits(NamedTuple):
         return threads | os.environ.copy()
 
 
-def _setup_frame(initializer: SentFunction | None, limits: Limits) -> Frame:
+def _setup_frame(initializer: SentFunction | None, limits: Limits, key: bytes | None) -> Frame:
     encoded, buffers = (None, []) if initializer is None else (initializer.encoded, initializer.buffers)
     try:
         directory: str | None = os.getcwd()
@@ -346,6 +355,7 @@ def _setup_frame(initializer: SentFunction | None, limits: Limits) -> Frame:
         limits.max_calls,
         limits.max_memory,
         depth() + 1,
+        key,
     )
     return Encoder().frame(SETUP, setup, buffers)
 

@@ -31,6 +31,7 @@ from asyncpar.wire.failures import PackedError, pack_error
 from asyncpar.wire.frames import Frame
 from asyncpar.workers.control import POSITION, RECEIVED, map_page, unmap_page
 from asyncpar.workers.lifetime import Lifetime
+from asyncpar.workers.multiprocessing_ties import take_on_key
 from asyncpar.workers.own_imports import import_own
 from asyncpar.workers.protocol import BATCH, DONE, FAILED, FORGET, LAST, READY, SETUP, BatchMessage, DoneMessage, Setup
 from asyncpar.workers.run_batch import BatchReport, run_batch
@@ -114,8 +115,10 @@ class _Worker:
 
     def _answer_batch(self, decoder: Decoder, *, lends: bool) -> Frame:
         message: BatchMessage = decoder.message
-        function_id, function, forget, concurrency, stop_on_error, timeout, sharing, budget, encoded_columns = message
+        function_id, function, forget, concurrency, stop_on_error, timeout, sharing, key, budget, encoded_columns = message
         threshold, most_shared, mmap_mode = sharing
+        if key is not None:
+            take_on_key(key)
         self._forget(forget)
         mapped_before = self._memory.begin_batch(decoder, mmap_mode) if lends else self._memory.let_go()
         columns, spoiled = decoder.columns(encoded_columns)
@@ -142,8 +145,10 @@ class _Worker:
     def _take_on(self, decoder: Decoder) -> None:
         """Makes the parent's surroundings the worker's own, and runs the initializer."""
         setup: Setup = decoder.message
-        directory, environment, path, argv, initializer, max_calls, max_memory, depth = setup
+        directory, environment, path, argv, initializer, max_calls, max_memory, depth, key = setup
         enter_worker_process(depth)
+        if key is not None:
+            take_on_key(key)
         _adopt_surroundings(directory, environment, path, argv)
         if initializer is not None:
             _only(decoder, initializer)()

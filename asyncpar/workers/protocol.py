@@ -26,8 +26,11 @@ SETUP, READY, BATCH, DONE, LAST, FAILED, FORGET = range(1, 8)  # kinds of frames
 
 # SETUP, the parent's surroundings at the moment of the request: working directory (None if it has been removed),
 # environment, sys.path, sys.argv; the initializer, a column of one callable that takes nothing, or None; how many calls the
-# worker may make, how many bytes it may hold (None: any number), and how deep in workers it is.
-Setup: TypeAlias = tuple[str | None, dict[str, str], list[str], list[str], EncodedElements | None, int | None, int | None, int]
+# worker may make, how many bytes it may hold (None: any number), how deep in workers it is, and the key of multiprocessing, if
+# that is loaded.
+Setup: TypeAlias = tuple[
+    str | None, dict[str, str], list[str], list[str], EncodedElements | None, int | None, int | None, int, bytes | None
+]
 
 # From how many bytes on buffers of results are shared, how many bytes this worker may share at once now, and how arguments
 # in shared memory are mapped.
@@ -35,7 +38,8 @@ Sharing: TypeAlias = tuple[int, int, MmapMode]
 
 # BATCH, calls to run: id of the function, the function itself (a column of one) if this worker has not seen it, ids of
 # functions to forget, calls under way at once (0 for a plain function), whether to stop at an error, the timeout of a call,
-# what is shared, the time budget of the batch in seconds, and the columns.
+# what is shared, the key of multiprocessing if that has been loaded since the last message, the time budget of the batch in
+# seconds, and the columns.
 BatchMessage: TypeAlias = tuple[
     int,
     EncodedElements | None,
@@ -44,6 +48,7 @@ BatchMessage: TypeAlias = tuple[
     bool,
     float | None,
     Sharing,
+    bytes | None,
     float,
     tuple[EncodedColumn, ...],
 ]

@@ -41,6 +41,7 @@ from contextlib import suppress
 from typing import Any
 
 import asyncpar.wire.pickler  # noqa: F401 - for every worker, with cloudpickle from where the program has it
+from asyncpar.workers.multiprocessing_ties import watch_imports
 from asyncpar.workers.own_imports import take_on_path
 from asyncpar.workers.process_main import run_worker
 from asyncpar.workers.protocol import (
@@ -75,6 +76,7 @@ def main(control_fd: int) -> None:
     _load_prctl()
     _die_with_parent(config["parent_pid"])
     take_on_path(config["path"], config["settled"])
+    watch_imports()
     for module in config["preload"]:
         importlib.import_module(module)
     _outlive_parent()
