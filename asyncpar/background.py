@@ -4,7 +4,8 @@ A default executor outlives the call that made it, and a stream's run must go on
 task group being open across a `yield` (PEP 789). Such tasks need an owner: one *keeper* task for each event loop, which
 holds them all in one task group. It is started at first use and ends with the loop: `asyncio.run` cancels whatever tasks
 are left, trio cancels its system tasks when the main task ends, and either way the keeper cancels what it keeps and waits
-for it.
+for it. A loop of asyncio may also be closed without that: then its tasks end in `closed_loops.py`, and those that own more than
+themselves are told, so that they give it back without a loop.
 
 Guarantees: a background task never raises into the keeper (its function must deliver failures as values), sees the
 context variables of whoever started it, and is awaited by the keeper in every case.
@@ -14,18 +15,25 @@ from __future__ import annotations
 
 import contextvars
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+import weakref
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
 import anyio.abc
 from anyio.lowlevel import RunVar
 
+from asyncpar.closed_loops import OWN_TASKS, see_to_closed_loops, watch
+
 
 class BackgroundTask:
-    """A task that the event loop owns; anybody in that loop may cancel it or wait for its end."""
+    """A task that the event loop owns; anybody in that loop may cancel it or wait for its end.
 
-    def __init__(self) -> None:
+    `if_lost` is called instead of that if the loop is closed while the task waits in it.
+    """
+
+    def __init__(self, if_lost: Callable[[], None] | None) -> None:
+        self.if_lost = if_lost
         self._scope = anyio.CancelScope()
         self._ended = anyio.Event()
 
@@ -46,17 +54,22 @@ class BackgroundTask:
             self._ended.set()
 
 
-async def start_background(fn: Callable[[], Awaitable[None]]) -> BackgroundTask:
-    """Runs `fn` in a task of the event loop's own, in a copy of the current context; returns when it has begun."""
-    keeper = _keeper.get()
-    if keeper is None:
+async def start_background(fn: Callable[[], Awaitable[None]], if_lost: Callable[[], None] | None = None) -> BackgroundTask:
+    """Runs `fn` in a task of the event loop's own, in a copy of the current context; returns when it has begun.
+
+    `if_lost`, which can await nothing, is called if the loop is closed before the task has ended.
+    """
+    see_to_closed_loops()
+    reference = _keeper.get()
+    keeper = None if reference is None else reference()
+    if keeper is None or keeper.ended:
         keeper = _Keeper()
-        _keeper.set(keeper)
-        _spawn(keeper.keep)
+        _keeper.set(weakref.ref(keeper))
+        _spawn(keeper)
     await keeper.ready.wait()
-    task = BackgroundTask()
+    task = BackgroundTask(if_lost)
     # Not `start_soon`: a task that is cancelled before its first step would never be seen to end
-    await keeper.group.start(task.run, fn)
+    await keeper.group.start(keeper.run, task, fn)
     return task
 
 
@@ -117,6 +130,8 @@ class _Keeper:
     def __init__(self) -> None:
         self.ready = anyio.Event()
         self.group = anyio.create_task_group()
+        self.ended = False
+        self._tasks: set[BackgroundTask] = set()
 
     async def keep(self) -> None:
         try:
@@ -124,25 +139,40 @@ class _Keeper:
                 self.ready.set()
                 await anyio.sleep_forever()
         finally:
-            _keeper.set(None)
+            self.ended = True
+
+    async def run(
+        self, task: BackgroundTask, fn: Callable[[], Awaitable[None]], *, task_status: anyio.abc.TaskStatus[None]
+    ) -> None:
+        self._tasks.add(task)
+        try:
+            await task.run(fn, task_status=task_status)
+        finally:
+            self._tasks.discard(task)
+
+    def lose(self) -> None:
+        """The loop has been closed under all of them."""
+        for task in list(self._tasks):
+            if task.if_lost is not None:
+                task.if_lost()
 
 
-_keeper: RunVar[_Keeper | None] = RunVar("asyncpar_keeper", None)
-_asyncio_keepers: set[Any] = set()  # the loop itself holds its tasks only weakly
+# Weakly: what is kept for a loop must not keep the loop, as the keeper does
+_keeper: RunVar[weakref.ref[_Keeper] | None] = RunVar("asyncpar_keeper", None)
 
 
-def _spawn(fn: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Starts a task that nobody but the event loop owns."""
+def _spawn(keeper: _Keeper) -> None:
+    """Starts its task, which nobody but the event loop owns."""
     if _runs_on_asyncio():
         import asyncio
 
-        task = asyncio.get_running_loop().create_task(fn(), context=contextvars.Context())
-        _asyncio_keepers.add(task)
-        task.add_done_callback(_asyncio_keepers.discard)
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(keeper.keep(), name=f"{OWN_TASKS}keeper", context=contextvars.Context())
+        watch(loop, task, keeper.lose)
     else:
         import trio
 
-        trio.lowlevel.spawn_system_task(fn)
+        trio.lowlevel.spawn_system_task(keeper.keep)
 
 
 def current_loop() -> object:

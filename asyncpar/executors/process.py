@@ -224,7 +224,7 @@ class ProcessExecutor(Executor[ProcessWorker]):
         async with self._starting:
             self._refuse_if_closed()
             if self._life is None:
-                self._life = await start_background(self._live)
+                self._life = await start_background(self._live, self._end_without_loop)
                 if self._closed:  # meanwhile, by somebody who found nothing to end
                     self._life.cancel()
                     self._refuse_if_closed()
@@ -290,9 +290,8 @@ class ProcessExecutor(Executor[ProcessWorker]):
         with anyio.CancelScope(shield=True):
             for worker in workers:
                 worker.hang_up()
-            for zygote in (*self._old_zygotes, self._zygote):
-                if zygote is not None:
-                    await zygote.aclose()
+            for zygote in self._all_zygotes():
+                await zygote.aclose()
             for worker in workers:
                 await worker.kill()
             await self._close_arguments()
@@ -354,17 +353,37 @@ class ProcessExecutor(Executor[ProcessWorker]):
 
     def _leave_to_original(self) -> None:
         """In a forked copy of this process: the pool is that of the original."""
+        self._forget_all("belongs to the process from which this one was forked; make one in each process that needs one")
+        for zygote in self._all_zygotes():
+            zygote.leave_to_original()
+        if self._arguments is not None:
+            self._arguments.leave_to_original()
+
+    def _end_without_loop(self) -> None:
+        """The event loop has been closed, and nothing can be awaited in it any more."""
+        for worker in self._workers:
+            worker.let_go()
+        self._forget_all("was left open when its event loop was closed; make one in each event loop that needs one")
+        for zygote in self._all_zygotes():
+            if zygote.alive:
+                zygote.end_without_loop()
+        self._zygote = None
+        self._old_zygotes.clear()
+        if self._arguments is not None:
+            self._arguments.close()
+
+    def _forget_all(self, why_closed: str) -> None:
         self._closed = True
-        self._why_closed = "belongs to the process from which this one was forked; make one in each process that needs one"
-        self._life = None  # if it goes on here, it has nothing to end
+        self._why_closed = why_closed
+        self._life = None  # if it goes on, it has nothing to end
         self._idle.clear()
         self._workers.clear()
         self._leaving.clear()
-        for zygote in (*self._old_zygotes, self._zygote):
-            if zygote is not None:
-                zygote.leave_to_original()
-        if self._arguments is not None:
-            self._arguments.leave_to_original()
+        self._waiters.clear()
+        self._something_due = anyio.Event()
+
+    def _all_zygotes(self) -> list[Zygote]:
+        return [*self._old_zygotes, *([] if self._zygote is None else [self._zygote])]
 
     def _forget_function(self, function: SentFunction) -> None:
         for worker in self._workers:

@@ -172,6 +172,11 @@ class ProcessWorker(Worker):
         self.usable = False
         self._process.channel.shutdown()
 
+    def let_go(self) -> None:
+        """Gives back what is held for the worker here, where nothing can be awaited."""
+        self.usable = False
+        self._process.let_go()
+
     async def kill(self) -> None:
         """Ends the worker whatever it is doing; returns when it is gone."""
         self.usable = False

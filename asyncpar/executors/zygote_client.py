@@ -13,9 +13,11 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import select
 import signal
 import socket
 import struct
+import time
 from collections.abc import Callable, Iterator, Sequence
 
 import anyio
@@ -67,8 +69,10 @@ class WorkerProcess:
             self.far_end.close()
             self.far_end = None
 
-    def leave_to_original(self) -> None:
-        """In a forked copy of this process: gives back the copies of what the original holds for the worker."""
+    def let_go(self) -> None:
+        """Gives back what this process holds for the worker, and tells neither the worker nor the event loop: in a forked copy,
+        or when that loop is closed.
+        """
         if not self._closed:
             self._closed = self.ended = True
             self.send_off()
@@ -222,6 +226,23 @@ class Zygote:
         if self.alive:  # and will not end by itself
             self._see_end()
 
+    def end_without_loop(self) -> None:
+        """Does the same where nothing can be awaited, because the event loop is closed: waits for as long as workers have."""
+        for worker in self._workers.values():
+            worker.let_go()
+        with contextlib.suppress(OSError):  # it went first
+            self._control.shutdown(socket.SHUT_WR)
+        poll = select.poll()
+        poll.register(self._control, select.POLLIN)
+        began = time.monotonic()
+        while self.alive:
+            patience = self._grace + (_EXIT_SECONDS if self._started else 0.0)
+            left = began + patience - time.monotonic()
+            if left <= 0:
+                self._see_end()
+            elif poll.poll(left * 1000):
+                self._take_reports()
+
     def leave_to_original(self) -> None:
         """In a forked copy of this process: lets go of the zygote and its workers, so that none of them notices.
 
@@ -232,7 +253,7 @@ class Zygote:
         close_copy(self._control)
         self._unsent.clear()
         for worker in self._workers.values():
-            worker.leave_to_original()
+            worker.let_go()
 
     async def _send(self, record: Record, *descriptors: int) -> None:
         async with self._sending:
@@ -284,8 +305,9 @@ class Zygote:
         if not self.alive:
             return
         self.alive = False
-        anyio.notify_closing(self._control)
-        self._control.close()
+        with contextlib.suppress(RuntimeError):  # there is no event loop, and nobody waits in one
+            anyio.notify_closing(self._control)
+        close_copy(self._control)
         _see_off(self._pid)
         for worker in self._workers.values():
             worker.ended = True

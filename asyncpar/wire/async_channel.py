@@ -16,7 +16,7 @@ from asyncpar.wire.segments import Mappings
 
 
 def close_copy(sock: socket.socket) -> None:
-    """Closes a forked copy's descriptor of a socket: for certain, where `close` would wait for a reader of uvloop's to go."""
+    """Closes this process's descriptor of a socket: for certain, where `close` would wait for a reader of uvloop's to go."""
     descriptor = sock.detach()
     if descriptor >= 0:  # else it has been closed before
         os.close(descriptor)

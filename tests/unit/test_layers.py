@@ -28,7 +28,7 @@ LAYERS = [
     ["batching"],
     ["retrying"],
     ["outcomes", "background", "cpus", "memory", "off_loop", "reporting"],
-    ["validation", "hints", "reloading"],
+    ["validation", "hints", "reloading", "closed_loops"],
     ["workers/zygote"],
     ["workers/process_main"],
     ["workers/run_coroutines", "workers/protocol", "workers/lifetime", "workers/shared_memory", "workers/call_forms"],
