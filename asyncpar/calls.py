@@ -30,9 +30,10 @@ from typing import Any, NamedTuple, TypeAlias
 import anyio
 
 from asyncpar.executors.base import AdoptedFunction, Executor, Parcel, Program
-from asyncpar.outcomes import Batch, short_repr
+from asyncpar.outcomes import Batch
 from asyncpar.sources import Columns, PumpedSource
 from asyncpar.wire.segments import MmapMode
+from asyncpar.wording import short_repr
 from asyncpar.workers.call_forms import BareCall, KeywordCall, MixedCall
 
 Call: TypeAlias = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]

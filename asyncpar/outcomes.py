@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import reprlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -11,6 +10,7 @@ from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 from asyncpar.errors import CallTimeoutError, OverdueCallError
 from asyncpar.notes import add_note
+from asyncpar.wording import in_words, short_repr
 from asyncpar.workers.call_forms import BareCall, MixedCall
 
 T = TypeVar("T")
@@ -22,8 +22,6 @@ _LACKS_ARGUMENTS = re.compile(  # as functions in Python, in C, and of numpy say
     r"missing (\d+) required positional|missing required argument .*\(pos (\d+)\)"
     r"|expected (?:at least )?(\d+) arguments?, got 1\b|takes (?:exactly |at least |from )?(\d+)\b.*\b1 (?:was |were )?given"
 )
-_REPR = reprlib.Repr()  # of an item in a note: about a line of a terminal
-_REPR.maxstring = _REPR.maxother = _REPR.maxlong = 100
 
 
 class Batch:
@@ -176,15 +174,6 @@ def explain_tuples(done: BatchDone) -> None:
                 )
 
 
-def in_words(error: BaseException) -> str:
-    """Its class and what it says: `SystemExit: 1`."""
-    try:
-        text = str(error)
-    except Exception as broken:  # its own __str__
-        text = f"<its __str__ raised {type(broken).__name__}>"
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
 def timed_out(batch: Batch, position: int, seconds: float) -> CallTimeoutError:
     """The error of a call that took longer than `seconds`."""
     message = f"{batch.describe(position)} took longer than its timeout of {seconds:g} s"
@@ -258,13 +247,3 @@ def to_outcomes(done: BatchDone) -> list[Outcome[Any]]:
         Outcome(start + position, value, errors.get(position), seconds[position], attempts, worker)
         for position, value in enumerate(done.values)
     ]
-
-
-def short_repr(item: object) -> str:
-    """The repr of a user's object, in about a line, whatever its `__repr__` does."""
-    try:
-        return _REPR.repr(item)
-    except KeyboardInterrupt:  # Ctrl-C, much rather than what the object raises
-        raise
-    except BaseException as error:
-        return f"<{type(item).__qualname__} whose repr raised {type(error).__name__}>"

@@ -20,7 +20,7 @@ from asyncpar.errors import ConsumedError
 from asyncpar.executors.base import Executor
 from asyncpar.hints import unknown_options
 from asyncpar.notes import add_note
-from asyncpar.outcomes import OnError, Outcome, short_repr
+from asyncpar.outcomes import OnError, Outcome
 from asyncpar.plan import Options, Plan, ReturnOptions, make_plan
 from asyncpar.progress import Progress
 from asyncpar.retrying import ErrorTypes
@@ -31,6 +31,7 @@ from asyncpar.sources import Items
 from asyncpar.statistics import Statistics
 from asyncpar.stream import Stream
 from asyncpar.wire.segments import MmapMode
+from asyncpar.wording import short_repr
 
 T = TypeVar("T")
 A = TypeVar("A")

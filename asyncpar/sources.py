@@ -25,8 +25,8 @@ from typing import Any, TypeAlias, TypeVar
 
 import anyio
 
-from asyncpar.outcomes import short_repr
 from asyncpar.wire.loaded import loaded_numpy
+from asyncpar.wording import short_repr
 
 T = TypeVar("T")
 Columns: TypeAlias = tuple[Sequence[Any], ...]

@@ -19,7 +19,8 @@ from asyncpar.background import LoopHandle
 from asyncpar.cpus import resolve_max_workers
 from asyncpar.executors.base import Executor, Parcel, Worker
 from asyncpar.nesting import enter_worker_thread
-from asyncpar.outcomes import BatchDone, complete_timeouts, in_words, timed_out
+from asyncpar.outcomes import BatchDone, complete_timeouts, timed_out
+from asyncpar.wording import in_words
 from asyncpar.workers.control import POSITION, RECEIVED, STOP, private_page, seconds_left
 from asyncpar.workers.run_batch import BatchReport, run_batch
 

@@ -22,7 +22,6 @@ say nothing on older versions.
 """
 
 import pickle
-import reprlib
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -31,12 +30,10 @@ from asyncpar.errors import PicklingError
 from asyncpar.wire.parts import Parts, parts_of
 from asyncpar.wire.pickler import PROTOCOL, Pickler
 from asyncpar.wire.remedies import remedy_for
+from asyncpar.wording import in_words, short_repr
 
 _MOST_STEPS = 64  # deeper than anybody reads a path; pulled out of the air
 _MOST_SECONDS = 0.25  # how long an event loop may be held for a better message: a guess, some hundred thousand small objects
-
-_REPR = reprlib.Repr()
-_REPR.maxother = 100
 
 
 class Culprit(NamedTuple):
@@ -80,7 +77,7 @@ def find_unpicklable(value: object, name: str) -> Culprit | None:
 def refuse(what: str, value: object, name: str, error: BaseException, remedy: str = "") -> PicklingError:
     """The error that says that `what`, called `name` in the path, cannot be sent, because pickling it raised `error`."""
     culprit = find_unpicklable(value, name)
-    reason = _in_words(error)
+    reason = in_words(error)
     if culprit is None:
         return PicklingError(f"{what} cannot be sent between processes: {reason}{remedy}")
     if known_remedy := remedy_for(culprit.type_name, returned=name == "result"):
@@ -95,7 +92,7 @@ def refuse(what: str, value: object, name: str, error: BaseException, remedy: st
 def refuse_function(fn: Callable[..., Any], error: BaseException) -> PicklingError:
     """The same for the function of a run."""
     remedy = '; make what it refers to picklable, or run it with executor="thread"'
-    return refuse(f"the function {_shown(fn)}", fn, "function", error, remedy)
+    return refuse(f"the function {short_repr(fn)}", fn, "function", error, remedy)
 
 
 class _OutOfTime(Exception):
@@ -175,17 +172,3 @@ def _first_failing(parts: Parts, trials: _Trials) -> int | None:
         else:
             high = middle
     return low if trials.failure_of(values[low:high]) is not None else None
-
-
-def _in_words(error: BaseException) -> str:
-    try:
-        return f"{type(error).__name__}: {error}"
-    except BaseException:
-        return type(error).__name__
-
-
-def _shown(fn: object) -> str:
-    try:
-        return _REPR.repr(fn)
-    except BaseException:
-        return f"<{type(fn).__qualname__}>"

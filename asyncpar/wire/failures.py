@@ -27,6 +27,7 @@ from functools import cache, partial
 from typing import Any, NamedTuple
 
 from asyncpar.errors import RemoteError, RemoteTraceback
+from asyncpar.wording import in_words, message_of
 
 _MOST_FRAMES = 1000  # that are shown: an exception that is raised again and again collects them without end
 _DEEPEST = 20  # to which the parts of `args` are compared; what refers to itself has no end
@@ -50,7 +51,7 @@ def pack_error(error: BaseException, *, hidden_frames: int = 0) -> PackedError:
     type_name = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
     pickled, misread = _pickle_error(error)
     culprit = _describe_culprit(error) if pickled is None and not misread else ""
-    return PackedError(pickled, type_name, _message(error), _format_traceback(error, hidden_frames), culprit, misread)
+    return PackedError(pickled, type_name, message_of(error), _format_traceback(error, hidden_frames), culprit, misread)
 
 
 def unpack_error(packed: PackedError) -> BaseException:
@@ -117,7 +118,7 @@ def _load_error(data: bytes) -> tuple[BaseException | None, str]:
     except KeyboardInterrupt:  # which is Ctrl-C in the parent
         raise
     except BaseException as failure:
-        return None, f"{type(failure).__name__}: {_message(failure)}"
+        return None, in_words(failure)
     if isinstance(loaded, BaseException):
         return loaded, ""
     return None, f"its __reduce__ gives {type(loaded).__name__}, which is no exception"
@@ -149,13 +150,6 @@ def _describe_culprit(error: BaseException) -> str:
 
     culprit = find_unpicklable(error, "error")
     return "" if culprit is None or culprit.value is error else culprit.describe()
-
-
-def _message(error: BaseException) -> str:
-    try:
-        return str(error)
-    except BaseException as broken:
-        return f"<its __str__ raised {type(broken).__name__}>"
 
 
 def _format_traceback(error: BaseException, hidden_frames: int) -> str:

@@ -323,7 +323,7 @@ def test_objects_whose_own_methods_raise_are_blamed_themselves(make: Callable[[]
         assert found is not None
         assert found.value is culprit
     error = refuse("it", culprit, "result", Unspeakable())
-    assert str(error).endswith("cannot be pickled (Unspeakable)")
+    assert str(error).endswith("cannot be pickled (Unspeakable: <its __str__ raised RuntimeError>)")
     assert "cannot be sent between processes" in str(refuse_function(culprit, ValueError("no")))
 
 

@@ -36,7 +36,7 @@ LAYERS = [
     ["workers/control", "workers/multiprocessing_ties", "workers/unawaited", "wire/channel", "wire/readiness", "wire/codec"],
     ["wire/pace", "wire/blame", "wire/segments", "wire/placer"],
     ["wire/blocks"],
-    ["wire/frames", "wire/parts", "wire/remedies", "wire/loaded", "wire/arrays", "errors", "nesting", "notes"],
+    ["wire/frames", "wire/parts", "wire/remedies", "wire/loaded", "wire/arrays", "errors", "nesting", "notes", "wording"],
     ["wire/pickler"],
     ["wire/code_objects", "wire/bound_objects"],
     ["workers/__init__", "wire/__init__"],
@@ -46,6 +46,7 @@ CHILD_SIDE = [
     "errors",
     "nesting",
     "notes",
+    "wording",
     *(
         module
         for module in LEVEL

@@ -1,0 +1,38 @@
+"""Users' objects in our messages and notes: in about a line of a terminal, whatever their own methods do.
+
+A `__repr__` or `__str__` may raise anything, SystemExit included. But a KeyboardInterrupt is Ctrl-C, much rather than the
+object's doing, and goes through.
+"""
+
+from __future__ import annotations
+
+import reprlib
+
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = _REPR.maxlong = 100
+
+
+def short_repr(value: object) -> str:
+    """Its repr, shortened."""
+    try:
+        return _REPR.repr(value)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        return f"<{type(value).__qualname__} whose repr raised {type(error).__name__}>"
+
+
+def message_of(error: BaseException) -> str:
+    """What it says."""
+    try:
+        return str(error)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as broken:
+        return f"<its __str__ raised {type(broken).__name__}>"
+
+
+def in_words(error: BaseException) -> str:
+    """Its class and what it says: `SystemExit: 1`."""
+    message = message_of(error)
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
