@@ -67,22 +67,24 @@ class _Hook:
     """Hangs on a timer."""
 
 
-def _end(loop: asyncio.AbstractEventLoop, owner: object, lost: Callable[[], None]) -> None:
+def _end(loop: asyncio.AbstractEventLoop, owner: asyncio.Task[None], lost: Callable[[], None]) -> None:
     import asyncio
 
     running = asyncio._get_running_loop()  # it may be closed in a coroutine of another, which is not to take part
     asyncio._set_running_loop(None)
     try:
         lost()
-        for task in filter(_is_own, asyncio.all_tasks(loop)):
-            _end_quietly(task)
-        _make_anyio_forget(loop)
+        # What anyio keeps would keep the loop in memory, too: for each loop, and for each task until a callback says that it is
+        # done, which is no longer called for those that ended last
+        states: Any = getattr(sys.modules["anyio._backends._asyncio"], "_task_states", weakref.WeakKeyDictionary())
+        known = (reference() for reference in states.keyrefs())
+        for task in {owner, *asyncio.all_tasks(loop), *known}:  # in a forked copy, asyncio knows none
+            if task is not None and task.get_loop() is loop and task.get_name().startswith(OWN_TASKS):
+                _end_quietly(task)
+                states.pop(task, None)
+        getattr(anyio.lowlevel, "_run_vars", {}).pop(loop, None)
     finally:
         asyncio._set_running_loop(running)
-
-
-def _is_own(task: asyncio.Task[Any]) -> bool:
-    return task.get_name().startswith(OWN_TASKS)
 
 
 def _end_quietly(task: Any) -> None:
@@ -95,15 +97,3 @@ def _end_quietly(task: Any) -> None:
     for callback, context in task._callbacks or ():  # threads of anyio's, which end with the task that has started them
         with contextlib.suppress(Exception):
             context.run(callback, task)
-
-
-def _make_anyio_forget(loop: asyncio.AbstractEventLoop) -> None:
-    """Or the loop would stay in memory: by what is kept for it, and by what is known of tasks until a callback says that they
-    are done. The loop has dropped the callbacks of those that ended last.
-    """
-    getattr(anyio.lowlevel, "_run_vars", {}).pop(loop, None)
-    states: Any = getattr(sys.modules["anyio._backends._asyncio"], "_task_states", weakref.WeakKeyDictionary())
-    for reference in states.keyrefs():  # at once: other threads have tasks in it
-        task = reference()
-        if task is not None and task.get_loop() is loop and _is_own(task):
-            states.pop(task, None)
