@@ -229,9 +229,9 @@ class ParallelMap(Coroutine[Any, Any, list[T]], Generic[T]):
         self._run: Run | None = None
         self._stream: Stream | None = None
         self._awaiting: Generator[Any, Any, list[T]] | None = None  # the run, where an event loop has this for a coroutine
+        self._used = False  # or it was tried, which fails where there is no executor, or outside async code
         self._entered = False
         self._closed = False
-        self._misused = False  # an error has said so already
 
     def __await__(self) -> Generator[Any, Any, list[T]]:
         self._refuse_second_use()
@@ -320,7 +320,7 @@ class ParallelMap(Coroutine[Any, Any, list[T]], Generic[T]):
         stream = getattr(self, "_stream", None)
         if stream is not None:
             stream.abandon()
-        elif getattr(self, "_run", self) is None and not (self._closed or self._entered or self._misused):
+        elif not getattr(self, "_used", True) and not self._closed:
             warnings.warn("a pmap(...) was neither awaited nor iterated over", RuntimeWarning, stacklevel=2)
 
     if not TYPE_CHECKING:  # a type checker refuses these by itself
@@ -335,7 +335,7 @@ class ParallelMap(Coroutine[Any, Any, list[T]], Generic[T]):
             """Without it `with` would not even look for `__enter__`."""
 
         def _refuse_outside_async(self, remedy: str) -> NoReturn:
-            self._misused = True
+            self._used = True
             raise TypeError(
                 f"pmap computes in an event loop: write {remedy}, in a coroutine function; "
                 "code that is not async has Parallel(n_jobs=-1)(delayed(f)(x) for x in xs)"
@@ -361,6 +361,7 @@ class ParallelMap(Coroutine[Any, Any, list[T]], Generic[T]):
     def _refuse_second_use(self) -> None:
         if self._run is not None or self._closed:
             raise ConsumedError("this ParallelMap has been used already; call pmap() again for another run")
+        self._used = True
 
 
 class _Outcomes(AsyncIterator[Outcome[T]]):

@@ -14,7 +14,6 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from signal import SIGKILL
 from typing import Any, NamedTuple
 
 import anyio
@@ -67,7 +66,7 @@ class ProcessWorker(Worker):
     @property
     def was_killed(self) -> bool:
         """Whether somebody else has ended it by SIGKILL, for lack of memory, say."""
-        return self._process.signal == SIGKILL and not self._process.was_cut_off
+        return self._process.was_killed
 
     async def set_up(self, initializer: Initializer | None, limits: Limits) -> None:
         """Hands the worker its surroundings and waits until it is ready.
@@ -288,7 +287,7 @@ class ProcessWorker(Worker):
     def _death_of(self, batch: Batch, position: int) -> WorkerDiedError:
         process = self._process
         peak_memory = process.peak_memory
-        out_of_memory = self.was_killed and self._zygote.memory_watch.ran_out()
+        out_of_memory = process.was_killed and self._zygote.memory_watch.ran_out()
         message = f"the worker process {process.pid or ''} {process.describe_end()} while it ran {batch.describe(position)}"
         if peak_memory is not None:
             message += f"; its peak memory was {peak_memory / 2**20:.0f} MiB"

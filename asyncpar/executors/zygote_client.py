@@ -110,6 +110,11 @@ class WorkerProcess:
         return os.WTERMSIG(self._status) if self._status is not None and os.WIFSIGNALED(self._status) else None
 
     @property
+    def was_killed(self) -> bool:
+        """Whether somebody else has ended it by SIGKILL, for lack of memory, say."""
+        return self.signal == signal.SIGKILL and not self.was_cut_off
+
+    @property
     def exit_code(self) -> int | None:
         """What it exited with, if it did."""
         return os.WEXITSTATUS(self._status) if self._status is not None and os.WIFEXITED(self._status) else None

@@ -23,7 +23,7 @@ PAGE: Final = mmap.ALLOCATIONGRANULARITY
 PIECE = 1 << 18  # written or read by one system call; as much as fits a processor's cache
 TRACKING: dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) else {}  # no descriptor for each mapping
 _TRIMMED_AT_ONCE = 1 << 25
-_WINDOW = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
+_WINDOW = getattr(mmap, "MAP_SHARED", 0) | getattr(mmap, "MAP_POPULATE", 0)  # Windows, which imports this as well, has neither
 
 
 class FreeSpace:
