@@ -8,10 +8,11 @@ import nox
 
 PYTHONS = ["3.11", "3.12", "3.13", "3.14", "3.15"]
 NEWEST = "3.14"
+OLDEST = "3.11"
 
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.error_on_missing_interpreters = False
-nox.options.sessions = ["lint", "types", "tests", "doctests", "docs"]
+nox.options.sessions = ["lint", "types", "tests", "oldest", "doctests", "docs"]
 
 
 def install(session: nox.Session, *extras: str) -> None:
@@ -42,6 +43,19 @@ def tests(session: nox.Session) -> None:
     """All tests, on asyncio, uvloop and trio."""
     install(session, "test")
     session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session(python=OLDEST)
+def oldest(session: nox.Session) -> None:
+    """Pickling and tracebacks with the oldest dependencies that pyproject.toml allows; the newest are what `tests` installs."""
+    requirements: list[str] = nox.project.load_toml("pyproject.toml")["project"]["dependencies"]
+    session.install(".[test]", *(requirement.replace(">=", "==") for requirement in requirements))
+    tests = session.posargs or [
+        "tests/unit/test_code_objects.py",
+        "tests/properties/test_wire.py",
+        "tests/end_to_end/test_tracebacks.py",
+    ]
+    session.run("python", "-m", "pytest", *tests)
 
 
 @nox.session(python=NEWEST)

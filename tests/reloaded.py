@@ -41,9 +41,9 @@ class Source:
         importlib.reload(self.module)
 
     def import_anew(self) -> None:
-        del sys.modules[self.name]
-        importlib.import_module(self.name)
-        importlib.reload(self.user)
+        for name in (self.name, f"{self.name}_user"):
+            sys.modules.pop(name, None)
+        assert self.user
 
 
 def make_source(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Source]:

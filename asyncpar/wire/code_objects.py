@@ -79,11 +79,8 @@ def _entry(file_name: str) -> Any:
 
 
 def _last_line(code: CodeType) -> int:
-    """Where the code ends, functions within it included."""
-    last = code.co_firstlineno
-    for line, end, _, _ in code.co_positions():
-        last = max(last, line or 0, end or 0)
-    return max([last, *(_last_line(constant) for constant in code.co_consts if isinstance(constant, CodeType))])
+    """Where the code ends, functions within it included, since the place of their definition is all that they cover."""
+    return max((end or line or 0 for line, end, _, _ in code.co_positions()), default=0)
 
 
 def _make_known(code: CodeType, source: Lines) -> None:

@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from asyncpar import ProcessExecutor, pmap
+from asyncpar.executors.base import Program
 from tests.functions import process_id
 from tests.reloaded import NEW, WAYS, Source, make_source
 from tests.waiting import wait_until
@@ -94,22 +95,22 @@ def answer(path):
 @pytest.mark.anyio
 async def test_a_run_that_is_under_way_goes_on(source: Source, tmp_path: Path, preloads: bool) -> None:
     source.write(GATED.format(answer="old"))
-    paths = [str(tmp_path / name) for name in "abcd"]
+    paths = [str(tmp_path / name) for name in "abc"]
     Path(f"{paths[2]}.open").touch()
     answers: dict[str, list[str]] = {}
 
     async def run(name: str, paths: list[str]) -> None:
         answers[name] = await pmap(source.module.answer, paths, executor=executor, batch_size=1)
 
-    async with ProcessExecutor(2, preload=[source.name] if preloads else []) as executor:
+    async with ProcessExecutor(3, preload=[source.name] if preloads else [], grace=0) as executor:
         async with anyio.create_task_group() as group:
-            group.start_soon(run, "before", paths[:3])
+            group.start_soon(run, "before", paths)
             await wait_until(lambda: all(map(os.path.exists, paths[:2])))
             (zygote,) = psutil.Process().children()
             old = [*zygote.children(), *([zygote] if preloads else [])]
             source.write(GATED.format(answer="new, and better"))
             source.reload()
-            group.start_soon(run, "after", [paths[2]])
+            await run("after", [paths[2]])
             for path in paths[:2]:
                 Path(f"{path}.open").touch()
         assert answers["before"][:2] == ["old", "old"]
@@ -137,10 +138,12 @@ async def test_workers_with_old_code_that_do_not_leave_are_killed(source: Source
 @pytest.mark.anyio
 async def test_an_executor_may_be_closed_before_they_have_left(source: Source) -> None:
     async with ProcessExecutor(2, initializer=linger, preload=[source.name], grace=0.05) as executor:
-        (old,) = await pmap(process_id, [0], executor=executor)
-        source.reload()
         await pmap(process_id, [0], executor=executor)
-    assert not psutil.pid_exists(old)
+        (zygote,) = psutil.Process().children()
+        old = [zygote, *zygote.children()]
+        source.reload()
+        Program(process_id).adopted_by(executor)  # as a run does when it begins
+    assert not any(process.is_running() for process in old)
 
 
 @pytest.mark.anyio
