@@ -138,12 +138,8 @@ class _TrialPickler(Pickler):
         return id(value) in self._pickled or None
 
 
-def _drop(buffer: pickle.PickleBuffer) -> bool:
-    """Leaves out of the pickle what may travel beside it; a true answer keeps it inside."""
-    try:
-        buffer.raw().release()
-    except BufferError:  # not contiguous
-        return True
+def _drop(_: pickle.PickleBuffer) -> bool:
+    """Leaves out of the pickle what may travel beside it."""
     return False
 
 

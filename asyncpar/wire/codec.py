@@ -84,11 +84,8 @@ class _Keeper:
         self.hits = 0
 
     def __call__(self, buffer: pickle.PickleBuffer) -> bool:
-        """Called by a pickler for each buffer; a true answer leaves the buffer inside the pickle."""
-        try:
-            block = self._block_of(buffer.raw())
-        except BufferError:  # not contiguous
-            return True
+        """Called by a pickler for each buffer, which lies in one piece; a true answer leaves it inside the pickle."""
+        block = self._block_of(buffer.raw())
         if block is None:
             return _keep_out_of_band(self.buffers, buffer)
         self.buffers.append(block)
@@ -126,10 +123,7 @@ class _Keeper:
 
 def _keep_out_of_band(buffers: list[Any], buffer: pickle.PickleBuffer) -> bool:
     """Likewise, where there is no place for buffers."""
-    try:
-        raw = buffer.raw()
-    except BufferError:
-        return True
+    raw = buffer.raw()
     if raw.nbytes < OUT_OF_BAND_BYTES:
         return True
     buffers.append(raw)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import itertools
 import os
@@ -322,6 +323,35 @@ async def test_closing_the_executor_under_a_run_ends_the_run_with_a_clear_error(
         await wait_until(lambda: beacon.count > 0)
         await executor.aclose()
     assert_gone(beacon.pid)
+
+
+async def test_a_run_that_waits_for_a_worker_may_be_cancelled_just_as_the_executor_closes() -> None:
+    entered, leave = threading.Event(), threading.Event()
+
+    def call(_: int) -> None:
+        entered.set()
+        leave.wait(30)
+
+    executor = ThreadExecutor(1)
+    scope = anyio.CancelScope()
+
+    async def wait_in_line() -> None:
+        with scope, contextlib.suppress(ExecutorUnavailableError):  # whichever comes first
+            await pmap(identity, [1], executor=executor)
+
+    async def cancel() -> None:
+        scope.cancel()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(_run, pmap(call, [1], executor=executor))
+        await wait_until(entered.is_set)
+        group.start_soon(wait_in_line)
+        await wait_until(lambda: executor._waiters)
+        group.start_soon(executor.aclose)
+        group.start_soon(cancel)
+        leave.set()
+    with pytest.raises(ExecutorUnavailableError):
+        await pmap(identity, [1], executor=executor)
 
 
 async def test_an_abandoned_thread_starts_no_further_call_and_keeps_its_place() -> None:

@@ -168,6 +168,25 @@ async def test_a_killed_zygote_is_replaced_also_for_a_worker_more() -> None:
 
 
 @on_every_loop
+async def test_one_zygote_takes_its_place_however_many_workers_are_wanted() -> None:
+    async with ProcessExecutor(4) as executor:
+        await pmap(double, [1], executor=executor)
+        (zygote,) = psutil.Process().children()
+        zygote.kill()
+        await wait_until(lambda: zygote.status() == psutil.STATUS_ZOMBIE)
+        async with anyio.create_task_group() as group:
+            for _ in range(4):
+                group.start_soon(lease_for_a_moment, executor)
+        (successor,) = psutil.Process().children()
+        assert successor != zygote
+
+
+async def lease_for_a_moment(executor: ProcessExecutor) -> None:
+    async with executor.lease():
+        await anyio.lowlevel.checkpoint()
+
+
+@on_every_loop
 async def test_a_function_that_could_not_be_loaded_is_sent_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = tmp_path / "comes_late.py"
     module.write_text("def f(x):\n    return x + 1\n")
