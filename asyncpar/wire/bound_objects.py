@@ -9,10 +9,6 @@ to its children only while it starts them. These are the exceptions:
   only read is a copy, too, and as good as the file.)
 - **A NamedTemporaryFile** becomes a copy that deletes the original's file when it is no longer used.
 
-And one that is sent without what it needs: **a proxy of a multiprocessing Manager** leaves out the key with which it has to
-present itself, because children of multiprocessing have it. Workers are no such children, so it is sent along. Like all that
-travels, it goes through a socket that nobody else can read.
-
 Nothing is imported for this: an object of a module can only be here if that module is.
 """
 
@@ -56,16 +52,7 @@ def _refuse_temporary_file(_: object) -> NoReturn:
     raise PicklingError("the copy would delete the file; send its name, and open it there")
 
 
-def _reduce_proxy(proxy: Any) -> Any:
-    match proxy.__reduce_ex__(5):
-        case rebuild, (*arguments, dict() as options) if proxy._authkey is not None:
-            return rebuild, (*arguments, options | {"authkey": bytes(proxy._authkey)})
-        case other:  # of a subclass with a way of its own
-            return other
-
-
 _BOUND: list[tuple[str, str, Callable[[Any], Any]]] = [
     ("multiprocessing.connection", "_ConnectionBase", _refuse_connection),
-    ("multiprocessing.managers", "BaseProxy", _reduce_proxy),
     ("tempfile", "_TemporaryFileWrapper", _refuse_temporary_file),
 ]

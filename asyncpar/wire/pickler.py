@@ -4,8 +4,8 @@ Everything here that pickles by value does it with this class or a subclass of i
 trials of `blame.py`. Loaded only where something has to be pickled, because cloudpickle takes 30 ms.
 
 - **Code** keeps its file name and its lines (`code_objects.py`).
-- **What belongs to a process** is refused if pickle would send it and it would be something else where it arrives, or comes
-  with what it needs there (`bound_objects.py`).
+- **What belongs to a process** is refused if pickle would send it and it would be something else where it arrives
+  (`bound_objects.py`).
 
 The table of reducers looks into cloudpickle's and copyreg's as they are at that moment, since users add to them. It is asked
 about each object that is not built in: with a `__missing__` it is no slower than the `ChainMap` of cloudpickle's own pickler,

@@ -5,10 +5,8 @@ from __future__ import annotations
 import io
 import multiprocessing
 import multiprocessing.connection
-import subprocess
 import sys
 import tempfile
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -110,30 +108,3 @@ async def test_standard_output_and_files_in_memory_are_sent_as_before(tmp_path: 
         monkeypatch.setattr(sys, "stdout", output)
         assert await pmap(lambda stream: stream.name, [output], executor="process") == ["<stdout>"]
         monkeypatch.undo()
-
-
-MANAGED = textwrap.dedent(
-    """
-    import multiprocessing, sys
-    from asyncpar import Parallel, delayed
-
-    def put(queue, seen, x):
-        queue.put(x)
-        seen[x] = True
-        return queue  # a proxy may also come back
-
-    if __name__ == "__main__":
-        with multiprocessing.get_context(sys.argv[1]).Manager() as manager:
-            queue, seen = manager.Queue(), manager.dict()
-            returned = Parallel(n_jobs=2)(delayed(put)(queue, seen, x) for x in range(4))
-            print(sorted(each.get() for each in returned), sorted(seen.keys()))
-    """
-)
-
-
-@pytest.mark.parametrize("method", ["spawn", "forkserver"])
-def test_proxies_of_a_manager_work_in_workers(tmp_path: Path, method: str) -> None:
-    script = tmp_path / "script.py"
-    script.write_text(MANAGED)
-    done = subprocess.run([sys.executable, str(script), method], capture_output=True, text=True, timeout=60, check=False)
-    assert (done.stdout, done.stderr) == ("[0, 1, 2, 3] [0, 1, 2, 3]\n", "")

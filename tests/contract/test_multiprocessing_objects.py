@@ -165,3 +165,30 @@ def test_a_worker_imports_nothing_of_multiprocessing_on_its_own_account(tmp_path
         asyncio.run(main())
     """
     assert outcome_of(tmp_path, program) == (0, "[[]]\n", "")
+
+
+MANAGED = textwrap.dedent(
+    """
+    import multiprocessing, sys
+    from asyncpar import Parallel, delayed
+
+    def put(queue, seen, x):
+        queue.put(x)
+        seen[x] = True
+        return queue  # a proxy may also come back
+
+    if __name__ == "__main__":
+        with multiprocessing.get_context(sys.argv[1]).Manager() as manager:
+            queue, seen = manager.Queue(), manager.dict()
+            returned = Parallel(n_jobs=2)(delayed(put)(queue, seen, x) for x in range(4))
+            print(sorted(each.get() for each in returned), sorted(seen.keys()))
+    """
+)
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_proxies_of_a_manager_work_in_workers(tmp_path: Path, method: str) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(MANAGED)
+    done = subprocess.run([sys.executable, str(script), method], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == ("[0, 1, 2, 3] [0, 1, 2, 3]\n", "")
