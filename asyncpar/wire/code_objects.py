@@ -13,7 +13,7 @@ way, which takes the parts of a code object one by one and, from 3.1.3 on, calls
 - Code of a file costs one look into a dictionary.
 - What travels is in proportion to the code: its own lines, never a whole notebook.
 - Lines that are known under a file name stay what they are, other functions' lines included.
-- Lines that belong to one code object (3.13 and later: several may be called `<string>`) are told of no other.
+- Lines that belong to one code object (in newer Pythons, since much code is called `<string>`) are told of no other.
 """
 
 from __future__ import annotations

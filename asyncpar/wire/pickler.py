@@ -28,7 +28,8 @@ from asyncpar.wire.code_objects import reduce_code
 PROTOCOL = 5
 Reducer: TypeAlias = Callable[[Any], Any]
 
-_CLOUDPICKLE: Mapping[type, Reducer] = cloudpickle.Pickler.dispatch_table.maps[0]
+_inherited: Any = cloudpickle.Pickler.dispatch_table  # a ChainMap over cloudpickle's own and copyreg's
+_CLOUDPICKLE: Mapping[type, Reducer] = _inherited.maps[0]
 
 
 class Reducers(dict[type, Reducer]):

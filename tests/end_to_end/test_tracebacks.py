@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import linecache
 import subprocess
 import sys
 import textwrap
@@ -150,7 +151,7 @@ def test_of_what_is_typed_at_a_prompt() -> None:
     assert ("return x / 0" in shown and "return x % 0" in shown) == KEEPS_SOURCE
 
 
-@pytest.mark.skipif(not KEEPS_SOURCE, reason="Python keeps no source of the program")
+@pytest.mark.skipif(not hasattr(linecache, "_getlines_from_code"), reason="this Python tells sources by file name alone")
 def test_no_lines_of_the_program_are_shown_for_other_code_of_the_same_name() -> None:
     program = """
         from asyncpar import Parallel, delayed
