@@ -5,14 +5,14 @@ something typed at a prompt are known to it only in the process that compiled th
 lines, and whoever reads it makes them known to the `linecache` there. Then a remote traceback shows what a traceback in the
 caller's process would show: no more (a program on stdin has its line numbers only) and no less.
 
-The code itself is marshalled, as in a .pyc file: both ends are the same Python, and it takes half the time of cloudpickle's
-way, which takes the parts of a code object one by one and, from 3.1.3 on, calls every file `<dynamic-code>`.
+The code itself is marshalled, as in a .pyc file: both ends are the same Python, and it is quicker than cloudpickle's way,
+which takes the parts of a code object one by one and, from 3.1.3 on, calls every file `<dynamic-code>`.
 
 # Guarantees
 
-- Code of a file costs one look into a dictionary.
+- Code of a file costs one look into a dictionary, and one at the file system where a traceback has shown that file.
 - What travels is in proportion to the code: its own lines, never a whole notebook.
-- Lines that are known under a file name stay what they are, other functions' lines included.
+- Functions of one cell add their lines to those that are known of it.
 - Lines that belong to one code object (in newer Pythons, since much code is called `<string>`) are told of no other.
 """
 
@@ -73,7 +73,7 @@ def _lines_of(code: CodeType) -> Lines | None:
 
 
 def _entry(file_name: str) -> Any:
-    """What `linecache` has under this name: the size, when the file was read that is now like this, the lines, the name."""
+    """What `linecache` has under this name: size, time (None where there is no file), lines, name."""
     entry: Any = linecache.cache.get(file_name)
     return None if entry is None or len(entry) == 1 else entry  # one of length 1 would have to be loaded
 
