@@ -63,9 +63,8 @@ def coverage(session: nox.Session) -> None:
     """The branches of the package that no test reaches, in workers or elsewhere. Whether the tests pass is not its affair."""
     install(session, "test")
     session.run("coverage", "erase")
-    pytest = ["-m", "pytest", "--numprocesses=2", "--timeout=300"]
-    pytest += ["--deselect=tests/end_to_end/test_scripts.py::test_a_worker_that_computes_a_square_root_stays_light"]  # not here
-    pytest += session.posargs
+    heavy = "tests/end_to_end/test_scripts.py::test_a_worker_that_computes_a_square_root_stays_light"  # not with coverage in it
+    pytest = ["-m", "pytest", "--numprocesses=2", "--timeout=300", f"--deselect={heavy}", *session.posargs]
     session.run("coverage", "run", *pytest, success_codes=[0, 1])
     session.run("coverage", "combine", "--quiet")
     session.run("coverage", "report")
