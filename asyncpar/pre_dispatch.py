@@ -46,7 +46,7 @@ def evaluate_pre_dispatch(expression: object, n_jobs: int) -> int | None:
         raise _not_pre_dispatch(expression) from None
     if count < 1:
         raise _not_pre_dispatch(expression)
-    return min(count, sys.maxsize)
+    return count
 
 
 def _not_pre_dispatch(expression: object) -> ValueError:

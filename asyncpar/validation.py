@@ -17,9 +17,7 @@ class _Unset:
 UNSET: Final[Any] = _Unset()  # the default of a parameter for which None means something
 
 
-# More than anybody has of workers, calls or items. Whoever names more gets as many; products of two such numbers still fit into
-# the integers of C, in which some of them are counted.
-MOST = 1 << 30
+MOST = 1 << 30  # more than anybody has of workers, calls or items, and a number that can still be multiplied with seconds
 
 
 def is_number(value: Any) -> TypeGuard[float]:

@@ -29,8 +29,9 @@ class Two:
         return "Two()"
 
 
+LONG = "9" * 400  # as a text
 NUMBERS: list[Any] = [
-    *(0, -1, 10**30, 10**400, inf, nan, True, "2", 2.0, 2.5),
+    *(0, -1, 10**30, 10**400, inf, nan, True, "2", LONG, 2.0, 2.5),
     *(np.int64(2), np.float64(2), Fraction(2), Fraction(5, 2), Decimal(2), Two()),
 ]
 WHOLE = [10**30, 10**400, np.int64(2), Two]  # which of them are accepted; one type stands for its values
@@ -42,7 +43,7 @@ OPTIONS = {
     "retries": [0, *WHOLE],
     "timeout": [10**400, inf, *REAL],
     "retry_wait": [0, *REAL],
-    "max_nbytes": [0, "2", 10**400, *REAL],
+    "max_nbytes": [0, "2", LONG, 10**400, *REAL],
 }
 ARGUMENTS = {  # of a ProcessExecutor
     "max_workers": WHOLE,
@@ -88,7 +89,9 @@ async def test_an_option_takes_a_number_or_refuses_it(name: str, accepted: list[
 @pytest.mark.parametrize("name", ["process", "thread", "inline", None])
 async def test_executors_by_name_take_any_number_of_workers(name: str | None) -> None:
     for number in split(OPTIONS["n_jobs"])[0]:
-        assert await pmap(double, range(5), executor=name, n_jobs=number) == [0, 2, 4, 6, 8]
+        results = pmap(double, range(5), executor=name, n_jobs=number)
+        assert await results == [0, 2, 4, 6, 8]
+        assert 0 <= results.statistics().utilisation <= 1
         assert await pmap(double_soon, iter(range(5)), executor=name, n_jobs=number) == [0, 2, 4, 6, 8]
 
 
@@ -117,7 +120,9 @@ async def test_concurrency_is_a_number_or_refused() -> None:
 
 @pytest.mark.parametrize(("name", "accepted"), ARGUMENTS.items(), ids=ARGUMENTS)
 @pytest.mark.parametrize("anyio_backend", [("asyncio", {}), ("trio", {})], ids=["asyncio", "trio"])
-async def test_a_process_executor_takes_a_number_or_refuses_it(name: str, accepted: list[Any]) -> None:
+async def test_a_process_executor_takes_a_number_or_refuses_it(
+    name: str, accepted: list[Any], capfd: pytest.CaptureFixture[str]
+) -> None:
     good, bad = split(accepted)
     for number in good:
         arguments: Any = {name: number}
@@ -126,6 +131,7 @@ async def test_a_process_executor_takes_a_number_or_refuses_it(name: str, accept
             results = await pmap(double, [large, 3, 4, large], executor=executor)
             assert results[1:3] == [6, 8]
             assert results[3][-1] == 399_998
+    assert capfd.readouterr().err == ""  # what goes wrong in the helper process as it ends is seen nowhere else
     for number in bad:
         arguments = {name: number}
         with pytest.raises(ValueError, match=f"^{name} must be .*not "):

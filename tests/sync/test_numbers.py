@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from asyncpar import Parallel, delayed, effective_n_jobs, parallel_config
-from tests.contract.test_numbers import ARGUMENTS, NUMBERS, OPTIONS, REAL, WHOLE, Two, inf, is_among, nan, split
+from tests.contract.test_numbers import ARGUMENTS, LONG, NUMBERS, OPTIONS, REAL, WHOLE, Two, inf, is_among, nan, split
 from tests.functions import double
 
 NAMES = {  # {of `Parallel`: as messages have it}
@@ -21,7 +21,7 @@ OF_PARALLEL = {
     "timeout": OPTIONS["timeout"],
     "batch_size": WHOLE,
     "max_nbytes": OPTIONS["max_nbytes"],
-    "pre_dispatch": ["2", 10**400, *REAL],
+    "pre_dispatch": ["2", LONG, 10**400, *REAL],
     "verbose": [0, -1, 10**400, inf, True, *REAL],
     **{name: ARGUMENTS[other] for name, other in NAMES.items()},
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, assert_type
 
@@ -31,6 +32,12 @@ if TYPE_CHECKING:
         assert_type(await pmap(three, [1], [2], [3]), list[str])
         assert_type(pmap(length, ["a"]), ParallelMap[int])
 
+    async def check_tasks() -> None:
+        assert_type(await asyncio.create_task(pmap(length, ["a"])), list[int])
+        assert_type(await asyncio.gather(pmap(length, ["a"]), pmap(fetch, ["a"])), tuple[list[int], list[bytes]])
+        async with asyncio.TaskGroup() as group:
+            assert_type(group.create_task(pmap(fetch, ["a"])), asyncio.Task[list[bytes]])
+
     async def check_errors_in_results() -> None:
         assert_type(await pmap(length, ["a"], on_error="return"), list[int | BaseException])
         assert_type(await pmap(fetch, ["a"], on_error="return"), list[bytes | BaseException])
@@ -46,5 +53,9 @@ if TYPE_CHECKING:
 
     async def check_what_is_refused() -> None:
         await pmap(length, [1])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
+        list(pmap(length, ["a"]))  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+        with pmap(length, ["a"]):  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+            pass
+        await pmap(length, ["a"], max_workers=2)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
         await pmap(length, ["a"], ordred=True)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
         await pmap(length, ["a"], on_error="ignore")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
