@@ -39,6 +39,7 @@ from asyncpar.portal import Portal, Task, current_portal
 from asyncpar.scheduler import Run
 from asyncpar.sinks import HandOverSink, ListSink
 from asyncpar.statistics import Statistics
+from asyncpar.wire.unfinished import Hold, hold_unfinished_modules
 
 _FIRST_BATCHES = 4  # for each worker, pulled before anything runs: what the window will allow at first
 
@@ -135,6 +136,7 @@ class ParallelCall:
         self._pulling_error: BaseException | None = None  # what the user's code raised in the thread that pulls
         self._closing_error: BaseException | None = None  # and what it raised when its generator was closed
         self._run: Run | None = None
+        self._unfinished_modules: Hold | None = None
         self._task: Task | None = None  # until the first calls have been pulled
         self._portal: Portal
         self._source: CallSource
@@ -198,11 +200,13 @@ class ParallelCall:
                 "Parallel(...) was called by a task that runs in asyncpar's own event loop, which cannot wait for itself; "
                 "have the backend of the outer call return an executor that runs its calls in threads or processes"
             )
+        self._unfinished_modules = hold_unfinished_modules()
         self._task = Task(self._portal, partial(self._serve, sink))
         try:
             self._task.start()
         except RuntimeError:  # the portal has been closed
             self._task = None
+            self._release_modules()
             raise
 
     def _attend(self) -> None:
@@ -281,11 +285,16 @@ class ParallelCall:
         try:
             self._error = await self._run_and_close(sink)
         finally:
+            self._release_modules()
             self._is_over = True
             self._mailbox.put(None)
             self._over.put(None)
             if self._error is not None:  # else whoever pulls says so, when it has told all that there is to tell
                 self._results.put(None)
+
+    def _release_modules(self) -> None:
+        if self._unfinished_modules is not None:
+            self._unfinished_modules.release()
 
     async def _run_and_close(self, sink: ListSink | HandOverSink) -> BaseException | None:
         """What went wrong first, if anything did."""

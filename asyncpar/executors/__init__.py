@@ -14,6 +14,7 @@ from anyio.lowlevel import RunVar
 from asyncpar.executors.base import Executor
 from asyncpar.hints import instead_of_executor, meant_executor_name
 from asyncpar.nesting import depth
+from asyncpar.wire.unfinished import is_importing
 
 NAMES = ("process", "thread", "inline")
 
@@ -23,10 +24,11 @@ _defaults: RunVar[dict[str, Executor[Any]] | None] = RunVar("asyncpar_default_ex
 def default_name() -> str:
     """What plain functions run in when nothing is said: processes, or threads where Python has no GIL.
 
-    In a call of another map, which has a worker to itself already, threads; in a call of a map there, the caller's own task.
+    In a call of another map, which has a worker to itself already, threads; in a call of a map there, the caller's own task. So
+    also in a worker that imports a module which maps something: threads that import anything of it would wait for that import.
     """
     if levels := depth():
-        return "thread" if levels == 1 else "inline"
+        return "thread" if levels == 1 and not is_importing() else "inline"
     gil = getattr(sys, "_is_gil_enabled", None)
     return "thread" if gil is not None and not gil() else "process"
 

@@ -42,6 +42,7 @@ from asyncpar.wire.blocks import Area
 from asyncpar.wire.codec import is_importable
 from asyncpar.wire.placer import Placer
 from asyncpar.wire.segments import NOWHERE
+from asyncpar.wire.unfinished import hold_unfinished_modules
 from asyncpar.workers.control import make_nameless_file
 
 LEAST_MEMORY = 1 << 25  # bytes; about what an interpreter holds by itself
@@ -146,6 +147,17 @@ class ProcessExecutor(Executor[ProcessWorker]):
         if (now := generation()) != self._generation:
             self._generation = now
             self._part_with_old_code()
+        unfinished = hold_unfinished_modules(program.fn)
+        try:
+            adopted = self._adopt_and_pickle(program)
+        except BaseException:
+            if unfinished is not None:
+                unfinished.release()
+            raise
+        adopted.unfinished_modules = unfinished
+        return adopted
+
+    def _adopt_and_pickle(self, program: Program) -> PickledFunction:
         place = Placer(self._get_arguments, NOWHERE if program.max_nbytes is None else program.max_nbytes)
         if not is_importable(program.fn):
             sent = self._pickle(program.fn, place)

@@ -23,6 +23,7 @@ from asyncpar.wire.failures import PackedError, unpack_error
 from asyncpar.wire.frames import Buffer, Frame, weigh
 from asyncpar.wire.pace import IN_LOOP_BYTES, Breaths, Limit, Pace, TooLarge
 from asyncpar.wire.placer import Placer
+from asyncpar.wire.unfinished import Hold
 from asyncpar.workers.call_forms import MixedCall
 from asyncpar.workers.protocol import BATCH, BatchMessage, DoneMessage
 
@@ -72,6 +73,7 @@ class PickledFunction(AdoptedFunction):
         self.place = place
         self.share_of_results = share_of_results
         self.hits = 0
+        self.unfinished_modules: Hold | None = None  # held for as long as the run goes on
         self.sent = sent
         self._discard = discard
         self.sends_much = False  # so that the next batch, which will hardly be smaller, is not tried in the loop
@@ -85,6 +87,8 @@ class PickledFunction(AdoptedFunction):
 
     def discard(self) -> None:
         self.place.forget()
+        if self.unfinished_modules is not None:
+            self.unfinished_modules.release()
         if self._discard is not None:
             self._discard(self.sent)
             self.sent.buffers = []

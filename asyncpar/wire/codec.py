@@ -23,10 +23,13 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeAlias
 
+from asyncpar.errors import ExecutorUnavailableError
+from asyncpar.notes import add_note
 from asyncpar.wire.blocks import Block
 from asyncpar.wire.frames import Buffer, Frame, Shared
 from asyncpar.wire.loaded import loaded_numpy
 from asyncpar.wire.pace import IN_LOOP_BYTES, Breaths, Limit, Pace, TooLarge, Writer, join, load
+from asyncpar.wire.unfinished import guarded, loads
 
 PROTOCOL = 5
 _ELEMENT_WEIGHT = 64  # to pickle or read an element by itself takes 0.5 µs, as long as so many bytes of small objects
@@ -189,7 +192,7 @@ class Encoder:
             before = len(self._column_buffers)
             try:
                 pickles.append(keep.beside_if_large(dump(element), before))
-            except _NOT_OF_AN_ELEMENT:
+            except (*_NOT_OF_AN_ELEMENT, ExecutorUnavailableError):  # the latter: whatever else there is, it cannot be sent now
                 raise
             except BaseException as error:  # SystemExit, say: whatever an element raises is the affair of its own call
                 _leave_blaming_to_a_thread(self._pace)
@@ -230,6 +233,7 @@ class Decoder:
     def __init__(self, frame: Frame, pace: Pace | None = None) -> None:
         self._pace = pace
         self._buffers = iter(frame.buffers)
+        self._loads = loads()
         payload, buffers = frame.payload, self._buffers
         self.message: Any = pickle.loads(payload, buffers=buffers) if pace is None else load(payload, buffers, pace)
 
@@ -261,13 +265,25 @@ class Decoder:
             if data is None:
                 data = buffers.pop(0)
             if self._pace is None:
-                return pickle.loads(data, buffers=buffers)
+                return self._loads(data, buffers=buffers)
             self._pace(_ELEMENT_WEIGHT)
             return load(data, buffers, self._pace)
         except _NOT_OF_AN_ELEMENT:
             raise
+        except ModuleNotFoundError as error:
+            _add_remedy(error)
+            return Undeliverable(error)
         except BaseException as error:  # as above
             return Undeliverable(error)
+
+
+def _add_remedy(error: ModuleNotFoundError) -> None:
+    add_note(
+        error,
+        f"what is defined in {error.name!r} was sent by its name, and that module could not be imported at the other end. "
+        f"Put its folder on sys.path before the executor is made, or have what it defines sent by value: "
+        f"cloudpickle.register_pickle_by_value(sys.modules[{error.name!r}])",
+    )
 
 
 def _view(buffer: Buffer | Shared, map_shared: Callable[[Shared], memoryview] | None) -> Buffer:
@@ -286,7 +302,7 @@ def encode_function(
     try:
         by_name = is_importable(fn)
         pickled: list[Buffer] = [pickle.dumps(fn, PROTOCOL)] if by_name else _ElementPickler(keep, _pickler_class(place))(fn)
-    except _NOT_OF_AN_ELEMENT:
+    except (*_NOT_OF_AN_ELEMENT, ExecutorUnavailableError):
         raise
     except BaseException as error:
         _leave_blaming_to_a_thread(pace)
@@ -325,7 +341,7 @@ def _pickler_class(place: Place | None) -> Any:
     main = sys.modules.get(_SPAWNED_MAIN)
     if main is not None and main.__name__ == _SPAWNED_MAIN:
         sys.modules["cloudpickle"].register_pickle_by_value(main)
-    return Pickler if place is None or loaded_numpy() is None else place.pickler_class()
+    return guarded(Pickler if place is None or loaded_numpy() is None else place.pickler_class())
 
 
 def is_importable(fn: Callable[..., Any]) -> bool:

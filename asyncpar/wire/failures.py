@@ -20,13 +20,13 @@ The worker's traceback travels as text and becomes the exception's `__cause__`.
 
 from __future__ import annotations
 
-import pickle
 import traceback
 from collections.abc import Callable
 from functools import cache, partial
 from typing import Any, NamedTuple
 
 from asyncpar.errors import RemoteError, RemoteTraceback
+from asyncpar.wire.unfinished import loads
 from asyncpar.wording import in_words, message_of
 
 _MOST_FRAMES = 1000  # that are shown: an exception that is raised again and again collects them without end
@@ -114,7 +114,7 @@ def _set_attributes(error: BaseException, attributes: dict[str, Any]) -> None:
 def _load_error(data: bytes) -> tuple[BaseException | None, str]:
     """The exception, or what reading it raises."""
     try:
-        loaded = pickle.loads(data)
+        loaded = loads()(data)
     except KeyboardInterrupt:  # which is Ctrl-C in the parent
         raise
     except BaseException as failure:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
 from asyncpar.wire.frames import Buffer, allocate
+from asyncpar.wire.unfinished import loads, unpickler
 
 Pace: TypeAlias = Callable[[int], None]
 
@@ -86,8 +87,8 @@ def join(pieces: list[Buffer], pace: Pace | None) -> Buffer:
 def load(data: Buffer, buffers: Iterable[Any], pace: Pace) -> Any:
     """What `pickle.loads` gives, read in pieces if it is large."""
     if len(data) < IN_LOOP_BYTES:
-        return pickle.loads(data, buffers=buffers)
-    return pickle.Unpickler(_Reader(data, pace), buffers=buffers).load()
+        return loads()(data, buffers=buffers)
+    return unpickler()(_Reader(data, pace), buffers=buffers).load()
 
 
 class _Reader:

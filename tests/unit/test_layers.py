@@ -36,9 +36,11 @@ LAYERS = [
     ["workers/control", "workers/multiprocessing_ties", "workers/unawaited", "wire/channel", "wire/readiness", "wire/codec"],
     ["wire/pace", "wire/blame", "wire/segments", "wire/placer"],
     ["wire/blocks"],
-    ["wire/frames", "wire/parts", "wire/remedies", "wire/loaded", "wire/arrays", "errors", "nesting", "notes", "wording"],
+    ["wire/frames", "wire/parts", "wire/remedies", "wire/loaded", "wire/arrays"],
     ["wire/pickler"],
     ["wire/code_objects", "wire/bound_objects"],
+    ["wire/unfinished"],
+    ["errors", "nesting", "notes", "wording"],
     ["workers/__init__", "wire/__init__"],
 ]
 LEVEL = {module: level for level, layer in enumerate(LAYERS) for module in layer}
