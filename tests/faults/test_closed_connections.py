@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+import anyio
 import psutil
 import pytest
 
@@ -21,7 +22,7 @@ from tests.waiting import wait_until
 
 pytestmark = pytest.mark.anyio
 
-LONG = "20"  # seconds: far more than a grace, and less than a test may take
+LONG = "40"  # seconds: far more than a grace, and less than a test may take
 CLOSED = r"closed its connection to its parent, as os\.execv or os\.closerange in a call do, and was killed for that"
 
 
@@ -92,20 +93,23 @@ async def test_an_end_that_is_reported_late_is_reported_as_it_was(
 
 
 async def test_an_idle_worker_that_loses_its_connection_is_replaced_unnoticed(tmp_path: Path) -> None:
-    def close_meanwhile(note: Path) -> int:
+    answered, closed = tmp_path / "answered", tmp_path / "closed"
+
+    def close_afterwards(_: object) -> int:
         def close() -> None:
-            while not note.with_name("answered").exists():
+            while not answered.exists():
                 time.sleep(0.001)
             os.closerange(3, 1000)
-            note.touch()
+            closed.touch()
             time.sleep(float(LONG))
 
         threading.Thread(target=close).start()
         return os.getpid()
 
     async with ProcessExecutor(1) as executor:
-        (pid,) = await pmap(close_meanwhile, [tmp_path / "note"], executor=executor)
-        (tmp_path / "answered").touch()
-        await wait_until((tmp_path / "note").exists)
-        assert await pmap(double, range(10), executor=executor) == [2 * x for x in range(10)]
+        (pid,) = await pmap(close_afterwards, [0], executor=executor)
+        answered.touch()
+        await wait_until(closed.exists)
+        with anyio.fail_after(20):
+            assert await pmap(double, range(10), executor=executor) == [2 * x for x in range(10)]
         assert not psutil.pid_exists(pid)

@@ -76,28 +76,34 @@ def test_a_program_in_the_place_of_a_zygote_says_what_it_is(monkeypatch: pytest.
         ProcessExecutor(1)
 
 
-def test_workers_and_their_programs_do_not_have_the_mark(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_nobody_else_finds_the_mark(tmp_path: Path) -> None:
+    (tmp_path / "helper.py").write_text("import os; seen = [name for name in os.environ if 'ASYNCPAR' in name]")
     program = """
-        import asyncio, os, subprocess
-        from asyncpar import pmap
+        import asyncio, os, subprocess, sys
+        from asyncpar import ProcessExecutor, pmap
+
+        sys.path.insert(0, sys.argv[1])
 
         def look(x):
+            import helper
             mine = [name for name in os.environ if "ASYNCPAR" in name]
-            return mine, subprocess.run("env", capture_output=True).stdout.count(b"ASYNCPAR")
-
-        async def nested():
-            return await pmap(abs, [-1], executor="process")
+            return helper.seen, mine, subprocess.run("env", capture_output=True).stdout.count(b"ASYNCPAR")
 
         def nest(x):
-            return asyncio.run(nested())
+            return asyncio.run(map_once())
+
+        async def map_once():
+            async with ProcessExecutor(1) as executor:
+                return await pmap(abs, [-1], executor=executor)
 
         async def main():
-            print(*await pmap(look, [0], executor="process"), *await pmap(nest, [0], executor="process"))
+            async with ProcessExecutor(1, preload=["helper"]) as executor:
+                print(*await pmap(look, [0], executor=executor), *await pmap(nest, [0], executor=executor))
 
         asyncio.run(main())
     """
-    with started(textwrap.dedent(program)) as process:
-        assert process.communicate(timeout=40) == ("([], 0) [1]\n", "")
+    with started(textwrap.dedent(program), tmp_path) as process:
+        assert process.communicate(timeout=40) == ("([], [], 0) [1]\n", "")
 
 
 @pytest.mark.anyio

@@ -8,8 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,16 +59,13 @@ class Programs:
     def all(self) -> list[int]:
         return [int(path.name) for path in self.directory.iterdir() if path.read_text()]
 
+    async def have_begun(self, count: int = 1) -> None:
+        """Returns when so many have been started."""
+        await wait_until(lambda: len(self.all()) == count)
+
     async def have_gone(self) -> None:
         """Returns when those that have been started are no more."""
         await wait_until(lambda: not any(map(goes_on, self.all())))
-
-    @asynccontextmanager
-    async def running(self, count: int = 1) -> AsyncIterator[None]:
-        """Waits until so many are; the block is through when they have gone."""
-        await wait_until(lambda: len(self.all()) == count)
-        yield
-        await self.have_gone()
 
 
 @pytest.fixture
@@ -108,8 +104,9 @@ async def test_cancelling_ends_what_calls_were_waiting_for(programs: Programs) -
             await pmap(programs.run, range(2), executor=executor, batch_size=1)
 
         group.start_soon(run)
-        async with programs.running(2):
-            group.cancel_scope.cancel()
+        await programs.have_begun(2)
+        group.cancel_scope.cancel()
+    await programs.have_gone()
 
 
 def start_and_die(programs: Programs, die: Callable[[object], None]) -> None:
@@ -148,8 +145,9 @@ async def test_copies_of_a_worker_and_their_programs_end_with_it(programs: Progr
             await pmap(programs.fork, [0], executor=executor)
 
         group.start_soon(run)
-        async with programs.running(2):
-            group.cancel_scope.cancel()
+        await programs.have_begun(2)
+        group.cancel_scope.cancel()
+    await programs.have_gone()
 
 
 @on_linux
@@ -163,7 +161,7 @@ async def test_what_has_left_the_group_of_its_worker_ends_with_the_executor(prog
                 await pmap(programs.run_beside_group, [0], executor=executor)
 
             group.start_soon(run)
-            await wait_until(programs.all)
+            await programs.have_begun()
             group.cancel_scope.cancel()
         assert await pmap(double, range(10), executor=executor) == [2 * x for x in range(10)]
         await executor.aclose()
@@ -182,9 +180,10 @@ async def test_a_killed_zygote_takes_along_what_calls_have_started(programs: Pro
                     await pmap(start, [programs], executor=executor)
 
             group.start_soon(run)
-            async with programs.running():
-                (zygote,) = psutil.Process().children()
-                zygote.kill()
+            await programs.have_begun()
+            (zygote,) = psutil.Process().children()
+            zygote.kill()
+        await programs.have_gone()
         assert await pmap(double, range(10), executor=executor) == [2 * x for x in range(10)]
 
 
@@ -222,8 +221,9 @@ def test_what_calls_were_waiting_for_does_not_outlive_a_killed_program(
     programs: Programs, number: signal.Signals, call: str
 ) -> None:
     async def kill_and_wait(parent: subprocess.Popen[str]) -> None:
-        async with programs.running():
-            parent.send_signal(number)
+        await programs.have_begun()
+        parent.send_signal(number)
+        await programs.have_gone()
 
     with started(PARENT, programs.directory, call) as parent:
         anyio.run(kill_and_wait, parent)
