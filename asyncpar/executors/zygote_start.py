@@ -22,11 +22,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import importlib.util
 import os
 import socket
 import sys
 from collections.abc import Iterable
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 from asyncpar.errors import ExecutorUnavailableError
@@ -150,7 +150,8 @@ def _tell_parent() -> None:
 
 def _package_roots() -> list[str]:
     """Where this program has asyncpar and cloudpickle, which it need not have imported yet."""
-    spec = importlib.util.find_spec("cloudpickle")
+    loaded = sys.modules.get("cloudpickle")
+    spec = PathFinder.find_spec("cloudpickle") if loaded is None else loaded.__spec__
     if spec is None or spec.origin is None:
         return [_PACKAGE_ROOT]
     return [_PACKAGE_ROOT, str(Path(spec.origin).absolute().parents[1])]

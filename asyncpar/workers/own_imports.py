@@ -76,7 +76,7 @@ def _make_way(loaded: Iterable[str]) -> None:
         if origin is None:  # built in or frozen: no path is looked at
             continue
         found = _file_of(PathFinder.find_spec(name))
-        if found is not None and os.path.realpath(found) != os.path.realpath(origin):
+        if found is not None and found != origin and os.path.realpath(found) != os.path.realpath(origin):
             for other in [other for other in sys.modules if other == name or other.startswith(f"{name}.")]:
                 del sys.modules[other]
 
