@@ -59,7 +59,8 @@ class ProcessExecutor(Executor[ProcessWorker]):
     environment, `sys.path` and `sys.argv` of that moment. No `if __name__ == "__main__"` guard is needed: a worker never
     imports the main script. A function is sent to a worker once per run. Cancelling a run stops its workers at their next
     call, or kills them after `grace` seconds. Closing the executor leaves no process behind, and neither does the end of
-    this program, SIGKILL included.
+    this program, SIGKILL included. Programs that a call has started, and not in a session of their own
+    (`start_new_session=True`), are killed when its worker ends. Calls have no terminal.
 
     Args:
         max_workers: how many processes there may be at once.
@@ -80,7 +81,8 @@ class ProcessExecutor(Executor[ProcessWorker]):
         grace: seconds that a worker has for stopping, or exiting, by itself before it is killed.
 
     Raises:
-        ExecutorUnavailableError: this platform cannot pass descriptors between processes (Windows).
+        ExecutorUnavailableError: this platform cannot pass descriptors between processes (Windows), or this program is not run
+            by a Python interpreter (`sys.executable`) of its own, as frozen ones are not.
         ValueError: an argument is out of range.
 
     >>> import anyio, math, asyncpar

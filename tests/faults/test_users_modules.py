@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import cloudpickle
 import pytest
@@ -97,6 +99,7 @@ def test_what_the_program_has_from_the_standard_library_a_worker_has_too(tmp_pat
 TRAPPED = """
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy, trio
 from asyncpar import PicklingError, ProcessExecutor, pmap
@@ -250,3 +253,19 @@ async def test_what_the_program_has_left_inheritable_is_closed_in_workers(tmp_pa
         async with asyncpar.ProcessExecutor(1) as executor:
             assert await asyncpar.pmap(has, [path], executor=executor) == [False]
         assert has(path)
+
+
+@pytest.mark.anyio
+async def test_a_descriptor_that_another_thread_closes_meanwhile_is_no_hindrance(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some systems refuse to start a program for which a descriptor is to be closed that is not open."""
+    spawn, refusals = os.posix_spawn, [OSError(errno.EBADF, os.strerror(errno.EBADF))]
+
+    def spawn_unless_refused(*arguments: Any, **options: Any) -> int:
+        if refusals:
+            raise refusals.pop()
+        return spawn(*arguments, **options)
+
+    monkeypatch.setattr("os.posix_spawn", spawn_unless_refused)
+    async with asyncpar.ProcessExecutor(1) as executor:
+        assert await asyncpar.pmap(abs, [-1], executor=executor) == [1]
+    assert not refusals
