@@ -27,10 +27,10 @@ from asyncpar.executors.memory_watch import MemoryWatch
 from asyncpar.executors.zygote_start import SHORTAGES, absolute_search_path, refuse_unless_supported, spawn_zygote
 from asyncpar.wire.async_channel import AsyncChannel, close_copy
 from asyncpar.wire.segments import RESULTS, Loans, Mappings, map_ledgers
-from asyncpar.workers.control import POSITION, SPAN, make_nameless_file, map_page, unmap_page
+from asyncpar.workers.control import PID, POSITION, SPAN, make_nameless_file, map_page, unmap_page
+from asyncpar.workers.leftovers import end_group
 from asyncpar.workers.own_imports import settled_modules
 from asyncpar.workers.protocol import EXITED, FORK, KILL, KILLED, NOT_FORKED, STARTED, Record, attach, unpack_records
-from asyncpar.workers.session import end_session
 
 _ENDS = (EXITED, KILLED)
 _EXIT_SECONDS = 5.0  # far beyond what the zygote needs after its grace; only a machine in distress gets here
@@ -79,6 +79,11 @@ class WorkerProcess:
             self.channel.leave()
             os.close(self.file_fd)
             unmap_page(self.page)
+
+    @property
+    def group(self) -> int:
+        """The process group that it leads, with all that its calls have started; 0 if that is not known."""
+        return 0 if self._closed else int(self.page[PID])
 
     def describe_end(self) -> str:
         """How it ended, for an error message."""
@@ -313,14 +318,14 @@ class Zygote:
         with contextlib.suppress(RuntimeError):  # there is no event loop, and nobody waits in one
             anyio.notify_closing(self._control)
         close_copy(self._control)
-        _see_off(self._pid)
+        _see_off(self._pid, [worker.group for worker in self._workers.values()])
         for worker in self._workers.values():
             worker.ended = True
         self._workers.clear()
 
 
-def _see_off(pid: int) -> None:
-    """Reaps a zygote, and does what it has not done itself if it was killed.
+def _see_off(pid: int, groups: Sequence[int]) -> None:
+    """Reaps a zygote, and ends its group and those of its workers, which it has not done itself if it was killed.
 
     It leaves by `_exit`. If it is still there, somebody has closed the control socket in it, or it is no zygote.
     """
@@ -334,7 +339,8 @@ def _see_off(pid: int) -> None:
             os.kill(pid, signal.SIGKILL)
         end = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
         if end is None or end.si_code != os.CLD_EXITED or end.si_status:
-            end_session(pid)
+            for group in (pid, *groups):
+                end_group(group)
         os.waitpid(pid, 0)
 
 

@@ -2,9 +2,10 @@
 
 It is `sys.executable` with the options of this interpreter, as a program of its own:
 
-- **A session of its own**, and so no terminal: a call that reads one, or runs a program that does (ssh, sudo), fails at once,
-  and one that prints is never stopped (`stty tostop`). In a session with a terminal but not in its foreground group, the
-  whole pool would be stopped by SIGTTIN or SIGTTOU, and could not even see that it should end.
+- **A process group of its own**, which Ctrl-C does not reach. The first thing that it does is to give up the terminal
+  (`_leave_terminal` in `workers/zygote.py`): a call that reads it, or runs a program that does (ssh, sudo), fails at once, and
+  one that prints is never stopped (`stty tostop`). Otherwise the whole pool would be stopped by SIGTTIN or SIGTTOU, and could
+  not even see that it should end.
 - **Imports** as in `workers/own_imports.py`: the standard library first, then asyncpar and cloudpickle from where this program
   has them; the program's path comes with the config.
 - **No descriptors** but the control socket, /dev/null as stdin, and the program's stdout and stderr, or /dev/null where it has
@@ -110,10 +111,7 @@ def _spawn(command: list[str], environment: dict[str, str], control_fd: int) -> 
             *((os.POSIX_SPAWN_OPEN, output, os.devnull, os.O_WRONLY, 0) for output in (1, 2) if not _is_inheritable(output)),
             *leftovers,
         ]
-        try:
-            return os.posix_spawn(command[0], command, environment, file_actions=actions, setsid=True, setsigmask=())
-        except NotImplementedError:  # the zygote will do that itself
-            return os.posix_spawn(command[0], command, environment, file_actions=actions, setsigmask=())
+        return os.posix_spawn(command[0], command, environment, file_actions=actions, setpgroup=0, setsigmask=())
     finally:
         os.close(source)
 

@@ -16,6 +16,7 @@ POSITION = 0  # of the call that is running, in its batch; before the first, one
 BEGAN = 1  # when that call began, on the monotonic clock
 STOP = 2  # 1 when no further call is to be started
 SPAN = 3  # how many calls from POSITION on are under way or will be before the page is touched again
+PID = 4  # of the worker, once it has begun
 
 NOT_RECEIVED = -1.0  # set by the parent: the worker has not seen the batch
 RECEIVED = -2.0  # set by the worker: it has, and is reading it or writing its answer

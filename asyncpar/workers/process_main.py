@@ -29,7 +29,7 @@ from asyncpar.wire.channel import Channel
 from asyncpar.wire.codec import Decoder, Encoder, Place, Undeliverable
 from asyncpar.wire.failures import PackedError, pack_error
 from asyncpar.wire.frames import Frame
-from asyncpar.workers.control import POSITION, RECEIVED, map_page, unmap_page
+from asyncpar.workers.control import PID, POSITION, RECEIVED, map_page, unmap_page
 from asyncpar.workers.lifetime import Lifetime
 from asyncpar.workers.multiprocessing_ties import take_on_key
 from asyncpar.workers.own_imports import import_own
@@ -52,6 +52,7 @@ def run_worker(channel_fd: int, file_fd: int, arguments_fd: int) -> NoReturn:
     ):  # or a program that a call starts would keep them open after our death
         os.set_inheritable(descriptor, False)
     control = map_page(file_fd)
+    control[PID] = os.getpid()
     received = partial(control.__setitem__, POSITION, RECEIVED)  # before it is read: a batch may be too large for that
     sock = socket.socket(fileno=channel_fd)
     channel = Channel(sock, received)

@@ -8,12 +8,12 @@ Guarantees:
 - It kills a worker only while that worker has not been reaped, so that no signal ever goes to a reused process id.
 - A worker leads a process group, to which all belong that a call has started or forked and that have not left it. When the
   worker ends, in whatever way, the group is killed before the worker is reaped (where there is `waitid`; else only together
-  with a worker that is killed). At its own end the zygote kills what is left of its session (`workers/session.py`).
+  with a worker that is killed). What has left the group it adopts (Linux), and kills at its own end (`workers/leftovers.py`).
 - When its parent dies while it still preloads, the kernel kills it (Linux): it would not see that itself.
 - When the control socket ends, or the parent is gone (even by SIGKILL, even if a forked copy of the parent still holds
   the socket), it gives the workers `grace` seconds to leave, kills those that have not, and exits.
 - When the zygote itself is killed, the kernel kills its workers (Linux). PR_SET_PDEATHSIG is tied to the *thread* that
-  forked; that is reliable here, and only here, because the zygote has just one. The rest of the session is killed by the
+  forked; that is reliable here, and only here, because the zygote has just one. The groups of the workers are killed by the
   parent, as soon as it sees that; if both are killed at once, what calls have started is left.
 
 It sleeps in one `poll` on the control socket, the wake-up pipe of SIGCHLD, and a pidfd of the parent; where the system has
@@ -26,6 +26,7 @@ worker, does not report how one died), and spawning a fresh interpreter for each
 from __future__ import annotations
 
 import errno
+import fcntl
 import gc
 import importlib
 import os
@@ -36,11 +37,13 @@ import signal
 import socket
 import struct
 import sys
+import termios
 import time
 from contextlib import suppress
 from typing import Any
 
 import asyncpar.wire.pickler  # noqa: F401 - for every worker, with cloudpickle from where the program has it
+from asyncpar.workers.leftovers import end_adopted
 from asyncpar.workers.multiprocessing_ties import watch_imports
 from asyncpar.workers.own_imports import take_on_path
 from asyncpar.workers.process_main import run_worker
@@ -57,21 +60,19 @@ from asyncpar.workers.protocol import (
     receive_with_descriptors,
     unpack_records,
 )
-from asyncpar.workers.session import end_session
 
 _PARENT_CHECK_SECONDS = 0.5  # only where there are no pidfds
 _PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
 _DESCRIPTORS_EACH = 3  # of a worker: its channel, its own file, and the executor's with arguments
 
 
 def main(control_fd: int) -> None:
     """The zygote's whole life, and that of each of its workers: returns when this process has nothing more to do."""
     os.environ.pop(ZYGOTE_MARK, None)
-    if os.getsid(0) != os.getpid():  # posix_spawn has not done that here
-        os.setsid()
     control = socket.socket(fileno=control_fd)
     config = _receive_config(control)
-    _ignore_terminal()
+    _leave_terminal()
     os.chdir("/")
     _load_prctl()
     _die_with_parent(config["parent_pid"])
@@ -199,7 +200,7 @@ class _Zygote:
             os.close(descriptor)
 
     def _reap(self, options: int = os.WNOHANG) -> None:
-        while self._workers:
+        while self._workers or options:  # what the zygote has adopted is reaped as well, but not waited for
             try:
                 pid, status, usage = self._wait(options)
             except ChildProcessError:
@@ -243,7 +244,7 @@ class _Zygote:
         for pid in self._workers:
             _kill_group(pid)
         self._reap(options=0)
-        end_session(os.getpid())
+        end_adopted()
         os._exit(0)  # at once: the parent is waiting for the end of the control socket
 
 
@@ -285,9 +286,22 @@ def _receive_exactly(control: socket.socket, length: int) -> bytes:
     return data
 
 
-def _ignore_terminal() -> None:
+def _leave_terminal() -> None:
+    """What is typed there is not for us; and neither this process nor what it forks has it for its own any more.
+
+    In a group in the background, the terminal would stop whoever reads it (SIGTTIN) or prints (`stty tostop`). Without a
+    terminal of its own, a process that wants to read one finds none, and one that prints is not stopped. A new session has the
+    same effect, but Linux shares out the processors among sessions: on a busy machine, each answer came 15 µs later.
+    """
     for name in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
         signal.signal(name, signal.SIG_IGN)
+    try:
+        terminal = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY)
+    except OSError:  # there is none
+        return
+    with suppress(OSError):
+        fcntl.ioctl(terminal, termios.TIOCNOTTY)
+    os.close(terminal)
 
 
 _prctl: Any = None
@@ -302,9 +316,12 @@ def _load_prctl() -> None:
 
 
 def _outlive_parent() -> None:
-    """From now on the zygote sees its parent's end itself, which is not that of the thread that happened to start it."""
+    """From now on the zygote sees its parent's end itself, which is not that of the thread that happened to start it; and it
+    adopts what its workers leave behind.
+    """
     if _prctl is not None:
         _prctl(_PR_SET_PDEATHSIG, 0, 0, 0, 0)
+        _prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def _die_with_parent(parent_pid: int) -> None:

@@ -22,7 +22,7 @@ from tests.functions import double, kill_self
 from tests.waiting import wait_until
 
 on_every_loop = pytest.mark.anyio
-on_linux = pytest.mark.skipif(sys.platform != "linux", reason="processes can be found by their session on Linux only")
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="orphans can be adopted, and found by their group, on Linux only")
 
 
 class Programs:
@@ -170,14 +170,13 @@ async def test_what_has_left_the_group_of_its_worker_ends_with_the_executor(prog
 
 @on_linux
 @on_every_loop
-@pytest.mark.parametrize("start", [Programs.run, Programs.run_beside_group])
-async def test_a_killed_zygote_takes_along_what_calls_have_started(programs: Programs, start: Callable[..., None]) -> None:
+async def test_a_killed_zygote_takes_along_what_calls_have_started(programs: Programs) -> None:
     async with ProcessExecutor(1) as executor:
         async with anyio.create_task_group() as group:
 
             async def run() -> None:
                 with pytest.raises(WorkerDiedError, match="ended together with the process that forks workers"):
-                    await pmap(start, [programs], executor=executor)
+                    await pmap(programs.run, [0], executor=executor)
 
             group.start_soon(run)
             await programs.have_begun()

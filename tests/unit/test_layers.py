@@ -32,7 +32,7 @@ LAYERS = [
     ["workers/zygote"],
     ["workers/process_main"],
     ["workers/run_coroutines", "workers/protocol", "workers/lifetime", "workers/shared_memory", "workers/call_forms"],
-    ["workers/run_batch", "workers/session", "workers/own_imports", "wire/async_channel", "wire/failures"],
+    ["workers/run_batch", "workers/leftovers", "workers/own_imports", "wire/async_channel", "wire/failures"],
     ["workers/control", "workers/multiprocessing_ties", "workers/unawaited", "wire/channel", "wire/readiness", "wire/codec"],
     ["wire/pace", "wire/blame", "wire/segments", "wire/placer"],
     ["wire/blocks"],
