@@ -75,7 +75,7 @@ async def start_background(fn: Callable[[], Awaitable[None]], if_lost: Callable[
 
 def is_own_cancellation(error: BaseException) -> bool:
     """Whether `error` cancels the task that runs now, and is not just a cancellation that a call ran into and raised."""
-    if not isinstance(error, anyio.get_cancelled_exc_class()):
+    if not issubclass(type(error), anyio.get_cancelled_exc_class()):
         return False
     if not _runs_on_asyncio():
         return True  # nobody but trio makes its `Cancelled`

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import asyncio
 
 OWN_TASKS = "asyncpar."  # what their names begin with
+_STARTED_BY_USERS = f"{OWN_TASKS}parallel_map."  # as in `group.start_soon(pmap, f, xs)`
 _NEVER = 1e9  # seconds until a timer is due; uvloop takes no more than a hundred years
 _MOST_AWAITS = 10  # in the `finally` blocks of one coroutine
 
@@ -41,7 +42,7 @@ _watched: set[weakref.finalize[Any, Any]] = set()
 def watch(loop: asyncio.AbstractEventLoop, owner: asyncio.Task[None], lost: Callable[[], None]) -> None:
     """Calls `lost`, and ends our tasks, if the loop is closed before `owner`, one of them, has ended; keeps that one alive."""
     hook = _Hook()
-    loop.call_later(_NEVER, id, hook, context=contextvars.Context())
+    timer = loop.call_later(_NEVER, id, hook, context=contextvars.Context())
     finalizer = weakref.finalize(hook, _end, loop, owner, lost)
     finalizer.atexit = False  # at the end of the program everything ends anyway
     _watched.add(finalizer)
@@ -49,6 +50,7 @@ def watch(loop: asyncio.AbstractEventLoop, owner: asyncio.Task[None], lost: Call
     def forget(_: object) -> None:
         finalizer.detach()
         _watched.discard(finalizer)
+        timer.cancel()
 
     owner.add_done_callback(forget, context=contextvars.Context())
 
@@ -70,6 +72,9 @@ class _Hook:
 def _end(loop: asyncio.AbstractEventLoop, owner: asyncio.Task[None], lost: Callable[[], None]) -> None:
     import asyncio
 
+    if not loop.is_closed():  # somebody cancels all timers of a loop that goes on
+        watch(loop, owner, lost)
+        return
     running = asyncio._get_running_loop()  # it may be closed in a coroutine of another, which is not to take part
     asyncio._set_running_loop(None)
     try:
@@ -79,12 +84,17 @@ def _end(loop: asyncio.AbstractEventLoop, owner: asyncio.Task[None], lost: Calla
         states: Any = getattr(sys.modules["anyio._backends._asyncio"], "_task_states", weakref.WeakKeyDictionary())
         known = (reference() for reference in states.keyrefs())
         for task in {owner, *asyncio.all_tasks(loop), *known}:  # in a forked copy, asyncio knows none
-            if task is not None and task.get_loop() is loop and task.get_name().startswith(OWN_TASKS):
+            if task is not None and task.get_loop() is loop and _is_own(task):
                 _end_quietly(task)
                 states.pop(task, None)
         getattr(anyio.lowlevel, "_run_vars", {}).pop(loop, None)
     finally:
         asyncio._set_running_loop(running)
+
+
+def _is_own(task: asyncio.Task[Any]) -> bool:
+    name = task.get_name()
+    return name.startswith(OWN_TASKS) and not name.startswith(_STARTED_BY_USERS)
 
 
 def _end_quietly(task: Any) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
+_ATTRIBUTES: Any = vars(BaseException)["__dict__"]  # a class may forbid to ask an object for its own
 _MOST_NOTES = 8  # as many levels of maps in maps as anybody has; a guess
 
 
@@ -19,7 +20,7 @@ def add_note(error: BaseException, text: str, run: int | None = None) -> None:
     """Adds the note "asyncpar: `text`", in place of an earlier one of the same run or of the same words."""
     if getattr(type(error), "__notes__", None) is not None:  # something of the class's own
         return
-    notes: Any = error.__dict__.setdefault("__notes__", [])
+    notes: Any = _ATTRIBUTES.__get__(error).setdefault("__notes__", [])
     if type(notes) is not list:
         return
     note = _Note(f"asyncpar: {text}")

@@ -10,7 +10,7 @@ from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 from asyncpar.errors import CallTimeoutError, OverdueCallError
 from asyncpar.notes import add_note
-from asyncpar.wording import in_words, short_repr
+from asyncpar.wording import in_words, message_of, short_repr
 from asyncpar.workers.call_forms import BareCall, MixedCall
 
 T = TypeVar("T")
@@ -18,6 +18,7 @@ T = TypeVar("T")
 OnError: TypeAlias = Literal["raise", "return", "skip"]
 ON_ERROR: tuple[OnError, ...] = ("raise", "return", "skip")
 
+_LONGEST_MESSAGE = 500  # characters that are searched for that; such a message has the names of a few arguments
 _LACKS_ARGUMENTS = re.compile(  # as functions in Python, in C, and of numpy say it: how many are missing, or are needed
     r"missing (\d+) required positional|missing required argument .*\(pos (\d+)\)"
     r"|expected (?:at least )?(\d+) arguments?, got 1\b|takes (?:exactly |at least |from )?(\d+)\b.*\b1 (?:was |were )?given"
@@ -154,7 +155,7 @@ def keep_program_alive(done: BatchDone) -> None:
     never stands among the errors of calls.
     """
     for position, error in done.errors.items():
-        if isinstance(error, SystemExit | KeyboardInterrupt | GeneratorExit):
+        if issubclass(type(error), (SystemExit, KeyboardInterrupt, GeneratorExit)):
             done.errors[position] = replacement = RuntimeError(f"{done.batch.describe(position)}, raised {in_words(error)}")
             replacement.__cause__ = error
 
@@ -164,8 +165,9 @@ def explain_tuples(done: BatchDone) -> None:
     if done.batch.function is not None or len(done.batch.columns) != 1:  # calls of `Parallel`, or several iterables
         return
     for position, error in done.errors.items():
-        if type(error) is TypeError and isinstance(item := done.batch.item(position), tuple | list):
-            lacks = _LACKS_ARGUMENTS.search(str(error))
+        item = done.batch.item(position)
+        if type(error) is TypeError and type(item) in (tuple, list):
+            lacks = _LACKS_ARGUMENTS.search(message_of(error)[:_LONGEST_MESSAGE])
             if lacks is not None and int(next(filter(None, lacks.groups()))) <= len(item) > 1:
                 add_note(
                     error,
@@ -217,7 +219,7 @@ def first_error(done: BatchDone) -> BaseException | None:
 
 def raisable(error: BaseException) -> BaseException:
     """`error`, or what Python allows a coroutine to raise in its place (PEP 479): the others would end a loop silently."""
-    if not isinstance(error, StopIteration | StopAsyncIteration):
+    if not issubclass(type(error), (StopIteration, StopAsyncIteration)):
         return error
     replacement = RuntimeError(f"a call raised {type(error).__name__}")
     replacement.__cause__ = error

@@ -8,9 +8,8 @@ Nothing is looked at or compared for that; reloads show themselves. A finder at 
 but is asked about every module that is to be loaded. Three things begin a new generation:
 
 - **`importlib.reload`**, which alone tells finders what is to be loaded again;
-- **importing a module anew** that has been taken out of `sys.modules`: finders are asked a second time about its name. Whether
-  it was found shows when the next run begins. (A module that was looked for in vain, and is found later, counts, too. That
-  costs fresh workers, once.)
+- **importing a module anew** that has been taken out of `sys.modules`: finders are asked about a name that was loaded when an
+  earlier run began, and it is loaded again when the next one does.
 - **IPython's `%autoreload`**, which patches functions in place where it can, and then reloads nothing. It keeps a table of the
   modules that it has seen, with times. Only where it is loaded, this is compared with what it was at the last run; what it did
   before the first one after that is not known, so that one counts, too.
@@ -36,27 +35,28 @@ class _Watch:
     def __init__(self) -> None:
         self.generation = 0
         self._generations = itertools.count(1)  # two threads that reload at once do not count as one
-        self._names = set(sys.modules)  # that somebody has looked for
-        self._looked_for_again: set[str] = set()
+        self._loaded = set(sys.modules)  # when some run began, and so perhaps in a worker
+        self._looked_for: set[str] = set()  # since then
         self._seen_by_autoreload: dict[str, float] | None = None
 
     def find_spec(self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> None:
         """Called by the import system: with a target only when that is reloaded."""
         if target is not None:
             self.begin_generation()
-        elif name in self._names:
-            self._looked_for_again.add(name)
         else:
-            self._names.add(name)
+            self._looked_for.add(name)
 
     def begin_generation(self) -> None:
         self.generation = next(self._generations)
 
     def look(self) -> None:
         """Sees what has not shown itself."""
-        if self._looked_for_again and (found := self._looked_for_again & sys.modules.keys()):
-            self._looked_for_again -= found
-            self.begin_generation()
+        if self._looked_for:
+            found = {name for name in self._looked_for if name in sys.modules}
+            self._looked_for.clear()
+            if found & self._loaded:
+                self.begin_generation()
+            self._loaded |= found
         if "IPython.extensions.autoreload" in sys.modules:
             self._look_at_autoreload()
 
@@ -86,8 +86,6 @@ def generation() -> int:
         _watch = _Watch()
     finders = sys.meta_path
     if not finders or finders[0] is not _watch:  # others may have put theirs first, and find what we are then not asked about
-        if _watch in finders:
-            finders.remove(_watch)
-        finders.insert(0, _watch)
+        finders[:] = [_watch, *(finder for finder in finders if finder is not _watch)]  # at once: other threads import, too
     _watch.look()
     return _watch.generation

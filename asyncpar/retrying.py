@@ -30,7 +30,7 @@ class RetryPolicy:
         """The positions of the calls in `done` that are to be run again, in order."""
         if done.batch.failures >= self.retries:
             return []
-        return sorted(position for position, error in done.errors.items() if isinstance(error, self.errors))
+        return sorted(position for position, error in done.errors.items() if issubclass(type(error), self.errors))
 
     def wait_seconds(self, failures: int) -> float:
         """How long a call waits that has failed so many times."""

@@ -467,7 +467,7 @@ class Run:
         try:
             await self._source.aclose()
         except BaseException as error:  # a generator whose `finally` raises; an earlier error matters more
-            if is_own_cancellation(error):
+            if is_own_cancellation(error) or isinstance(error, KeyboardInterrupt):
                 raise
             self.closing_error = error
             self._fail(error)

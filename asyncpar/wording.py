@@ -7,8 +7,24 @@ object's doing, and goes through.
 from __future__ import annotations
 
 import reprlib
+from itertools import islice
+from typing import Any
 
-_REPR = reprlib.Repr()
+
+class _Repr(reprlib.Repr):
+    """Looks only at the elements that it shows; what it is derived from sorts all of them."""
+
+    def repr_dict(self, x: dict[Any, Any], level: int) -> str:
+        return super().repr_dict(dict(islice(x.items(), self.maxdict + 1)), level)
+
+    def repr_set(self, x: set[Any], level: int) -> str:
+        return super().repr_set(set(islice(x, self.maxset + 1)), level)
+
+    def repr_frozenset(self, x: frozenset[Any], level: int) -> str:
+        return super().repr_frozenset(frozenset(islice(x, self.maxfrozenset + 1)), level)
+
+
+_REPR = _Repr()
 _REPR.maxstring = _REPR.maxother = _REPR.maxlong = 100
 
 

@@ -84,7 +84,8 @@ async def _await_calls(parcel: Parcel) -> BatchReport:
             report.values.append(value)
         except BaseException as error:
             # A call may run into a cancellation that is none of ours: it awaited a task that somebody had cancelled
-            if not isinstance(error, Exception | SystemExit | anyio.get_cancelled_exc_class()) or is_own_cancellation(error):
+            caught = (Exception, SystemExit, anyio.get_cancelled_exc_class())
+            if not issubclass(type(error), caught) or is_own_cancellation(error):
                 raise
             report.errors[position] = error
             report.values.append(None)

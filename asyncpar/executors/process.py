@@ -264,6 +264,8 @@ class ProcessExecutor(Executor[ProcessWorker]):
             await worker.set_up(self._initializer, self._limits)
         except BaseException:
             self._workers.discard(worker)
+            if self._old_zygotes:
+                self._something_due.set()
             raise
 
     async def _fork(self) -> ProcessWorker:

@@ -30,6 +30,7 @@ from asyncpar.outcomes import Batch, BatchDone, timed_out
 from asyncpar.wire.codec import Decoder, Encoder
 from asyncpar.wire.failures import PackedError, unpack_error
 from asyncpar.wire.frames import Frame, weigh
+from asyncpar.wording import in_words
 from asyncpar.workers.control import NOT_RECEIVED, POSITION, RECEIVED, SPAN, STOP, seconds_left
 from asyncpar.workers.multiprocessing_ties import current_key
 from asyncpar.workers.protocol import FAILED, FORGET, LAST, SETUP, Setup
@@ -59,7 +60,7 @@ class ProcessWorker(Worker):
         self._known: set[int] = set()  # ids of the functions that it holds
         self._to_forget: list[int] = []
         self._has_answered = False
-        self._has_key = False  # that of multiprocessing
+        self._key: bytes | None = None  # that of multiprocessing, as the worker has it
         self.shares = False  # it holds shared memory, or has lent some
         self.idle_since = 0.0
 
@@ -190,10 +191,11 @@ class ProcessWorker(Worker):
         return self._process.loans.lend_all(parcel.frame(known=known, forget=forget, key=self._key_if_new()))
 
     def _key_if_new(self) -> bytes | None:
-        """The key of multiprocessing, once for each worker."""
-        if self._has_key or (key := current_key()) is None:
+        """The key of multiprocessing, if the worker does not have it yet."""
+        key = current_key()
+        if key is None or key == self._key:
             return None
-        self._has_key = True
+        self._key = key
         return key
 
     async def _stop(self, parcel: ProcessParcel) -> None:
@@ -369,4 +371,10 @@ def _not_empty(*parts: Batch) -> tuple[Batch, ...]:
 
 
 def _unpack_failure(answer: Frame) -> BaseException:
-    return unpack_error(PackedError(*Decoder(answer).message))
+    """What the run fails with; a worker has no say about the program, and does not end it."""
+    error = unpack_error(PackedError(*Decoder(answer).message))
+    if issubclass(type(error), Exception):
+        return error
+    replacement = RuntimeError(f"an initializer, or a module that a worker imported for the function, raised {in_words(error)}")
+    replacement.__cause__ = error
+    return replacement

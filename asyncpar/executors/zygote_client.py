@@ -92,7 +92,7 @@ class WorkerProcess:
         if self.was_cut_off:
             return "closed its connection to its parent, as os.execv or os.closerange in a call do, and was killed for that"
         if self.signal is not None:
-            return f"was killed by {signal.Signals(self.signal).name}"
+            return f"was killed by {_name_of_signal(self.signal)}"
         return f"exited with code {self.exit_code}"
 
     @property
@@ -322,6 +322,13 @@ class Zygote:
         for worker in self._workers.values():
             worker.ended = True
         self._workers.clear()
+
+
+def _name_of_signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"
 
 
 def _see_off(pid: int, groups: Sequence[int]) -> None:

@@ -23,6 +23,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable
 from functools import cache, partial
+from itertools import islice
 from typing import Any, NamedTuple
 
 from asyncpar.errors import RemoteError, RemoteTraceback
@@ -30,7 +31,8 @@ from asyncpar.wire.unfinished import loads
 from asyncpar.wording import in_words, message_of
 
 _MOST_FRAMES = 1000  # that are shown: an exception that is raised again and again collects them without end
-_DEEPEST = 20  # to which the parts of `args` are compared; what refers to itself has no end
+_MOST_COMPARISONS = 2000  # of parts of `args`: a millisecond; what refers to itself has no end
+_COMPARED = (str, bytes, int, float, complex)
 _ARGS: Any = vars(BaseException)["args"]
 _CAUSE: Any = vars(BaseException)["__cause__"]  # a class may forbid to set it (frozen dataclasses do), or have its own
 
@@ -74,7 +76,7 @@ def _pickle_error(error: BaseException) -> tuple[bytes | None, str]:
         except BaseException:  # noqa: S112 - the other way is tried, and None says that neither worked
             continue
         loaded, failure = _load_error(data)
-        if loaded is not None and type(loaded) is type(error) and _alike(loaded.args, error.args):
+        if loaded is not None and type(loaded) is type(error) and _alike(_ARGS.__get__(loaded), _ARGS.__get__(error)):
             return data, ""
         if loaded is not None and pickled is None:  # it says something else, but is all that there is, or meant to
             pickled = data
@@ -92,7 +94,7 @@ def _ways() -> tuple[Callable[[BaseException], bytes], ...]:
 
         def reducer_override(self, value: Any) -> Any:
             if isinstance(value, BaseException) and hasattr(type(value).__init__, "__code__"):
-                return _rebuild, (type(value), value.args), value.__dict__, None, None, _set_attributes
+                return _rebuild, (type(value), _ARGS.__get__(value)), value.__dict__, None, None, _set_attributes
             return super().reducer_override(value)
 
     return dumps, partial(dumps, pickler_class=Rebuilding)
@@ -124,25 +126,26 @@ def _load_error(data: bytes) -> tuple[BaseException | None, str]:
     return None, f"its __reduce__ gives {type(loaded).__name__}, which is no exception"
 
 
-def _alike(one: Any, other: Any, depth: int = 0) -> bool:
-    """Whether they say the same, as far as that can be told."""
-    kind = type(one)
-    if kind is not type(other):
-        return False
-    if kind in (str, bytes, int, complex):
-        return bool(one == other)
-    if kind is float:
-        return bool(one == other) or (one != one and other != other)
-    if kind not in (list, tuple, dict):
-        return True
-    if len(one) != len(other):
-        return False
-    if depth == _DEEPEST:
-        return True
-    pairs = [*zip(one, other, strict=True)]
-    if kind is dict:
-        pairs += zip(one.values(), other.values(), strict=True)
-    return all(_alike(left, right, depth + 1) for left, right in pairs)
+def _alike(one: Any, other: Any) -> bool:
+    """Whether they say the same, as far as that can be told by comparing so many of their parts."""
+    pairs = [(one, other)]
+    for _ in range(_MOST_COMPARISONS):
+        if not pairs:
+            return True
+        left, right = pairs.pop()
+        kind = type(left)
+        if kind is not type(right):
+            return False
+        if kind in _COMPARED:
+            if left != right and not (left != left and right != right):  # NaN
+                return False
+        elif kind in (list, tuple, dict):
+            if len(left) != len(right):
+                return False
+            pairs += islice(zip(left, right, strict=True), _MOST_COMPARISONS)
+            if kind is dict:
+                pairs += islice(zip(left.values(), right.values(), strict=True), _MOST_COMPARISONS)
+    return True
 
 
 def _describe_culprit(error: BaseException) -> str:

@@ -111,7 +111,7 @@ class _Worker:
                 self._memory.rest(thoroughly=not forgotten)
                 return None
             raise AssertionError(f"unknown kind of frame {frame.kind}")
-        except Exception as error:  # of the initializer, or of reading the function: the run cannot go on
+        except BaseException as error:  # of the initializer, or of reading the function: the run cannot go on
             return Encoder().frame(FAILED, tuple(pack_error(error, hidden_frames=1)))
 
     def _answer_batch(self, decoder: Decoder, *, lends: bool) -> Frame:
@@ -217,7 +217,7 @@ def _adopt_surroundings(directory: str | None, environment: dict[str, str], path
         os.chdir(directory)
     for module, seed_anew in _GENERATORS:
         if module in sys.modules:  # preloaded: without this all workers would draw the same numbers
-            getattr(sys.modules[module], seed_anew)()
+            getattr(sys.modules[module], seed_anew, int)()  # a module of that name may be the user's own
 
 
 def _explain_read_only(errors: dict[int, BaseException]) -> None:

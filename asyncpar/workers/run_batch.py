@@ -91,7 +91,7 @@ def run_batch(
                     for arguments in calls:
                         values.append(fn(*arguments))
             except catch as error:
-                if isinstance(error, MemoryError):  # its frames hold what there was no more room for
+                if issubclass(type(error), MemoryError):  # its frames hold what there was no more room for
                     traceback.clear_frames(error.__traceback__)
                 errors[len(values)] = error
                 values.append(None)
