@@ -107,7 +107,7 @@ class WorkerProcess:
     @property
     def was_cut_off(self) -> bool:
         """Whether its parent has had it killed, when it was still alive."""
-        return self.report is not None and self.report.kind == KILLED
+        return self.signal == signal.SIGKILL and self.report is not None and self.report.kind == KILLED
 
     @property
     def signal(self) -> int | None:
