@@ -236,7 +236,7 @@ def _done(report: BatchReport, kind: int, place: Place) -> Frame:
     values = encoder.column(report.values, _describe_result, report.values)
     message: DoneMessage = (
         values,
-        _pack_errors(report.errors),
+        _pack_errors(report.errors) if report.errors else {},
         report.timings,
     )
     return encoder.frame(kind, message)

@@ -28,7 +28,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from asyncpar.workers.control import BEGAN, POSITION, SPAN, STOP, ControlPage
-from asyncpar.workers.unawaited import is_unawaited, refuse_unawaited
+from asyncpar.workers.unawaited import refuse_unawaited
 
 _STRIDE_SECONDS = 10e-6  # the page and the clock cost 0.25 µs a stride, or 2.5 %; each further look at the clock 0.15 µs
 MOST_ERRORS = 250  # of a batch: to pack, read and note one takes 50 µs, which no budget of calls knows of
@@ -75,10 +75,12 @@ def run_batch(
     began = time.monotonic()
     deadline = began + budget
     while (position := len(values)) < total and began < deadline and not control[STOP]:
+        if timings and not singly:
+            stride = _next_stride(*timings[-1])
         control[BEGAN] = began  # before the position: who sees a call there sees that it has not been running for long
         control[POSITION] = position
         control[SPAN] = stride
-        left, piece = stride, max(stride // 4, min(stride, 4))  # all powers of two, so that pieces make up a stride
+        left, piece = stride, stride if stride <= 4 else max(stride // 4, 4)  # powers of two: pieces make up a stride
         now, late = began, began + 2 * _STRIDE_SECONDS
         while left > 0 and now < late:
             calls = islice(rows, piece)
@@ -100,12 +102,10 @@ def run_batch(
                     total = len(values)
             now = time.monotonic()
         timings.append((len(values) - position, now - began))
-        if not singly:
-            stride = _next_stride(*timings[-1])
-        elif leave is not None and leave(len(values)):
+        if leave is not None and leave(len(values)):
             break
         began = now
-    if values and is_unawaited(values[0]):
+    if values and hasattr(type(values[0]), "__await__"):
         refuse_unawaited(values, errors)
     return report
 
