@@ -10,11 +10,14 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import asyncpar
 from tests.belongings import belongings, join_new_threads, left_since
+
+settings.register_profile("asyncpar", deadline=None)  # a busy machine is no defect
+settings.load_profile("asyncpar")
 
 EVENT_LOOPS = [
     pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),

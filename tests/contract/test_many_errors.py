@@ -93,7 +93,7 @@ async def test_what_fails_is_tried_again_and_nothing_else(executor: Executor[Any
     assert results.statistics().retried == 2 * sum(map(call.fails, range(300)))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(pattern=st.lists(st.booleans(), min_size=1, max_size=200), kind=st.sampled_from(EXECUTORS))
 def test_any_pattern_of_failures_gives_what_a_loop_gives(pattern: list[bool], kind: str) -> None:
     call = Refusing(lambda x: pattern[x % len(pattern)])

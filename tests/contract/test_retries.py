@@ -160,7 +160,7 @@ async def test_coroutine_calls_are_tried_again() -> None:
     kind=st.sampled_from(["inline", "thread"]),
     backend=st.sampled_from(["asyncio", "trio"]),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_item_has_one_outcome_after_as_many_attempts_as_it_needs(
     failures: dict[int, int], retries: int, backend: str, ordered: bool, **options: Any
 ) -> None:

@@ -455,7 +455,7 @@ nests = st.recursive(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.lists(nests, max_size=8),
     st.sampled_from([1, 100, 5000, "10K", None]),

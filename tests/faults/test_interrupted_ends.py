@@ -171,8 +171,8 @@ async def test_an_executor_that_is_closed_while_it_asks_for_a_worker_starts_no_z
 async def test_an_executor_that_is_closed_at_its_very_beginning_starts_no_zygote(monkeypatch: pytest.MonkeyPatch) -> None:
     executor = ProcessExecutor(1)
 
-    async def start_and_be_closed(fn: Any) -> BackgroundTask:
-        task = await start_background(fn)
+    async def start_and_be_closed(fn: Any, if_lost: Any) -> BackgroundTask:
+        task = await start_background(fn, if_lost)
         await executor.aclose()
         return task
 

@@ -149,7 +149,7 @@ async def test_an_interpreter_that_cannot_be_started_is_named(monkeypatch: pytes
     async with ProcessExecutor(1) as executor:
         with monkeypatch.context() as patch:
             patch.setattr("sys.executable", interpreter)
-            with pytest.raises(ExecutorUnavailableError, match=f"{interpreter} could not be started: "):
+            with pytest.raises(ExecutorUnavailableError, match=rf"{interpreter} \(sys\.executable\) could not be started: "):
                 await pmap(double, [1], executor=executor)
         assert await pmap(double, [1], executor=executor) == [2]
 

@@ -94,7 +94,7 @@ settings_of_runs = st.fixed_dictionaries(
 
 
 @given(settings_of_runs)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_every_item_comes_out_once_and_the_window_holds(run: dict[str, Any]) -> None:
     anyio.run(stream_and_check, run, backend=run["backend"])
 
@@ -124,7 +124,7 @@ async def stream_and_check(run: dict[str, Any]) -> None:
 
 
 @given(settings_of_runs, st.sampled_from(["return", "skip"]))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_awaiting_gives_the_list_that_a_comprehension_gives(run: dict[str, Any], on_error: Any) -> None:
     async def check() -> None:
         executor, source, options = set_up(run)
@@ -140,7 +140,7 @@ def test_awaiting_gives_the_list_that_a_comprehension_gives(run: dict[str, Any],
 
 
 @given(settings_of_runs, st.integers(0, 30))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_leaving_early_at_any_point_leaves_no_batch_under_way(run: dict[str, Any], leave_after: int) -> None:
     async def check() -> None:
         executor, source, options = set_up(run)

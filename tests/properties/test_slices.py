@@ -42,7 +42,7 @@ def describe_both(first: Any, second: Any) -> tuple[Any, Any]:
 
 
 @given(columns=st.lists(st.tuples(sequences, batch_sizes), min_size=40, max_size=40))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @pytest.mark.parametrize("kind", ["process", "thread", "inline"])
 def test_a_sequence_gives_what_its_items_one_by_one_give(kind: str, columns: list[tuple[Sequence[Any], Any]]) -> None:
     async def main() -> None:
@@ -55,7 +55,7 @@ def test_a_sequence_gives_what_its_items_one_by_one_give(kind: str, columns: lis
 
 
 @given(columns=st.lists(st.tuples(sequences, sequences, batch_sizes), min_size=40, max_size=40))
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 def test_sequences_of_different_kinds_and_lengths_are_zipped(columns: list[tuple[Sequence[Any], Sequence[Any], Any]]) -> None:
     async def main() -> None:
         async with ProcessExecutor(2) as executor:

@@ -90,7 +90,7 @@ def test_columns_arrive_equal_and_of_the_same_types(sent: list[Any]) -> None:
 
 
 @given(st.lists(st.integers(0, 2 * OUT_OF_BAND_BYTES), min_size=1, max_size=4), st.booleans(), st.booleans())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_arrays_arrive_equal_inside_and_outside_the_pickle(lengths: list[int], fortran: bool, whole: bool) -> None:
     arrays = [np.arange(2 * length, dtype=np.uint8).reshape(2, -1, order="F" if fortran else "C") for length in lengths]
     sent: list[Any] = arrays if whole else [[{"array": array, "view": array[:, ::2]} for array in arrays], lengths]
