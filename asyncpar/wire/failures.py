@@ -35,6 +35,7 @@ _MOST_COMPARISONS = 2000  # of parts of `args`: a millisecond; what refers to it
 _COMPARED = (str, bytes, int, float, complex)
 _ARGS: Any = vars(BaseException)["args"]
 _CAUSE: Any = vars(BaseException)["__cause__"]  # a class may forbid to set it (frozen dataclasses do), or have its own
+_TRACEBACK: Any = vars(BaseException)["__traceback__"]
 
 
 class PackedError(NamedTuple):
@@ -156,7 +157,7 @@ def _describe_culprit(error: BaseException) -> str:
 
 
 def _format_traceback(error: BaseException, hidden_frames: int) -> str:
-    frames = error.__traceback__
+    frames = _TRACEBACK.__get__(error)
     for _ in range(hidden_frames):
         frames = frames.tb_next if frames is not None else None
     try:

@@ -259,26 +259,50 @@ class Exits(Exception):
         raise SystemExit(3)
 
 
+class AnswersNothing(Exception):
+    """Whatever attribute is asked for."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise RuntimeError(f"no {name}")
+
+
+class HasOtherArgs(Exception):
+    args = property(lambda self: 1 / 0)
+
+
+class BadWords:
+    def __str__(self) -> str:
+        raise SystemExit(3)
+
+
+def make_cycles() -> list[Any]:
+    """Each refers to all: whoever follows every reference is never done."""
+    nodes: list[Any] = [{}, {}, {}, {}]
+    for node in nodes:
+        node.update(enumerate(nodes))
+    return nodes
+
+
 FULL = ValueError("full")
 DIFFICULT: list[Exception] = [Frozen(3), AddsNoNote("x"), ValueError(math.nan), FULL, Exits("x")]
 DIFFICULT += [ExceptionGroup("group", [KeyError(1), TwoArguments("salt", "pepper")]), KeyError(ValueError("inner"))]
+DIFFICULT += [AnswersNothing("x"), HasOtherArgs("x"), ValueError(*make_cycles()), TypeError(BadWords())]
 
 
-def raise_difficult(x: int) -> int:
-    if x % 10 < len(DIFFICULT):
-        raise DIFFICULT[x % 10]
+def raise_difficult(item: tuple[int, str]) -> int:
+    x, _ = item
+    if x % 20 < len(DIFFICULT):
+        raise DIFFICULT[x % 20]
     return x
 
 
 async def test_difficult_exceptions_cost_their_calls_and_not_the_run(executor: Executor[Any]) -> None:
-    results = await pmap(raise_difficult, range(200), executor=executor, on_error="return")
+    results = await pmap(raise_difficult, [(x, "y") for x in range(200)], executor=executor, on_error="return")
     for x, result in enumerate(results):
-        if x % 10 >= len(DIFFICULT):
-            assert result == x
-        elif not isinstance(DIFFICULT[x % 10], Exits):
-            assert type(result) is type(DIFFICULT[x % 10])
-        else:
-            assert isinstance(result, RemoteError if isinstance(executor, ProcessExecutor) else Exits)
+        kind = type(DIFFICULT[x % 20]) if x % 20 < len(DIFFICULT) else int
+        if kind in (Exits, AnswersNothing) and type(executor) is ProcessExecutor:  # they cannot be pickled
+            kind = RemoteError
+        assert issubclass(type(result), kind)
 
 
 def raise_full(x: int) -> None:
