@@ -42,7 +42,7 @@ _watched: set[weakref.finalize[Any, Any]] = set()
 def watch(loop: asyncio.AbstractEventLoop, owner: asyncio.Task[None], lost: Callable[[], None]) -> None:
     """Calls `lost`, and ends our tasks, if the loop is closed before `owner`, one of them, has ended; keeps that one alive."""
     hook = _Hook()
-    timer = loop.call_later(_NEVER, id, hook, context=contextvars.Context())
+    timer = weakref.ref(loop.call_later(_NEVER, id, hook, context=contextvars.Context()))  # which keeps the hook
     finalizer = weakref.finalize(hook, _end, loop, owner, lost)
     finalizer.atexit = False  # at the end of the program everything ends anyway
     _watched.add(finalizer)
@@ -50,7 +50,9 @@ def watch(loop: asyncio.AbstractEventLoop, owner: asyncio.Task[None], lost: Call
     def forget(_: object) -> None:
         finalizer.detach()
         _watched.discard(finalizer)
-        timer.cancel()
+        handle = timer()
+        if handle is not None:
+            handle.cancel()
 
     owner.add_done_callback(forget, context=contextvars.Context())
 

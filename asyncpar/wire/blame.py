@@ -11,7 +11,7 @@ pickles of itself, however long it is.
   is raised: only in workers, and in threads.) A search that ends early gives the deepest part that it knew to fail.
 - **It ends.** In a trial, the objects on the path from the root count as pickled already, as they do in a real pickle. So a
   child that fails only because it points back to its parent is not blamed, and no path visits an object twice.
-- **It is bounded**, because it may run in an event loop: in depth, in time, and thereby in trials, of which a step takes about
+- **It is bounded**, because a run waits for it: in depth, in time, and thereby in trials, of which a step takes about
   ten and twice the logarithm of the number of parts. What it cannot bound is one call of the user's own `__reduce__` or
   `__getstate__`; these are called a few times more, as the failed pickling has called them once.
 - **It needs no memory for the pickles**, which are thrown away as they are written; large buffers are not even read.

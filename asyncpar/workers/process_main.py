@@ -45,12 +45,8 @@ _GENERATORS = (  # modules that keep a generator for the whole process, and what
 
 def run_worker(channel_fd: int, file_fd: int, arguments_fd: int) -> NoReturn:
     """Serves batches until the parent closes the channel, and exits."""
-    for descriptor in (
-        channel_fd,
-        file_fd,
-        arguments_fd,
-    ):  # or a program that a call starts would keep them open after our death
-        os.set_inheritable(descriptor, False)
+    for descriptor in (channel_fd, file_fd, arguments_fd):
+        os.set_inheritable(descriptor, False)  # or a program that a call starts would keep them open after our death
     control = map_page(file_fd)
     control[PID] = os.getpid()
     received = partial(control.__setitem__, POSITION, RECEIVED)  # before it is read: a batch may be too large for that

@@ -44,6 +44,11 @@ PROXIES = """
                 numbers = manager.dict()
                 await pmap(count, [numbers] * 10, range(10), executor=executor, batch_size=2)
                 print(dict(sorted(numbers.items())) == {x: 2 * x for x in range(10)})
+            multiprocessing.current_process().authkey = b"another"
+            with multiprocessing.Manager() as manager:
+                numbers = manager.dict()
+                await pmap(count, [numbers] * 2, range(2), executor=executor)
+                print(sorted(numbers.items()))
 
     if __name__ == "__main__":
         asyncio.run(main())
@@ -53,7 +58,7 @@ PROXIES = """
 @pytest.mark.parametrize("when", ["early", "late"])
 @pytest.mark.parametrize("preload", [(), ("multiprocessing.managers",)])
 def test_calls_may_use_what_a_manager_holds(tmp_path: Path, when: str, preload: tuple[str, ...]) -> None:
-    assert outcome_of(tmp_path, PROXIES, when, *preload) == (0, "True\n", "")
+    assert outcome_of(tmp_path, PROXIES, when, *preload) == (0, "True\n[(0, 0), (1, 2)]\n", "")
 
 
 def test_an_initializer_may_use_what_a_manager_holds(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.machinery
+import importlib.util
 import os
 import subprocess
 import sys
@@ -155,6 +156,35 @@ async def test_ordinary_imports_cost_no_worker(source: Source, tmp_path: Path) -
             with pytest.raises(ImportError):
                 importlib.import_module("a_module_that_is_not_there")
         assert await pmap(process_id, [0], executor=executor) == [before]
+        (tmp_path / "looked_for_first.py").touch()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.syspath_prepend(tmp_path)
+            assert importlib.util.find_spec("looked_for_first") is not None
+            importlib.import_module("looked_for_first")
+            assert await pmap(process_id, [0], executor=executor) == [before]
+            del sys.modules["looked_for_first"]
+            importlib.import_module("looked_for_first")  # which a worker may have loaded by now
+            assert await pmap(process_id, [0], executor=executor) != [before]
+
+
+def test_the_first_function_that_goes_by_value_costs_no_worker(tmp_path: Path) -> None:
+    """In a fresh program, which has not loaded the pickler for such functions."""
+    program = """
+        import asyncio, os
+        from asyncpar import ProcessExecutor, pmap
+
+        async def main():
+            async with ProcessExecutor(1) as executor:
+                pids = [*(await pmap(os.getpgid, [0], executor=executor))]
+                for _ in range(2):
+                    pids += await pmap(lambda _: os.getpid(), [0], executor=executor)
+                print(len(set(pids)))
+
+        asyncio.run(main())
+    """
+    (tmp_path / "program.py").write_text(textwrap.dedent(program))
+    done = subprocess.run([sys.executable, tmp_path / "program.py"], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == ("1\n", "")
 
 
 @pytest.mark.anyio

@@ -193,6 +193,19 @@ def test_a_closed_loop_that_told_nobody_is_noticed_when_the_next_one_is_used() -
     assert children() == before
 
 
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_loop_whose_timers_are_all_cancelled_goes_on() -> None:
+    loop: Any = asyncio.get_running_loop()
+    async with ProcessExecutor(1) as executor:
+        for _ in range(3):
+            (pid,) = await pmap(process_id, [0], executor=executor)
+            for timer in list(loop._scheduled):
+                timer.cancel()
+            gc.collect()
+            assert await pmap(process_id, [0], executor=executor) == [pid]
+
+
 def test_an_executor_of_a_closed_loop_says_why_it_is_closed(new_loop: LoopFactory) -> None:
     kept: list[Any] = []
     loop = new_loop()

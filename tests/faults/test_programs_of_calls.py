@@ -65,6 +65,7 @@ class Programs:
 
     async def have_gone(self) -> None:
         """Returns when those that have been started are no more."""
+        assert self.all()
         await wait_until(lambda: not any(map(goes_on, self.all())))
 
 
