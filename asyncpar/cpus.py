@@ -65,7 +65,7 @@ def _processors() -> set[int]:
 def _cores(processors: set[int], root: Path) -> int | None:
     """How many cores they belong to, or None where that is not told."""
     try:
-        return len({(root / f"cpu{number}" / "topology" / "thread_siblings_list").read_text() for number in processors})
+        return len({(root / f"cpu{number}" / "topology" / "thread_siblings_list").read_text("ascii") for number in processors})
     except OSError:
         return None
 
@@ -84,10 +84,10 @@ def _cgroup_quotas(root: Path) -> list[int]:
 
 
 def _quota_v2(root: Path) -> tuple[int, int]:
-    quota, period = (root / "cpu.max").read_text().split()
+    quota, period = (root / "cpu.max").read_text("ascii").split()
     return int(quota), int(period)
 
 
 def _quota_v1(root: Path) -> tuple[int, int]:
     folder = root / "cpu"
-    return int((folder / "cpu.cfs_quota_us").read_text()), int((folder / "cpu.cfs_period_us").read_text())
+    return int((folder / "cpu.cfs_quota_us").read_text("ascii")), int((folder / "cpu.cfs_period_us").read_text("ascii"))

@@ -14,7 +14,7 @@ def available_memory(root: Path = Path("/")) -> int:
 
 def _of_the_system(root: Path) -> Iterator[int]:
     try:
-        lines = (root / "proc/meminfo").read_text().splitlines()
+        lines = (root / "proc/meminfo").read_text("ascii").splitlines()
         yield next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
     except (OSError, StopIteration):  # not Linux: half of what there is
         if hasattr(os, "sysconf"):
@@ -28,6 +28,6 @@ def _of_control_groups(root: Path) -> Iterator[int]:
         (groups / "memory/memory.limit_in_bytes", groups / "memory/memory.usage_in_bytes"),
     ):
         try:
-            yield int(limit.read_text()) - int(usage.read_text())
+            yield int(limit.read_text("ascii")) - int(usage.read_text("ascii"))
         except (OSError, ValueError):  # no such group, or "max"
             continue

@@ -27,7 +27,7 @@ class MemoryWatch:
 
     def _kills(self) -> int:
         try:
-            lines = self._counters.read_text().splitlines()
+            lines = self._counters.read_text("ascii").splitlines()
         except OSError:  # hidden, or this program has as many files open as it may
             return _UNKNOWN
         return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)

@@ -16,6 +16,7 @@ what the copy maps by name runs in executors of its own.
 
 from __future__ import annotations
 
+import inspect
 import operator
 import os
 import threading
@@ -433,6 +434,10 @@ def check_process_arguments(
     """Refuses what a `ProcessExecutor` would refuse."""
     if initializer is not None and not callable(initializer):
         raise TypeError(f"initializer must be callable, not {initializer!r}")
+    if inspect.iscoroutinefunction(initializer):
+        raise TypeError(
+            f"initializer must be a plain function, not the coroutine function {initializer!r}, which nobody would await"
+        )
     if isinstance(preload, str):
         raise TypeError(f"preload must be a sequence of module names, such as [{preload!r}], not one string")
     if not to_seconds(idle_timeout) > 0:

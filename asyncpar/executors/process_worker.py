@@ -290,7 +290,8 @@ class ProcessWorker(Worker):
         process = self._process
         peak_memory = process.peak_memory
         out_of_memory = process.was_killed and self._zygote.memory_watch.ran_out()
-        message = f"the worker process {process.pid or ''} {process.describe_end()} while it ran {batch.describe(position)}"
+        who = f"the worker process {process.pid or process.worker_id}"
+        message = f"{who} {process.describe_end()} while it ran {batch.describe(position)}"
         if peak_memory is not None:
             message += f"; its peak memory was {peak_memory / 2**20:.0f} MiB"
         if out_of_memory:
@@ -356,7 +357,7 @@ def _setup_frame(initializer: SentFunction | None, limits: Limits, key: bytes | 
         directory,
         limits.environment(),
         search_path(),
-        list(sys.argv),
+        list(getattr(sys, "argv", ())),  # which some embedded Pythons do not have
         encoded,
         limits.max_calls,
         limits.max_memory,

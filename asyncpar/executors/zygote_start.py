@@ -121,7 +121,9 @@ def _inheritable_descriptors() -> list[int]:
     candidates: Iterable[int] = range(_MOST_DESCRIPTORS)
     if (directory := _DESCRIPTORS.get(sys.platform)) is not None:
         candidates = [int(entry.name) for entry in Path(directory).iterdir()]
-    return [descriptor for descriptor in candidates if descriptor > _CONTROL_FD and _is_inheritable(descriptor)]
+    limit = os.sysconf("SC_OPEN_MAX")  # beyond it, what was opened before it was lowered cannot be named, and stays open
+    limit = sys.maxsize if limit < 0 else limit
+    return [descriptor for descriptor in candidates if _CONTROL_FD < descriptor < limit and _is_inheritable(descriptor)]
 
 
 def _is_inheritable(descriptor: int) -> bool:
@@ -171,7 +173,7 @@ def absolute_search_path() -> list[str]:
 
 def _interpreter_flags() -> list[str]:
     """The command-line options of this interpreter that change how code runs."""
-    flags = ["-" + "O" * sys.flags.optimize] if sys.flags.optimize else []
+    flags = [f"-{letter * times}" for letter, times in (("O", sys.flags.optimize), ("b", sys.flags.bytes_warning)) if times]
     for letter, on in (("E", sys.flags.ignore_environment), ("s", sys.flags.no_user_site), ("S", sys.flags.no_site)):
         if on:
             flags.append(f"-{letter}")

@@ -6,8 +6,8 @@ Two ways are tried in the worker, and what each gives is read back there on tria
 2. it is rebuilt without its `__init__`, from its class, its `args` and its attributes, and so are the exceptions that it holds.
    Many exceptions cannot be called with their own `args` (a common slip), or change them then.
 
-The first is taken if what was read back says the same, and else the second. If neither can be read back, a `RemoteError` stands
-for the exception, with the name of its type, its message, and why.
+The first is taken if what was read back says the same, by its `args` and attributes, and else the second. If neither can be
+read back, a `RemoteError` stands for the exception, with the name of its type, its message, and why.
 
 **What says the same** is looked at with care, because `==` says too little: an exception is equal to nothing but itself, like
 most objects, and NaN not even to that. So texts and numbers are compared, in lists, tuples and dicts too, and of everything
@@ -22,8 +22,10 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache, partial
 from itertools import islice
+from types import MemberDescriptorType
 from typing import Any, NamedTuple
 
 from asyncpar.errors import RemoteError, RemoteTraceback
@@ -33,7 +35,9 @@ from asyncpar.wording import in_words, message_of
 _MOST_FRAMES = 1000  # that are shown: an exception that is raised again and again collects them without end
 _MOST_COMPARISONS = 2000  # of parts of `args`: a millisecond; what refers to itself has no end
 _COMPARED = (str, bytes, int, float, complex)
+_HEAP_TYPE = 1 << 9  # a class that was made by a program, as CPython marks it
 _ARGS: Any = vars(BaseException)["args"]
+_ATTRIBUTES: Any = vars(BaseException)["__dict__"]
 _CAUSE: Any = vars(BaseException)["__cause__"]  # a class may forbid to set it (frozen dataclasses do), or have its own
 _TRACEBACK: Any = vars(BaseException)["__traceback__"]
 
@@ -77,7 +81,7 @@ def _pickle_error(error: BaseException) -> tuple[bytes | None, str]:
         except BaseException:  # noqa: S112 - the other way is tried, and None says that neither worked
             continue
         loaded, failure = _load_error(data)
-        if loaded is not None and type(loaded) is type(error) and _alike(_ARGS.__get__(loaded), _ARGS.__get__(error)):
+        if loaded is not None and type(loaded) is type(error) and _alike(_content(loaded), _content(error)):
             return data, ""
         if loaded is not None and pickled is None:  # it says something else, but is all that there is, or meant to
             pickled = data
@@ -95,23 +99,51 @@ def _ways() -> tuple[Callable[[BaseException], bytes], ...]:
 
         def reducer_override(self, value: Any) -> Any:
             if isinstance(value, BaseException) and hasattr(type(value).__init__, "__code__"):
-                return _rebuild, (type(value), _ARGS.__get__(value)), value.__dict__, None, None, _set_attributes
+                own: Any = _own_class(type(value))
+                _, initial, *state = own.__reduce__(value)
+                attributes = {**(state[0] if state and state[0] else {}), **_attributes_of(value)}
+                return _rebuild, (type(value), initial, _ARGS.__get__(value)), attributes, None, None, _set_attributes
             return super().reducer_override(value)
 
     return dumps, partial(dumps, pickler_class=Rebuilding)
 
 
-def _rebuild(kind: type[BaseException], args: tuple[Any, ...]) -> BaseException:
+def _rebuild(kind: type[BaseException], initial: tuple[Any, ...], args: tuple[Any, ...]) -> BaseException:
+    """An exception of that class, as Python's own class makes it from `initial`: an OSError has its errno, for one."""
+    own: Any = _own_class(kind)
     try:
-        error = kind.__new__(kind, *args)
+        error: BaseException = kind.__new__(kind, *initial)
     except Exception:  # its `__new__` is finicky too
-        error = BaseException.__new__(kind)
+        error = own.__new__(kind, *initial)
+    own.__init__(error, *initial)
     _ARGS.__set__(error, args)
     return error
 
 
+def _own_class(kind: type) -> type:
+    """The class of Python's own from which this one is derived."""
+    return next(base for base in kind.__mro__ if issubclass(base, BaseException) and not base.__flags__ & _HEAP_TYPE)
+
+
+def _attributes_of(error: BaseException) -> dict[str, Any]:
+    """Those that Python's own way to pickle an exception sends, and its slots, which that forgets."""
+    attributes = dict(_ATTRIBUTES.__get__(error))
+    for kind in type(error).__mro__:
+        if "__slots__" in vars(kind):
+            for name, slot in vars(kind).items():
+                if type(slot) is MemberDescriptorType:
+                    with suppress(AttributeError):  # it has no value
+                        attributes[name] = slot.__get__(error)
+    return attributes
+
+
 def _set_attributes(error: BaseException, attributes: dict[str, Any]) -> None:
-    error.__dict__.update(attributes)
+    """Also where the class forbids it, as frozen dataclasses do."""
+    for name, value in attributes.items():
+        try:
+            BaseException.__setattr__(error, name, value)
+        except AttributeError:  # a property of that name
+            _ATTRIBUTES.__get__(error)[name] = value
 
 
 def _load_error(data: bytes) -> tuple[BaseException | None, str]:
@@ -125,6 +157,10 @@ def _load_error(data: bytes) -> tuple[BaseException | None, str]:
     if isinstance(loaded, BaseException):
         return loaded, ""
     return None, f"its __reduce__ gives {type(loaded).__name__}, which is no exception"
+
+
+def _content(error: BaseException) -> list[Any]:
+    return [_ARGS.__get__(error), _attributes_of(error)]
 
 
 def _alike(one: Any, other: Any) -> bool:

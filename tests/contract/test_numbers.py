@@ -119,7 +119,7 @@ async def test_concurrency_is_a_number_or_refused() -> None:
 
 
 @pytest.mark.parametrize(("name", "accepted"), ARGUMENTS.items(), ids=ARGUMENTS)
-@pytest.mark.parametrize("anyio_backend", [("asyncio", {}), ("trio", {})], ids=["asyncio", "trio"])
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_a_process_executor_takes_a_number_or_refuses_it(
     name: str, accepted: list[Any], capfd: pytest.CaptureFixture[str]
 ) -> None:

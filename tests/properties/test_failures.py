@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import dataclasses
+import errno
 import math
 import threading
 from collections.abc import Callable
@@ -153,6 +154,71 @@ def test_exceptions_with_finicky_constructors_keep_type_and_words(first: Any, se
         assert arrived.args == error.args
         assert str(arrived) == str(error)
         assert {k: v for k, v in vars(arrived).items() if v == v} == {k: v for k, v in vars(error).items() if v == v}
+
+
+class PathIsMissing(OSError):
+    def __init__(self, path: str) -> None:
+        super().__init__(errno.ENOENT, "no such path", path)
+
+
+class Undecodable(UnicodeDecodeError):
+    def __init__(self, position: int) -> None:
+        super().__init__("utf-8", b"..", position, position + 1, "bad byte")
+
+
+class Malformed(SyntaxError):
+    def __init__(self, line: int) -> None:
+        super().__init__("malformed", ("file", line, 1, "text"))
+
+
+class PluginIsMissing(ImportError):
+    def __init__(self, plugin: str) -> None:
+        super().__init__(f"no plugin {plugin}", name=plugin)
+
+
+class Several(ExceptionGroup[Exception]):
+    def __new__(cls, errors: list[Exception]) -> Several:
+        return super().__new__(cls, "several", errors)
+
+    def __init__(self, errors: list[Exception]) -> None:
+        self.count = len(errors)
+
+
+class Mixin:
+    pass
+
+
+class WithSlots(Mixin, Exception):
+    __slots__ = ("code", "unset")
+
+    def __init__(self, code: int, *, factor: int) -> None:
+        super().__init__(code)
+        self.code = code * factor
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class SlottedData(Exception):
+    code: int
+
+
+@pytest.mark.parametrize(
+    ("error", "attributes"),
+    [
+        (PathIsMissing("/there"), {"errno": errno.ENOENT, "strerror": "no such path", "filename": "/there"}),
+        (Undecodable(1), {"reason": "bad byte", "start": 1, "end": 2, "object": b".."}),
+        (Malformed(5), {"msg": "malformed", "lineno": 5, "filename": "file"}),
+        (PluginIsMissing("audio"), {"name": "audio", "msg": "no plugin audio"}),
+        (Several([ValueError(1), KeyError(2)]), {"count": 2, "message": "several"}),
+        (WithSlots(2, factor=3), {"code": 6}),
+        (SlottedData(code=7), {"code": 7}),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_python_and_slots_keep_of_an_exception_arrives_too(error: BaseException, attributes: dict[str, Any]) -> None:
+    arrived = there_and_back(error)
+    assert type(arrived) is type(error)
+    assert {name: getattr(arrived, name) for name in attributes} == attributes
+    assert str(arrived) == str(error)
 
 
 BUILT_IN = [
