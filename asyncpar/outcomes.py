@@ -122,7 +122,8 @@ class Outcome(Generic[T]):
         index: place of the item in the input, from 0.
         value: what the call returned; None if it failed.
         error: what it raised, or None.
-        seconds: how long the call took in its worker; for calls far below 10 µs, the mean of the few around it.
+        seconds: how long the call took in its worker; for calls far below 10 µs, and a long one that comes after such, the mean
+            of the few around it.
         attempts: how often the call may have been started: once, unless it was retried or a worker died with its batch.
         worker: which worker ran it.
     """

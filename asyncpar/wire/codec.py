@@ -274,6 +274,7 @@ class Decoder:
             _add_remedy(error)
             return Undeliverable(error)
         except BaseException as error:  # as above
+            add_note(error, "raised by unpickling an argument or a result, and not by the call itself")
             return Undeliverable(error)
 
 

@@ -362,6 +362,7 @@ async def test_what_cannot_be_read_back_fails_only_its_call() -> None:
     for results in (inward, outward):
         assert results[::2] == [1, 3]
         assert isinstance(results[1], ValueError)
+        assert any("raised by unpickling" in note for note in results[1].__notes__)
 
 
 class HalfWay(Exception):
