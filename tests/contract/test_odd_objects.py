@@ -10,7 +10,8 @@ import pytest
 from asyncpar import CallTimeoutError, Executor, PicklingError, ProcessExecutor, WorkerDiedError, pmap
 from tests.functions import double, identity, kill_self, process_id
 
-pytestmark = pytest.mark.anyio
+# What becomes of an object does not depend on the event loop
+pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]
 
 
 class Alarm(BaseException):

@@ -13,7 +13,8 @@ import pytest
 from asyncpar import Executor, pmap
 from tests.functions import add, double
 
-pytestmark = pytest.mark.anyio
+# What comes out of a source does not depend on the event loop
+pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]
 
 
 class LongerThanItSays(list[int]):
