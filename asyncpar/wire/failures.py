@@ -97,13 +97,13 @@ def _ways() -> tuple[Callable[[BaseException], bytes], ...]:
     class Rebuilding(Pickler):
         """Pickles exceptions without their `__init__`, where that is the user's."""
 
-        def reducer_override(self, value: Any) -> Any:
-            if isinstance(value, BaseException) and hasattr(type(value).__init__, "__code__"):
-                own: Any = _own_class(type(value))
-                _, initial, *state = own.__reduce__(value)
-                attributes = {**(state[0] if state and state[0] else {}), **_attributes_of(value)}
-                return _rebuild, (type(value), initial, _ARGS.__get__(value)), attributes, None, None, _set_attributes
-            return super().reducer_override(value)
+        def reducer_override(self, obj: Any) -> Any:
+            if isinstance(obj, BaseException) and hasattr(type(obj).__init__, "__code__"):
+                own: Any = _own_class(type(obj))
+                _, initial, *state = own.__reduce__(obj)
+                attributes = {**(state[0] if state and state[0] else {}), **_attributes_of(obj)}
+                return _rebuild, (type(obj), initial, _ARGS.__get__(obj)), attributes, None, None, _set_attributes
+            return super().reducer_override(obj)
 
     return dumps, partial(dumps, pickler_class=Rebuilding)
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from asyncpar import PicklingError, RemoteError
-from asyncpar.wire import blame, codec, parts
+from asyncpar.wire import blame, codec, pickler
 from asyncpar.wire.blame import find_unpicklable, refuse, refuse_function
 
 LOCK = threading.Lock()
@@ -431,4 +431,4 @@ def test_the_errors_travel(error: Exception) -> None:
 
 
 def test_trials_use_the_protocol_of_the_codec() -> None:
-    assert parts.PROTOCOL == codec.PROTOCOL
+    assert pickler.PROTOCOL == codec.PROTOCOL
