@@ -14,7 +14,8 @@ import pytest
 from asyncpar import ProcessExecutor, ThreadExecutor, pmap
 from tests.functions import double, double_soon
 
-pytestmark = pytest.mark.anyio
+# What a number is taken for does not depend on the event loop
+pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]
 
 inf, nan = math.inf, math.nan
 
@@ -119,7 +120,6 @@ async def test_concurrency_is_a_number_or_refused() -> None:
 
 
 @pytest.mark.parametrize(("name", "accepted"), ARGUMENTS.items(), ids=ARGUMENTS)
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_a_process_executor_takes_a_number_or_refuses_it(
     name: str, accepted: list[Any], capfd: pytest.CaptureFixture[str]
 ) -> None:
