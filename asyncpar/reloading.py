@@ -52,8 +52,8 @@ class _Watch:
     def look(self) -> None:
         """Sees what has not shown itself."""
         if self._looked_for:
-            found = {name for name in self._looked_for if name in sys.modules}
-            self._looked_for.clear()
+            looked_for, self._looked_for = self._looked_for, set()
+            found = {name for name in list(looked_for) if name in sys.modules}  # a list: other threads import meanwhile
             if found & self._loaded:
                 self.begin_generation()
             self._loaded |= found
