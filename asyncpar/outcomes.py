@@ -26,14 +26,15 @@ _LACKS_ARGUMENTS = re.compile(  # as functions in Python, in C, and of numpy say
 
 
 class Batch:
-    """Consecutive calls, as columns: one sequence for each argument, all of one length. Never changed once made.
+    """Consecutive calls, as columns: one sequence for each argument, all of one length. Never changed once packed.
 
     `start` is the index of the first call in the run; `deaths` counts the workers that died while they read it, `attempts`
     how often its calls may have been started, the next time included, and `failures` how often they have failed. `function`
-    is what they call, where that is not the same in the whole run.
+    is what they call, where that is not the same in the whole run. `near_end`: when it was packed, the run had hardly any other
+    calls for further workers.
     """
 
-    __slots__ = ("attempts", "columns", "deaths", "failures", "function", "start")
+    __slots__ = ("attempts", "columns", "deaths", "failures", "function", "near_end", "start")
 
     def __init__(
         self,
@@ -50,6 +51,7 @@ class Batch:
         self.attempts = attempts
         self.failures = failures
         self.function = function
+        self.near_end = False
 
     def __len__(self) -> int:
         return len(self.columns[0])

@@ -224,14 +224,15 @@ class ParallelMap(Coroutine[Any, Any, list[T]], Generic[T]):
     1
     """
 
+    _run: Run | None = None
+    _stream: Stream | None = None
+    _awaiting: Generator[Any, Any, list[T]] | None = None  # the run, where an event loop has this for a coroutine
+    _used = False  # or it was tried, which fails where there is no executor, or outside async code
+    _entered = False
+    _closed = False
+
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._run: Run | None = None
-        self._stream: Stream | None = None
-        self._awaiting: Generator[Any, Any, list[T]] | None = None  # the run, where an event loop has this for a coroutine
-        self._used = False  # or it was tried, which fails where there is no executor, or outside async code
-        self._entered = False
-        self._closed = False
 
     def __await__(self) -> Generator[Any, Any, list[T]]:
         self._refuse_second_use()

@@ -32,6 +32,7 @@ from __future__ import annotations
 import itertools
 import time
 from heapq import heappop, heappush
+from math import ceil
 from typing import Any, Protocol
 
 import anyio
@@ -240,6 +241,7 @@ class Run:
         if batch is None:
             return False
         assert self._function is not None
+        batch.near_end = self._is_near_end()
         parcel = self._function.pack(batch, self._sizer.budget(len(batch)))
         if parcel.unfinished:
             self._staff()  # others need not wait for this one
@@ -313,9 +315,15 @@ class Run:
         return batch
 
     def _cut_again(self) -> Batch:
-        """The foremost of the calls that came back, as many as a batch has now."""
+        """The foremost of the calls that came back, as many as a batch has now.
+
+        Where hardly any others are to come, each worker has its share: these take longer than was thought, and the others would
+        watch one of them make them all.
+        """
         _, batch, begin = heappop(self._again)
         size = self._next_size()
+        if self._is_near_end():
+            size = min(size, ceil(len(batch) / (2 * self._limit)))
         if len(batch) - begin <= size:
             return batch.part(begin, len(batch), deaths=batch.deaths) if begin else batch
         end = begin + size
@@ -406,6 +414,13 @@ class Run:
         if self._fixed_window is None:
             return self._sizer.size
         return min(self._sizer.size, max(1, self._fixed_window // (2 * self._limit)))
+
+    def _is_near_end(self) -> bool:
+        """Whether there will not be another batch of new calls for each worker."""
+        if self._source.exhausted:
+            return True
+        remaining = self._source.remaining
+        return remaining is not None and remaining < self._limit * self._sizer.size
 
     def _window(self) -> int:
         if self._fixed_window is not None:

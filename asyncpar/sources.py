@@ -99,7 +99,7 @@ class SlicedSource(Source):
         begin = self._position
         end = min(begin + count, self._length)
         columns = tuple([sequence[begin:end] for sequence in self._sequences])
-        taken = min(map(len, columns))
+        taken = len(columns[0]) if len(columns) == 1 else min(map(len, columns))
         if taken < end - begin:  # a list has become shorter since, and ends there
             self._length = begin + taken
             columns = tuple([column[:taken] for column in columns])

@@ -22,7 +22,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any
 
 import anyio
@@ -32,7 +32,7 @@ from asyncpar.background import BackgroundTask, start_background
 from asyncpar.cpus import resolve_max_workers
 from asyncpar.errors import ExecutorUnavailableError
 from asyncpar.executors.base import Executor, Program
-from asyncpar.executors.process_parcel import PickledFunction, SentFunction
+from asyncpar.executors.process_parcel import PickledProgram, SentProgram
 from asyncpar.executors.process_worker import Initializer, Limits, ProcessWorker
 from asyncpar.executors.zygote_client import Zygote, start_zygote
 from asyncpar.executors.zygote_start import describe_lost_start, refuse_unless_supported
@@ -45,6 +45,7 @@ from asyncpar.wire.placer import Placer
 from asyncpar.wire.segments import NOWHERE
 from asyncpar.wire.unfinished import hold_unfinished_modules
 from asyncpar.workers.control import make_nameless_file
+from asyncpar.workers.protocol import ProgramOptions
 
 LEAST_MEMORY = 1 << 25  # bytes; about what an interpreter holds by itself
 _REST_SECONDS = 1.0  # without work, until shared memory is given back; pages that stay warm are written three times as fast
@@ -134,7 +135,7 @@ class ProcessExecutor(Executor[ProcessWorker]):
         self._zygote: Zygote | None = None
         self._starting = anyio.Lock()
         self._life: BackgroundTask | None = None
-        self._last_function_id = 0
+        self._last_program_id = 0
         self._arguments: Area | None = None
         self._making_arguments = threading.Lock()
         self._rest_due: float | None = None
@@ -142,39 +143,43 @@ class ProcessExecutor(Executor[ProcessWorker]):
         self._generation = generation()  # of the workers that are lent
         self._leaving: list[ProcessWorker] = []  # with old code; they have been told, and are to be waited for
         self._old_zygotes: list[Zygote] = []  # which have preloaded old code, and wait for the end of their workers
-        self._importable: dict[int, SentFunction] = {}  # {id of the function: its pickle, which holds the function}
+        self._importable: dict[Hashable, SentProgram] = {}  # {its options, and the id of its function, which it holds: program}
         _executors.add(self)
 
-    def adopt(self, program: Program) -> PickledFunction:
+    def adopt(self, program: Program) -> PickledProgram:
         self._bind_to_loop()
         if (now := generation()) != self._generation:
             self._generation = now
             self._part_with_old_code()
         unfinished = hold_unfinished_modules(program.fn)
+        if unfinished is None:
+            return self._adopt_and_pickle(program)
         try:
             adopted = self._adopt_and_pickle(program)
         except BaseException:
-            if unfinished is not None:
-                unfinished.release()
+            unfinished.release()
             raise
         adopted.unfinished_modules = unfinished
         return adopted
 
-    def _adopt_and_pickle(self, program: Program) -> PickledFunction:
-        place = Placer(self._get_arguments, NOWHERE if program.max_nbytes is None else program.max_nbytes)
-        if not is_importable(program.fn):
-            sent = self._pickle(program.fn, place)
-            return PickledFunction(program, sent, place, self._share_of_results, self._forget_function)
-        kept = self._importable.get(id(program.fn))
+    def _adopt_and_pickle(self, program: Program) -> PickledProgram:
+        fn, concurrency, stop_on_error, timeout, max_nbytes, mmap_mode = program
+        threshold = NOWHERE if max_nbytes is None else max_nbytes
+        place = Placer(self._get_arguments, threshold)
+        options = concurrency, stop_on_error, timeout, threshold, mmap_mode
+        if not is_importable(fn):
+            return PickledProgram(program, self._pickle(fn, options, place), place, self._forget_program)
+        key = id(fn), options
+        kept = self._importable.get(key)
         if kept is None:
             if len(self._importable) >= _KEPT_FUNCTIONS:
-                self._forget_function(self._importable.pop(next(iter(self._importable))))
-            kept = self._importable[id(program.fn)] = self._pickle(program.fn, None)
-        return PickledFunction(program, kept, place, self._share_of_results, None)
+                self._forget_program(self._importable.pop(next(iter(self._importable))))
+            kept = self._importable[key] = self._pickle(fn, options, None)
+        return PickledProgram(program, kept, place, None)
 
-    def _pickle(self, fn: Callable[..., Any], place: Placer | None) -> SentFunction:
-        self._last_function_id += 1
-        return SentFunction(fn, self._last_function_id, place)
+    def _pickle(self, fn: Callable[..., Any], options: ProgramOptions, place: Placer | None) -> SentProgram:
+        self._last_program_id += 1
+        return SentProgram(fn, options, self._last_program_id, place)
 
     def _get_arguments(self) -> Area:
         """Where large arguments lie; made with the first worker or for the first of them, whichever comes first."""
@@ -186,6 +191,13 @@ class ProcessExecutor(Executor[ProcessWorker]):
     def _share_of_results(self) -> int:
         """How many bytes of results each worker may share now: there may be more workers than a moment ago."""
         return self._max_shared_bytes // 2 // self.capacity
+
+    def grow(self, capacity: int) -> None:
+        if capacity <= self.capacity:
+            return
+        super().grow(capacity)
+        for worker in self._workers:
+            worker.share_of_results = self._share_of_results()
 
     def _collect_loans(self) -> None:
         for worker in list(self._workers):
@@ -273,7 +285,7 @@ class ProcessExecutor(Executor[ProcessWorker]):
         zygote, born = self._zygote, self._generation  # before anything is awaited: modules may be reloaded meanwhile
         if zygote is not None and zygote.alive:
             try:
-                return ProcessWorker(await zygote.fork(self._get_arguments().descriptor), zygote, self._grace, born)
+                return await self._make_worker(zygote, born)
             except ConnectionError:  # it has been killed, which nobody knew before
                 await zygote.aclose()
                 self._refuse_if_closed()  # or that was why
@@ -281,10 +293,14 @@ class ProcessExecutor(Executor[ProcessWorker]):
             self._zygote = start_zygote(self._preload, self._grace)
         zygote = self._zygote
         try:
-            return ProcessWorker(await zygote.fork(self._get_arguments().descriptor), zygote, self._grace, born)
+            return await self._make_worker(zygote, born)
         except ConnectionError:
             await zygote.aclose()
             raise ExecutorUnavailableError(describe_lost_start()) from None
+
+    async def _make_worker(self, zygote: Zygote, born: int) -> ProcessWorker:
+        process = await zygote.fork(self._get_arguments().descriptor)
+        return ProcessWorker(process, zygote, self._grace, born, self._share_of_results())
 
     async def _shut_down(self) -> None:
         """What has to be done is done by `_live`, so that it is done even if whoever waits here is cancelled."""
@@ -402,9 +418,9 @@ class ProcessExecutor(Executor[ProcessWorker]):
     def _all_zygotes(self) -> list[Zygote]:
         return [*self._old_zygotes, *([] if self._zygote is None else [self._zygote])]
 
-    def _forget_function(self, function: SentFunction) -> None:
+    def _forget_program(self, program: SentProgram) -> None:
         for worker in self._workers:
-            worker.forget(function, idle=worker in self._idle)
+            worker.forget(program, idle=worker in self._idle)
 
 
 _executors: weakref.WeakSet[ProcessExecutor] = weakref.WeakSet()

@@ -3,9 +3,9 @@
 Everything is pickled before a worker is asked for, so that no worker waits for it. Small things are pickled and unpickled in
 the event loop, at once; what turns out to be large is left unfinished there, and done in a thread.
 
-    sent = SentFunction(fn, ...)              # once per run, or once for all runs of an importable function
-    parcel = PickledFunction(...).pack(...)   # for each batch
-    frame = parcel.frame(known=..., ...)      # when the worker is known: the function goes only to one that does not hold it
+    sent = SentProgram(fn, ...)               # once per run, or once for all runs of an importable function
+    parcel = PickledProgram(...).pack(...)    # for each batch
+    frame = parcel.frame(known=..., ...)      # when the worker is known: the program goes only to one that does not hold it
     done = ProcessAnswer(...).read()
 """
 
@@ -25,15 +25,16 @@ from asyncpar.wire.pace import IN_LOOP_BYTES, Breaths, Limit, Pace, TooLarge
 from asyncpar.wire.placer import Placer
 from asyncpar.wire.unfinished import Hold
 from asyncpar.workers.call_forms import MixedCall
-from asyncpar.workers.protocol import BATCH, BatchMessage, DoneMessage
+from asyncpar.workers.protocol import BATCH, BatchMessage, DoneMessage, News, ProgramOptions
 
 
-class SentFunction:
-    """A function in the form in which it is sent, once to each worker; `function_id` is its name from then on."""
+class SentProgram:
+    """A function with its options in the form in which it is sent, once to each worker; from then on, it goes by its id."""
 
-    def __init__(self, fn: Callable[..., Any], function_id: int, place: Placer | None) -> None:
+    def __init__(self, fn: Callable[..., Any], options: ProgramOptions, program_id: int, place: Placer | None) -> None:
         self.fn = fn
-        self.function_id = function_id
+        self.options = options
+        self.program_id = program_id
         self.encoded: EncodedElements | None = None
         self.buffers: list[Buffer | Block] = []
         self._place = place
@@ -58,25 +59,20 @@ class SentFunction:
         return bool(self.buffers) or (self.encoded is not None and type(self.encoded[0][0]) is not bytes)
 
 
-class PickledFunction(AdoptedFunction):
-    """The function of one run. `discard` is called with it when the run is over, unless it is None: then it is kept."""
+class PickledProgram(AdoptedFunction):
+    """The program of one run. `discard` is called with it when the run is over, unless it is None: then it is kept."""
+
+    hits = 0
+    unfinished_modules: Hold | None = None  # held for as long as the run goes on
+    sends_much = False  # so that the next batch, which will hardly be smaller, is not tried in the loop
 
     def __init__(
-        self,
-        program: Program,
-        sent: SentFunction,
-        place: Placer,
-        share_of_results: Callable[[], int],
-        discard: Callable[[SentFunction], None] | None,
+        self, program: Program, sent: SentProgram, place: Placer, discard: Callable[[SentProgram], None] | None
     ) -> None:
-        super().__init__(program)
+        self.program = program
         self.place = place
-        self.share_of_results = share_of_results
-        self.hits = 0
-        self.unfinished_modules: Hold | None = None  # held for as long as the run goes on
         self.sent = sent
         self._discard = discard
-        self.sends_much = False  # so that the next batch, which will hardly be smaller, is not tried in the loop
 
     def pack(self, batch: Batch, budget: float) -> ProcessParcel:
         return ProcessParcel(self, batch, budget)
@@ -97,14 +93,16 @@ class PickledFunction(AdoptedFunction):
 class ProcessParcel(Parcel):
     """A batch whose columns are encoded before a worker is asked for: at once, unless that, or the function, takes long."""
 
-    __slots__ = ("_adopted", "_columns", "_encoder", "function", "unfinished")
+    __slots__ = ("_adopted", "_columns", "_encoder", "sent", "unfinished")
 
-    def __init__(self, adopted: PickledFunction, batch: Batch, budget: float) -> None:
-        super().__init__(adopted.program, batch, budget)
+    def __init__(self, adopted: PickledProgram, batch: Batch, budget: float) -> None:
+        self.program = adopted.program
+        self.batch = batch
+        self.budget = budget
         self._adopted = adopted
-        self.function = adopted.sent
+        self.sent = adopted.sent
         self.unfinished = True
-        if self.function.encoded is not None and not adopted.sends_much:
+        if self.sent.encoded is not None and not adopted.sends_much:
             try:
                 self._encode(Limit())
             except TooLarge:
@@ -119,29 +117,21 @@ class ProcessParcel(Parcel):
         self.unfinished = False
 
     def finish(self) -> None:
-        self.function.finish()
+        self.sent.finish()
         pace = Breaths()
         self._encode(pace)
         self._adopted.sends_much = pace.weight > IN_LOOP_BYTES
 
-    def frame(self, *, known: bool, forget: tuple[int, ...], key: bytes | None = None) -> Frame:
-        """The message to a worker that knows the function already, or does not; and that is to have this key, or has one."""
-        program, function = self.program, self.function
-        self._adopted.hits += self._encoder.hits
-        encoded, buffers = (None, []) if known else (function.encoded, function.buffers)
-        message: BatchMessage = (
-            function.function_id,
-            encoded,
-            forget,
-            program.concurrency,
-            program.stop_on_error,
-            program.timeout,
-            (self._adopted.place.threshold, self._adopted.share_of_results(), program.mmap_mode),
-            key,
-            self.budget,
-            self._columns,
-        )
-        return self._encoder.frame(BATCH, message, buffers)
+    def frame(self, *, known: bool, news: News | None) -> Frame:
+        """The message to a worker that knows the program already, or does not."""
+        sent, encoder = self.sent, self._encoder
+        self._adopted.hits += encoder.hits
+        new_program, buffers = None, []
+        if not known:
+            assert sent.encoded is not None, "a parcel is finished before it is sent"
+            new_program, buffers = (sent.encoded, sent.options), sent.buffers
+        message: BatchMessage = sent.program_id, new_program, news, self.budget, self.batch.near_end, self._columns
+        return encoder.frame(BATCH, message, buffers)
 
 
 class ProcessAnswer:

@@ -21,7 +21,7 @@ import anyio
 from asyncpar.background import wait_through
 from asyncpar.errors import ExecutorUnavailableError, WorkerDiedError
 from asyncpar.executors.base import Answer, Worker
-from asyncpar.executors.process_parcel import ProcessAnswer, ProcessParcel, SentFunction
+from asyncpar.executors.process_parcel import ProcessAnswer, ProcessParcel, SentProgram
 from asyncpar.executors.zygote_client import WorkerProcess, Zygote, describe_failed_start
 from asyncpar.executors.zygote_start import describe_lost_start, search_path
 from asyncpar.nesting import depth
@@ -51,16 +51,18 @@ _DEATHS_BEFORE_BLAME = 2  # a worker may die while it reads a batch by no fault 
 class ProcessWorker(Worker):
     """One forked process."""
 
-    def __init__(self, process: WorkerProcess, zygote: Zygote, grace: float, generation: int) -> None:
+    def __init__(self, process: WorkerProcess, zygote: Zygote, grace: float, generation: int, share_of_results: int) -> None:
         self.name = f"process worker {process.worker_id}"
         self._process = process
         self._zygote = zygote
         self._grace = grace
         self.generation = generation  # of the modules that it has imported
-        self._known: set[int] = set()  # ids of the functions that it holds
+        self.share_of_results = share_of_results  # bytes
+        self._known: set[int] = set()  # ids of the programs that it holds
         self._to_forget: list[int] = []
         self._has_answered = False
         self._key: bytes | None = None  # that of multiprocessing, as the worker has it
+        self._share_of_results = -1  # as the worker has it: how many bytes it may share
         self.shares = False  # it holds shared memory, or has lent some
         self.idle_since = 0.0
 
@@ -77,10 +79,11 @@ class ProcessWorker(Worker):
         """
         channel = self._process.channel
         try:
-            sent = None if initializer is None else SentFunction(initializer, 0, None)
+            sent = None if initializer is None else SentProgram(initializer, (0, False, None, 0, None), 0, None)
             if sent is not None and sent.encoded is None:
                 await run_off_loop(sent.finish)
-            await channel.send(_setup_frame(sent, limits, self._key_if_new()))
+            self._key = current_key()
+            await channel.send(_setup_frame(sent, limits, self._key))
             answer = await channel.receive()
         except EOFError:
             await self._see_end_or_kill()
@@ -119,7 +122,7 @@ class ProcessWorker(Worker):
         if type(answer) is range:
             return await self._end_overdue(parcel, answer)
         if answer.kind == FAILED:
-            self._known.discard(parcel.function.function_id)
+            self._known.discard(parcel.sent.program_id)
             raise _unpack_failure(answer)
         self._has_answered = True
         process.loans.collect()
@@ -139,13 +142,13 @@ class ProcessWorker(Worker):
             self.shares = True
         return sent_inline + received_inline - received_shared, sent_shared + received_shared
 
-    def forget(self, function: SentFunction, *, idle: bool) -> None:
-        """The worker need not keep `function` any longer; it hears so with its next batch, or now if that is large."""
-        if function.function_id not in self._known:
+    def forget(self, program: SentProgram, *, idle: bool) -> None:
+        """The worker need not keep `program` any longer; it hears so with its next batch, or now if that is large."""
+        if program.program_id not in self._known:
             return
-        self._known.discard(function.function_id)
-        self._to_forget.append(function.function_id)
-        if idle and function.is_large:
+        self._known.discard(program.program_id)
+        self._to_forget.append(program.program_id)
+        if idle and program.is_large:
             self._process.channel.send_nowait(Encoder().frame(FORGET, tuple(self._to_forget)))
             self._to_forget.clear()
 
@@ -184,19 +187,17 @@ class ProcessWorker(Worker):
         await self._see_end()
 
     def _frame(self, parcel: ProcessParcel) -> Frame:
-        function = parcel.function
-        known = function.function_id in self._known
-        forget, self._to_forget = tuple(self._to_forget), []
-        self._known.add(function.function_id)
-        return self._process.loans.lend_all(parcel.frame(known=known, forget=forget, key=self._key_if_new()))
-
-    def _key_if_new(self) -> bytes | None:
-        """The key of multiprocessing, if the worker does not have it yet."""
+        program_id, news = parcel.sent.program_id, None
+        known = program_id in self._known
+        if not known:
+            self._known.add(program_id)
         key = current_key()
-        if key is None or key == self._key:
-            return None
-        self._key = key
-        return key
+        if self._to_forget or key != self._key or self.share_of_results != self._share_of_results:
+            news = tuple(self._to_forget), self.share_of_results, key
+            self._to_forget.clear()
+            self._key = key
+            self._share_of_results = self.share_of_results
+        return self._process.loans.lend_all(parcel.frame(known=known, news=news))
 
     async def _stop(self, parcel: ProcessParcel) -> None:
         """Ends the batch that was sent: by asking, and after the grace by force."""
@@ -208,7 +209,7 @@ class ProcessWorker(Worker):
                 with anyio.move_on_after(self._grace, shield=True):
                     answer = await process.channel.receive()
                     if answer.kind == FAILED:
-                        self._known.discard(parcel.function.function_id)
+                        self._known.discard(parcel.sent.program_id)
                     process.page[STOP] = 0
                     self.usable = answer.kind != LAST
                     return
@@ -347,7 +348,7 @@ class Limits(NamedTuple):
         return threads | os.environ.copy()
 
 
-def _setup_frame(initializer: SentFunction | None, limits: Limits, key: bytes | None) -> Frame:
+def _setup_frame(initializer: SentProgram | None, limits: Limits, key: bytes | None) -> Frame:
     encoded, buffers = (None, []) if initializer is None else (initializer.encoded, initializer.buffers)
     try:
         directory: str | None = os.getcwd()

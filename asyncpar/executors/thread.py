@@ -189,6 +189,7 @@ class _Job:
                 budget,
                 program.stop_on_error,
                 singly=singly,
+                near_end=self._parcel.batch.near_end,
                 leave=leave,
                 report=self._report,
             )

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from types import ModuleType
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from asyncpar.nesting import enter_worker_process
 from asyncpar.notes import add_note
@@ -29,11 +29,12 @@ from asyncpar.wire.channel import Channel
 from asyncpar.wire.codec import Decoder, Encoder, Place, Undeliverable
 from asyncpar.wire.failures import PackedError, pack_error
 from asyncpar.wire.frames import Frame
+from asyncpar.wire.segments import MmapMode
 from asyncpar.workers.control import PID, POSITION, RECEIVED, map_page, unmap_page
 from asyncpar.workers.lifetime import Lifetime
 from asyncpar.workers.multiprocessing_ties import take_on_key
 from asyncpar.workers.own_imports import import_own
-from asyncpar.workers.protocol import BATCH, DONE, FAILED, FORGET, LAST, READY, SETUP, BatchMessage, DoneMessage, Setup
+from asyncpar.workers.protocol import BATCH, DONE, FAILED, FORGET, LAST, READY, SETUP, BatchMessage, DoneMessage, News, Setup
 from asyncpar.workers.run_batch import BatchReport, run_batch
 from asyncpar.workers.shared_memory import SharedMemory
 
@@ -83,13 +84,24 @@ def _let_go(sock: socket.socket, control: memoryview[float], memory: SharedMemor
         memory.leave_to_original()
 
 
+class _Program(NamedTuple):
+    """What a run executes here."""
+
+    fn: Callable[..., Any]
+    concurrency: int
+    stop_on_error: bool
+    timeout: float | None
+    threshold: int
+    mmap_mode: MmapMode
+
+
 class _Worker:
-    """Answers frames; knows the functions of the runs that are going on."""
+    """Answers frames; knows the programs of the runs that are going on."""
 
     def __init__(self, control: memoryview[float], memory: SharedMemory) -> None:
         self._control = control
         self._memory = memory
-        self._functions: dict[int, Callable[..., Any]] = {}  # {function id: function}
+        self._programs: dict[int, _Program] = {}  # {program id: program}
         self._coroutines: Any = None  # the module, once there was a coroutine function; it imports asyncio
         self._runner: Any = None  # asyncio.Runner, from then on
         self._lifetime = Lifetime(None, None)
@@ -112,17 +124,17 @@ class _Worker:
 
     def _answer_batch(self, decoder: Decoder, *, lends: bool) -> Frame:
         message: BatchMessage = decoder.message
-        function_id, function, forget, concurrency, stop_on_error, timeout, sharing, key, budget, encoded_columns = message
-        threshold, most_shared, mmap_mode = sharing
-        if key is not None:
-            take_on_key(key)
-        self._forget(forget)
+        program_id, new_program, news, budget, near_end, encoded_columns = message
+        if news is not None:
+            self._take_in(news)
+        mmap_mode = self._programs[program_id].mmap_mode if new_program is None else new_program[1][-1]
         mapped_before = self._memory.begin_batch(decoder, mmap_mode) if lends else self._memory.let_go()
         columns, spoiled = decoder.columns(encoded_columns)
-        if function is not None:
-            self._functions[function_id] = _only(decoder, function)
+        if new_program is not None:
+            function, options = new_program
+            self._programs[program_id] = _Program(_only(decoder, function), *options)
         del mapped_before
-        fn = self._functions[function_id]
+        fn, concurrency, stop_on_error, timeout, threshold, _ = self._programs[program_id]
         if spoiled:
             fn = partial(_call_unless_undeliverable, fn)
         limited = self._lifetime.limited
@@ -131,12 +143,12 @@ class _Worker:
             report = self._run_coroutines(fn, columns, budget, concurrency, stop_on_error, timeout, leave)
         else:
             singly = limited or timeout is not None
-            report = run_batch(fn, columns, self._control, budget, stop_on_error, singly=singly, leave=leave)
+            report = run_batch(fn, columns, self._control, budget, stop_on_error, singly=singly, near_end=near_end, leave=leave)
         self._control[POSITION] = RECEIVED
         leaves = limited and self._lifetime.end_batch(len(report.values))
         if report.errors and mmap_mode == "r" and self._memory.borrows:
             _explain_read_only(report.errors)
-        place = self._memory.place_from(threshold, most_shared)
+        place = self._memory.place_from(threshold)
         return self._memory.lend(_done(report, LAST if leaves else DONE, place))
 
     def _take_on(self, decoder: Decoder) -> None:
@@ -151,9 +163,16 @@ class _Worker:
             _only(decoder, initializer)()
         self._lifetime = Lifetime(max_calls, max_memory)
 
-    def _forget(self, function_ids: tuple[int, ...]) -> None:
-        for function_id in function_ids:
-            self._functions.pop(function_id, None)
+    def _take_in(self, news: News) -> None:
+        forget, most_shared, key = news
+        self._forget(forget)
+        self._memory.limit_results(most_shared)
+        if key is not None:
+            take_on_key(key)
+
+    def _forget(self, program_ids: tuple[int, ...]) -> None:
+        for program_id in program_ids:
+            self._programs.pop(program_id, None)
 
     def _run_coroutines(
         self,

@@ -32,28 +32,21 @@ Setup: TypeAlias = tuple[
     str | None, dict[str, str], list[str], list[str], EncodedElements | None, int | None, int | None, int, bytes | None
 ]
 
-# From how many bytes on buffers of results are shared, how many bytes this worker may share at once now, and how arguments
-# in shared memory are mapped.
-Sharing: TypeAlias = tuple[int, int, MmapMode]
+# What a program is beside its function: calls under way at once (0 for a plain function), whether to stop at an error, the
+# timeout of a call, from how many bytes on buffers of results are shared, and how arguments in shared memory are mapped.
+ProgramOptions: TypeAlias = tuple[int, bool, float | None, int, MmapMode]
 
-# BATCH, calls to run: id of the function, the function itself (a column of one) if this worker has not seen it, ids of
-# functions to forget, calls under way at once (0 for a plain function), whether to stop at an error, the timeout of a call,
-# what is shared, the key of multiprocessing if that has been loaded since the last message, the time budget of the batch in
-# seconds, and the columns.
+# What this worker is to know from now on: ids of programs to forget, how many bytes of results it may share at once, and the
+# key of multiprocessing, if that is loaded.
+News: TypeAlias = tuple[tuple[int, ...], int, bytes | None]
+
+# BATCH, calls to run: id of the program; its function, a column of one, and its options, if this worker has not seen it; the
+# news, if there are any; the time budget of the batch in seconds, whether the run is near its end, and the columns.
 BatchMessage: TypeAlias = tuple[
-    int,
-    EncodedElements | None,
-    tuple[int, ...],
-    int,
-    bool,
-    float | None,
-    Sharing,
-    bytes | None,
-    float,
-    tuple[EncodedColumn, ...],
+    int, tuple[EncodedElements, ProgramOptions] | None, News | None, float, bool, tuple[EncodedColumn, ...]
 ]
 
-# FORGET, ids of functions to forget between two batches. None at all: there may be nothing to do for a while, and the worker
+# FORGET, ids of programs to forget between two batches. None at all: there may be nothing to do for a while, and the worker
 # gives back what it holds of shared memory.
 
 # DONE and LAST, what `run_batch` reported: the values as a column, the errors packed, by position, and the timings.

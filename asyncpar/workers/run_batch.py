@@ -10,9 +10,10 @@ stride is one call always.
 - **The results are those of `[fn(*row) for row in zip(*columns)]`**, for a prefix of the rows, whatever the calls raise and how
   often: nothing is lost, shifted or made up. The rows come from one iterator, which is advanced only for a call that is made at
   once; a position is the number of outcomes so far. Our own code stands outside the `try` that catches what calls raise.
-- **A stride ends in time.** Short calls may be followed by long ones. So the clock is read four times in a stride (once if it
-  is of four calls or fewer), and a stride that takes too long ends there. A quarter of a stride is what a batch may make beyond
-  its budget, or of long calls that should have been another worker's.
+- **A stride ends in time.** Short calls may be followed by long ones. So the clock is read twice in a stride (once if it is of
+  four calls or fewer), and a stride that takes too long ends there. Half a stride is what a batch may make beyond its budget,
+  or of long calls that should have been another worker's. Near the end of a run, where another worker would have nothing else
+  to do, it is eight calls at the most; the shortest calls take a third longer there.
 - **A stride grows only from calls that were made.** An error ends it, and what it had planned counts for nothing.
 - **A batch comes back after `MOST_ERRORS` errors**, because each of them keeps the parent's event loop busy for a while.
 - **The rows may end early.** The owner of a thread empties its first column, and no further call is made, not even in the
@@ -33,6 +34,7 @@ from asyncpar.workers.unawaited import refuse_unawaited
 _STRIDE_SECONDS = 10e-6  # the page and the clock cost 0.25 µs a stride, or 2.5 %; each further look at the clock 0.15 µs
 MOST_ERRORS = 250  # of a batch: to pack, read and note one takes 50 µs, which no budget of calls knows of
 _MOST_CALLS = 256  # in a stride: as many as the shortest calls of all make in that time
+_MOST_NEAR_END = 8  # between two looks at the clock
 
 
 class BatchReport(NamedTuple):
@@ -55,6 +57,7 @@ def run_batch(
     catch: type[BaseException] | tuple[type[BaseException], ...] = BaseException,
     *,
     singly: bool = False,
+    near_end: bool = False,
     leave: Callable[[int], bool] | None = None,
     report: BatchReport | None = None,
 ) -> BatchReport:
@@ -63,6 +66,7 @@ def run_batch(
     Args:
         catch: exceptions outside are the caller's affair and pass through.
         singly: a stride is one call.
+        near_end: the run has little else to do, so that long calls are to come back soon, for others to make.
         leave: asked after each of them, with the number of calls made, whether to make no more.
         report: filled and returned; a thread's owner looks at it while the batch runs.
     """
@@ -76,11 +80,15 @@ def run_batch(
     deadline = began + budget
     while (position := len(values)) < total and began < deadline and not control[STOP]:
         if timings and not singly:
-            stride = _next_stride(*timings[-1])
+            made, seconds = timings[-1]
+            if made != stride or not _STRIDE_SECONDS / 2 < seconds < _STRIDE_SECONDS * 2:
+                stride = _next_stride(made, seconds)
         control[BEGAN] = began  # before the position: who sees a call there sees that it has not been running for long
         control[POSITION] = position
         control[SPAN] = stride
-        left, piece = stride, stride if stride <= 4 else max(stride // 4, 4)  # powers of two: pieces make up a stride
+        left, piece = stride, stride if stride <= 4 else max(stride // 2, 4)  # powers of two: pieces make up a stride
+        if near_end:
+            piece = min(piece, _MOST_NEAR_END)
         now, late = began, began + 2 * _STRIDE_SECONDS
         while left > 0 and now < late:
             calls = islice(rows, piece)

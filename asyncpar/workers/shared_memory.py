@@ -49,9 +49,12 @@ class SharedMemory:
         """Keeps the mappings of the last batch no longer than what is returned."""
         return self._mappings.let_go()
 
-    def place_from(self, threshold: int, most_bytes: int) -> _ResultPlace:
-        """Where results of so many bytes and more go, as long as no more than `most_bytes` in all are lent."""
+    def limit_results(self, most_bytes: int) -> None:
+        """No more than so many bytes of results are to be lent at once."""
         self._area.limit(RESULTS + most_bytes)
+
+    def place_from(self, threshold: int) -> _ResultPlace:
+        """Where results of so many bytes and more go, as long as there is room."""
         if self._place is None or self._place.threshold != threshold:
             self._place = _ResultPlace(self._area, threshold)
         return self._place

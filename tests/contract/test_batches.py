@@ -124,7 +124,7 @@ async def test_a_slice_of_a_range_costs_the_same_however_long_it_is() -> None:
         for length in (10, 10**6):
             parcel = adopted.pack(Batch(0, (range(length),)), 1.0)
             assert isinstance(parcel, ProcessParcel)
-            sizes.append(len(parcel.frame(known=True, forget=()).payload))
+            sizes.append(len(parcel.frame(known=True, news=None).payload))
     assert sizes[1] - sizes[0] < 10
 
 
@@ -133,6 +133,6 @@ async def test_rows_of_an_array_travel_as_one_buffer() -> None:
     async with ProcessExecutor(1) as executor:
         parcel = executor.adopt(Program(double)).pack(Batch(0, (array,)), 1.0)
         assert isinstance(parcel, ProcessParcel)
-        frame = parcel.frame(known=True, forget=())
+        frame = parcel.frame(known=True, news=None)
     assert [len(buffer) for buffer in frame.buffers] == [1000 * 100 * 8]
     assert len(frame.payload) < 500

@@ -16,7 +16,7 @@ _LONGEST_MEANS = 1000.0  # a Pareto call is cut off at so many times the mean: w
 
 
 class Profile:
-    """Calls `0 .. length - 1`; `until(n)` is what the first `n` take together, in seconds."""
+    """Calls `0 .. length - 1`, which take `seconds`, over and over; `until(n)` is what the first `n` take."""
 
     def __init__(self, seconds: Seconds, length: int) -> None:
         self.length = length

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.simulation.durations import SHAPES, make_profile
+from tests.simulation.durations import SHAPES, Profile, make_profile
 from tests.simulation.simulated import simulate
 
 # Calls that make a run 50 times as long as workers * longest call, for calls of 1 ms in the mean
@@ -33,6 +34,12 @@ def test_a_hundred_million_items_need_a_bounded_window() -> None:
     report = simulate(make_profile("constant", 10**8, 1e-6), 2, 1e-4)
     assert report.peak_window <= 4 * 2 * 50_000
     assert report.over_bound <= 1.05
+
+
+@pytest.mark.parametrize("workers", [2, 4, 8])
+def test_long_calls_at_the_end_of_a_run_of_short_ones_are_shared_among_its_workers(workers: int) -> None:
+    profile = Profile(np.array([5e-8] * 200_000 + [0.02] * 96), 200_096)
+    assert simulate(profile, workers, 1e-4).over_bound <= 1.15
 
 
 def test_the_first_result_is_there_after_one_call() -> None:
