@@ -10,11 +10,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from asyncpar.config import effective_n_jobs as effective_n_jobs
-    from asyncpar.config import parallel_backend as parallel_backend
-    from asyncpar.config import parallel_config as parallel_config
-    from asyncpar.config import register_parallel_backend as register_parallel_backend
-    from asyncpar.cpus import cpu_count as cpu_count
+    from asyncpar._contract.executor import Executor as Executor
+    from asyncpar._map.pmap import ParallelMap as ParallelMap
+    from asyncpar._map.pmap import pmap as pmap
+    from asyncpar._platform.cpus import cpu_count as cpu_count
+    from asyncpar._run.outcomes import Outcome as Outcome
+    from asyncpar._run.statistics import Statistics as Statistics
+    from asyncpar._sync.config import effective_n_jobs as effective_n_jobs
+    from asyncpar._sync.config import parallel_backend as parallel_backend
+    from asyncpar._sync.config import parallel_config as parallel_config
+    from asyncpar._sync.config import register_parallel_backend as register_parallel_backend
+    from asyncpar._sync.parallel import Parallel as Parallel
+    from asyncpar._sync.parallel import delayed as delayed
+    from asyncpar._sync.parallel import wrap_non_picklable_objects as wrap_non_picklable_objects
     from asyncpar.errors import AsyncparError as AsyncparError
     from asyncpar.errors import CallTimeoutError as CallTimeoutError
     from asyncpar.errors import ConsumedError as ConsumedError
@@ -23,17 +31,9 @@ if TYPE_CHECKING:
     from asyncpar.errors import RemoteError as RemoteError
     from asyncpar.errors import RemoteTraceback as RemoteTraceback
     from asyncpar.errors import WorkerDiedError as WorkerDiedError
-    from asyncpar.executors.base import Executor as Executor
     from asyncpar.executors.inline import InlineExecutor as InlineExecutor
     from asyncpar.executors.process import ProcessExecutor as ProcessExecutor
     from asyncpar.executors.thread import ThreadExecutor as ThreadExecutor
-    from asyncpar.outcomes import Outcome as Outcome
-    from asyncpar.parallel import Parallel as Parallel
-    from asyncpar.parallel import delayed as delayed
-    from asyncpar.parallel import wrap_non_picklable_objects as wrap_non_picklable_objects
-    from asyncpar.parallel_map import ParallelMap as ParallelMap
-    from asyncpar.parallel_map import pmap as pmap
-    from asyncpar.statistics import Statistics as Statistics
 
 __version__ = "0.1.0"
 
@@ -41,27 +41,27 @@ _HOMES = {
     "AsyncparError": "errors",
     "CallTimeoutError": "errors",
     "ConsumedError": "errors",
-    "Executor": "executors.base",
+    "Executor": "_contract.executor",
     "ExecutorUnavailableError": "errors",
     "InlineExecutor": "executors.inline",
-    "Outcome": "outcomes",
-    "Parallel": "parallel",
-    "ParallelMap": "parallel_map",
+    "Outcome": "_run.outcomes",
+    "Parallel": "_sync.parallel",
+    "ParallelMap": "_map.pmap",
     "PicklingError": "errors",
     "ProcessExecutor": "executors.process",
     "RemoteError": "errors",
     "RemoteTraceback": "errors",
-    "Statistics": "statistics",
+    "Statistics": "_run.statistics",
     "ThreadExecutor": "executors.thread",
     "WorkerDiedError": "errors",
-    "cpu_count": "cpus",
-    "delayed": "parallel",
-    "effective_n_jobs": "config",
-    "parallel_backend": "config",
-    "parallel_config": "config",
-    "pmap": "parallel_map",
-    "register_parallel_backend": "config",
-    "wrap_non_picklable_objects": "parallel",
+    "cpu_count": "_platform.cpus",
+    "delayed": "_sync.parallel",
+    "effective_n_jobs": "_sync.config",
+    "parallel_backend": "_sync.config",
+    "parallel_config": "_sync.config",
+    "pmap": "_map.pmap",
+    "register_parallel_backend": "_sync.config",
+    "wrap_non_picklable_objects": "_sync.parallel",
 }
 
 __all__ = [

@@ -108,7 +108,8 @@ class CallTimeoutError(AsyncparError, TimeoutError):
 
 
 class OverdueCallError(CallTimeoutError):
-    """The timeout of a coroutine call as its worker reports it, without words: `complete_timeouts` in outcomes.py finds them.
+    """The timeout of a coroutine call as its worker reports it, without words: `complete_timeouts` in _contract/batches.py
+    finds them.
 
     It has a class of its own so that no error which a call raises is taken for one.
     """

@@ -26,6 +26,6 @@ maximum_signature_line_length = 100
 python_use_unqualified_type_names = True
 
 # pmap has twelve overloads, for type checkers; a reader is better served by its one real signature.
-_analyzer = ModuleAnalyzer.for_module("asyncpar.parallel_map")
+_analyzer = ModuleAnalyzer.for_module("asyncpar._map.pmap")
 _analyzer.analyze()
 _analyzer.overloads.pop("pmap", None)

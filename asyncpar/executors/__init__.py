@@ -1,7 +1,11 @@
-"""Executors: what runs batches. `base.py` has the contract; this file knows them by name and keeps the default ones.
+"""Executors: what runs batches. A file for each kind; this one knows them by name, and keeps the default ones.
 
 With a name instead of an object, a run uses the event loop's own executor of that name: made at first use, kept warm, gone
 with the loop.
+
+The doors (`_map`, `_sync`) import from here. Executors import the contract, and nothing of the scheduler.
+
+What must never break: see `_contract`; and no executor leaves anything behind when its `async with` or its event loop ends.
 """
 
 from __future__ import annotations
@@ -11,10 +15,10 @@ from typing import Any
 
 from anyio.lowlevel import RunVar
 
-from asyncpar.executors.base import Executor
-from asyncpar.hints import instead_of_executor, meant_executor_name
-from asyncpar.nesting import depth
-from asyncpar.wire.unfinished import is_importing
+from asyncpar._basics.hints import instead_of_executor, meant_executor_name
+from asyncpar._contract.executor import Executor
+from asyncpar._platform.nesting import depth
+from asyncpar._wire.unfinished import is_importing
 
 NAMES = ("process", "thread", "inline")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asyncpar.executors.base import Executor
+from asyncpar._contract.executor import Executor
 from asyncpar.executors.inline import InlineWorker
 
 

@@ -13,11 +13,11 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 
-from asyncpar.background import is_own_cancellation
-from asyncpar.executors.base import Executor, Parcel, Worker
-from asyncpar.outcomes import BatchDone, timed_out
-from asyncpar.workers.control import private_page
-from asyncpar.workers.run_batch import MOST_ERRORS, BatchReport, run_batch
+from asyncpar._child.control import private_page
+from asyncpar._child.run_batch import MOST_ERRORS, BatchReport, run_batch
+from asyncpar._contract.batches import BatchDone, timed_out
+from asyncpar._contract.executor import Executor, Parcel, Worker
+from asyncpar._platform.background import is_own_cancellation
 
 _TOO_LATE = object()
 

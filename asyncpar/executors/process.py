@@ -3,11 +3,12 @@
 There is no thread, no queue and no polling between a run and its worker. This file keeps the pool: it starts the zygote at
 first need, asks it for workers, retires those that have had nothing to do, and closes everything when its `async with` or
 its event loop ends. The mechanisms stand in `process_worker.py` (a batch and its worker), `process_parcel.py` (what is sent),
-`zygote_client.py` and `workers/zygote.py` (how workers come to be and to an end), and `wire/` (how it travels).
+`zygote_client.py` and `_child/zygote.py` (how workers come to be and to an end), and `wire/` (how it travels).
 
 A worker with old code is not lent any more: when a run begins and modules have been reloaded since the last one began
-(`reloading.py`), idle workers are sent home, and busy ones when they come back. They hang up at once; the task that sees to
-idle workers waits for their end. A zygote that has preloaded modules gets a successor, and ends when its last worker has.
+(`_processes/reloading.py`), idle workers are sent home, and busy ones when they come back. They hang up at once; the task
+that sees to idle workers waits for their end. A zygote that has preloaded modules gets a successor, and ends when its last
+worker has.
 
 A pool belongs to the process that made it. In a forked copy of that process, before the fork returns there, every executor
 is closed without a word to its zygote, its workers or the event loop's selector, all of which the original goes on using;
@@ -28,24 +29,24 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 
-from asyncpar.background import BackgroundTask, start_background
-from asyncpar.cpus import resolve_max_workers
+from asyncpar._basics.validation import check_inner_threads, is_int, is_positive_int, to_bytes, to_count, to_seconds
+from asyncpar._child.control import make_nameless_file
+from asyncpar._child.protocol import ProgramOptions
+from asyncpar._contract.executor import Executor, Program
+from asyncpar._memory.blocks import Area
+from asyncpar._memory.loans import NOWHERE
+from asyncpar._memory.placer import Placer
+from asyncpar._platform.background import BackgroundTask, start_background
+from asyncpar._platform.cpus import resolve_max_workers
+from asyncpar._platform.memory import available_memory
+from asyncpar._processes.parcel import PickledProgram, SentProgram
+from asyncpar._processes.reloading import generation
+from asyncpar._processes.worker import Initializer, Limits, ProcessWorker
+from asyncpar._processes.zygote_client import Zygote, start_zygote
+from asyncpar._processes.zygote_start import describe_lost_start, refuse_unless_supported
+from asyncpar._wire.codec import is_importable
+from asyncpar._wire.unfinished import hold_unfinished_modules
 from asyncpar.errors import ExecutorUnavailableError
-from asyncpar.executors.base import Executor, Program
-from asyncpar.executors.process_parcel import PickledProgram, SentProgram
-from asyncpar.executors.process_worker import Initializer, Limits, ProcessWorker
-from asyncpar.executors.zygote_client import Zygote, start_zygote
-from asyncpar.executors.zygote_start import describe_lost_start, refuse_unless_supported
-from asyncpar.memory import available_memory
-from asyncpar.reloading import generation
-from asyncpar.validation import check_inner_threads, is_int, is_positive_int, to_bytes, to_count, to_seconds
-from asyncpar.wire.blocks import Area
-from asyncpar.wire.codec import is_importable
-from asyncpar.wire.placer import Placer
-from asyncpar.wire.segments import NOWHERE
-from asyncpar.wire.unfinished import hold_unfinished_modules
-from asyncpar.workers.control import make_nameless_file
-from asyncpar.workers.protocol import ProgramOptions
 
 LEAST_MEMORY = 1 << 25  # bytes; about what an interpreter holds by itself
 _REST_SECONDS = 1.0  # without work, until shared memory is given back; pages that stay warm are written three times as fast

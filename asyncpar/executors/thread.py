@@ -15,14 +15,14 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
-from asyncpar.background import LoopHandle
-from asyncpar.cpus import resolve_max_workers
-from asyncpar.executors.base import Executor, Parcel, Worker
-from asyncpar.nesting import enter_worker_thread
-from asyncpar.outcomes import BatchDone, complete_timeouts, timed_out
-from asyncpar.wording import in_words
-from asyncpar.workers.control import POSITION, RECEIVED, STOP, private_page, seconds_left
-from asyncpar.workers.run_batch import BatchReport, run_batch
+from asyncpar._basics.wording import in_words
+from asyncpar._child.control import POSITION, RECEIVED, STOP, private_page, seconds_left
+from asyncpar._child.run_batch import BatchReport, run_batch
+from asyncpar._contract.batches import BatchDone, complete_timeouts, timed_out
+from asyncpar._contract.executor import Executor, Parcel, Worker
+from asyncpar._platform.background import LoopHandle
+from asyncpar._platform.cpus import resolve_max_workers
+from asyncpar._platform.nesting import enter_worker_thread
 
 
 class ThreadWorker(Worker):
@@ -195,7 +195,7 @@ class _Job:
             )
         import asyncio
 
-        from asyncpar.workers.run_coroutines import run_coroutines
+        from asyncpar._child.run_coroutines import run_coroutines
 
         calls = run_coroutines(
             program.fn,

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from asyncpar import Executor, ProcessExecutor, ThreadExecutor, batching, pmap
-from asyncpar.executors.base import Parcel, Program
-from asyncpar.executors.process_parcel import ProcessParcel
-from asyncpar.outcomes import Batch, BatchDone
+from asyncpar._contract.batches import Batch, BatchDone
+from asyncpar._contract.executor import Parcel, Program
+from asyncpar._processes.parcel import ProcessParcel
 from tests.functions import double, double_soon, identity
 from tests.waiting import wait_until
 

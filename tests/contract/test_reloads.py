@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from asyncpar import ProcessExecutor, pmap
-from asyncpar.executors.base import Program
+from asyncpar._contract.executor import Program
 from tests.functions import process_id
 from tests.reloaded import NEW, WAYS, Source, make_source
 from tests.waiting import wait_until

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asyncpar import Executor, ProcessExecutor, WorkerDiedError, pmap
-from asyncpar.outcomes import Batch, BatchDone
-from asyncpar.retrying import RetryPolicy
+from asyncpar._contract.batches import Batch, BatchDone
+from asyncpar._run.retrying import RetryPolicy
 from tests.functions import double, kill_self
 
 on_every_loop = pytest.mark.anyio
@@ -215,7 +215,7 @@ async def test_a_call_may_fail_more_often_than_numbers_can_be_doubled() -> None:
 
 @given(length=st.integers(1, 30), positions=st.sets(st.integers(0, 29)), strides=st.lists(st.integers(1, 9), min_size=30))
 def test_taking_out_calls_keeps_what_the_others_came_to(length: int, positions: set[int], strides: list[int]) -> None:
-    from asyncpar.outcomes import take_out, to_outcomes
+    from asyncpar._run.outcomes import take_out, to_outcomes
 
     errors: dict[int, BaseException] = {position: KeyError(position) for position in positions if position < length}
     timings: list[tuple[int, float]] = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asyncpar.workers import zygote
+from asyncpar._child import zygote
 
 zygote._outlive_parent()
 zygote._prctl = None

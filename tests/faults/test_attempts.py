@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from asyncpar import ProcessExecutor, pmap
-from asyncpar.executors.zygote_client import WorkerProcess, Zygote
+from asyncpar._processes.zygote_client import WorkerProcess, Zygote
 from tests.faults.executions import Executions
 
 pytestmark = pytest.mark.anyio

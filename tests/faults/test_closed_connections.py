@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from asyncpar import ExecutorUnavailableError, ProcessExecutor, WorkerDiedError, pmap
-from asyncpar.executors.zygote_client import WorkerProcess, Zygote
+from asyncpar._processes.zygote_client import WorkerProcess, Zygote
 from tests.functions import double
 from tests.waiting import wait_until
 

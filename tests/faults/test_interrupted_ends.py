@@ -19,11 +19,11 @@ import psutil
 import pytest
 
 from asyncpar import Executor, ExecutorUnavailableError, ProcessExecutor, ThreadExecutor, pmap
-from asyncpar.background import BackgroundTask, start_background
+from asyncpar._child.control import STOP
+from asyncpar._child.protocol import KILL, Record
+from asyncpar._platform.background import BackgroundTask, start_background
+from asyncpar._processes.zygote_client import WorkerProcess, Zygote
 from asyncpar.executors.inline import InlineWorker
-from asyncpar.executors.zygote_client import WorkerProcess, Zygote
-from asyncpar.workers.control import STOP
-from asyncpar.workers.protocol import KILL, Record
 from tests.faults.executions import Executions
 from tests.functions import Beacon, double
 from tests.waiting import wait_until

@@ -104,7 +104,7 @@ def end(program: subprocess.Popen[str], number: signal.Signals, *, times: int = 
 def assert_only_the_program_was_interrupted(errors: str) -> None:
     assert errors.rstrip().endswith("KeyboardInterrupt")
     assert errors.splitlines().count("KeyboardInterrupt") == 1
-    assert "asyncpar/workers" not in errors
+    assert "asyncpar/_child" not in errors
 
 
 @pytest.mark.parametrize("call", CALLS)
@@ -133,7 +133,7 @@ def test_ctrl_c_during_a_preload(loading: Path, loop: str) -> None:
 def test_ctrl_c_twice_leaves_nothing_either(beacons: list[Beacon], loop: str) -> None:
     with started(PROGRAM, loop, "hold_the_gil", *(beacon.path for beacon in beacons), process_group=0) as program:
         wait_for_spinning(*beacons)
-        assert "asyncpar/workers" not in end(program, signal.SIGINT, times=2)
+        assert "asyncpar/_child" not in end(program, signal.SIGINT, times=2)
 
 
 @pytest.mark.parametrize("number", FATAL_SIGNALS)

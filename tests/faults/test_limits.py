@@ -18,8 +18,8 @@ import psutil
 import pytest
 
 from asyncpar import ExecutorUnavailableError, ProcessExecutor, ThreadExecutor, pmap
-from asyncpar.wire.frames import Frame
-from asyncpar.workers.protocol import FORGET
+from asyncpar._child.protocol import FORGET
+from asyncpar._wire.frames import Frame
 from tests.functions import double, process_id
 from tests.waiting import wait_until
 

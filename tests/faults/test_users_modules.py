@@ -197,7 +197,7 @@ def test_workers_have_asyncpar_and_cloudpickle_from_where_the_program_has_them(t
         import asyncio, asyncpar
 
         def look(x):
-            return [sys.modules[name].__file__ for name in ("asyncpar.workers.zygote", "cloudpickle")]
+            return [sys.modules[name].__file__ for name in ("asyncpar._child.zygote", "cloudpickle")]
 
         async def main():
             print(*(await asyncpar.pmap(look, [0], executor="process"))[0], sep="\\n")

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncpar.batching import (
+from asyncpar._child.run_batch import MOST_ERRORS
+from asyncpar._run.batching import (
     FORGET,
     LEAST_SECONDS,
     MOST_CALLS,
@@ -21,7 +22,6 @@ from asyncpar.batching import (
     FixedSizer,
     make_sizer,
 )
-from asyncpar.workers.run_batch import MOST_ERRORS
 
 seconds = st.floats(1e-9, 1e3)
 timings = st.builds(

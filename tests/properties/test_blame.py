@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncpar.wire import blame
-from asyncpar.wire.blame import find_unpicklable
+from asyncpar._wire import blame
+from asyncpar._wire.blame import find_unpicklable
 from tests.unit.test_blame import Bag, Broken, FrozenModel, Model, Point, Rebuilds, Renames, Slotted, SlottedAndOpen
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncpar.calls import CallPuller, CallSource
+from asyncpar._sync.calls import CallPuller, CallSource
 from tests.functions import add, double
 
 
@@ -18,7 +18,7 @@ from tests.functions import add, double
 def no_hurry() -> Iterator[None]:
     """What has been pulled is delivered when enough has been, however slow the machine is."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("asyncpar.calls._PULL_SECONDS", 60.0)
+        patch.setattr("asyncpar._sync.calls._PULL_SECONDS", 60.0)
         yield
 
 

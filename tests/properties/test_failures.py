@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncpar import RemoteError, RemoteTraceback
-from asyncpar.notes import add_note
-from asyncpar.wire.failures import pack_error, unpack_error
+from asyncpar._basics.notes import add_note
+from asyncpar._wire.failures import pack_error, unpack_error
 
 
 class Ordinary(Exception):

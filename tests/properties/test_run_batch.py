@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncpar.workers import run_batch as module
-from asyncpar.workers.control import POSITION, SPAN, STOP, make_nameless_file, map_page, private_page, unmap_page
-from asyncpar.workers.run_batch import MOST_ERRORS, BatchReport, run_batch
+from asyncpar._child import run_batch as module
+from asyncpar._child.control import POSITION, SPAN, STOP, make_nameless_file, map_page, private_page, unmap_page
+from asyncpar._child.run_batch import MOST_ERRORS, BatchReport, run_batch
 
 FOR_EVER = float("inf")
 RAISED: list[type[BaseException]] = [

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asyncpar import Executor, pmap
-from asyncpar.executors.base import Parcel, Worker
-from asyncpar.outcomes import BatchDone
+from asyncpar._contract.batches import BatchDone
+from asyncpar._contract.executor import Parcel, Worker
 
 
 class Moody(Worker):

@@ -6,12 +6,12 @@ import asyncio
 import time
 from dataclasses import dataclass
 
-from asyncpar.batching import make_sizer
-from asyncpar.executors.base import Executor, Parcel, Program, Worker
-from asyncpar.outcomes import BatchDone
-from asyncpar.scheduler import Run
-from asyncpar.sinks import StreamSink
-from asyncpar.sources import open_source
+from asyncpar._contract.batches import BatchDone
+from asyncpar._contract.executor import Executor, Parcel, Program, Worker
+from asyncpar._run.batching import make_sizer
+from asyncpar._run.scheduler import Run
+from asyncpar._run.sinks import StreamSink
+from asyncpar._run.sources import open_source
 from tests.simulation.durations import Profile
 from tests.simulation.virtual_time import run_in_virtual_time
 

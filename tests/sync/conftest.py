@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from asyncpar.portal import close_portal
+from asyncpar._sync.portal import close_portal
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
 from asyncpar import Parallel, delayed
-from asyncpar.nesting import depth
+from asyncpar._platform.nesting import depth
 from tests.functions import double
 
 

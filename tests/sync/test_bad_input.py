@@ -10,7 +10,7 @@ import pytest
 
 import asyncpar
 from asyncpar import Parallel, delayed, parallel_backend, parallel_config, register_parallel_backend
-from asyncpar.pre_dispatch import evaluate_pre_dispatch
+from asyncpar._sync.pre_dispatch import evaluate_pre_dispatch
 from tests.functions import double, double_soon
 
 

@@ -13,7 +13,7 @@ import pytest
 
 import asyncpar
 from asyncpar import Parallel, cpu_count, delayed, effective_n_jobs, parallel_backend, parallel_config
-from asyncpar.config import _default_backend, _registered, current_settings
+from asyncpar._sync.config import _default_backend, _registered, current_settings
 from tests.functions import double
 from tests.sync.functions import double_all, environment, thread_name, where
 
@@ -116,7 +116,7 @@ def test_a_process_executor_has_no_memory_to_share() -> None:
 
 @pytest.mark.parametrize(("n_jobs", "workers"), [(2.9, 2), ("3", 3), (-1, 4), (-2, 3), (-100, 1), (None, 1), (True, 1)])
 def test_n_jobs_is_what_int_makes_of_it(monkeypatch: pytest.MonkeyPatch, n_jobs: Any, workers: int) -> None:
-    monkeypatch.setattr("asyncpar.cpus.cpu_count", lambda: 4)
+    monkeypatch.setattr("asyncpar._platform.cpus.cpu_count", lambda: 4)
     assert Parallel(n_jobs=n_jobs).n_jobs == workers
     assert effective_n_jobs(n_jobs) == workers
 

@@ -15,8 +15,8 @@ import pytest
 
 import asyncpar
 from asyncpar import Parallel, delayed
-from asyncpar.config import _registered
-from asyncpar.portal import Task
+from asyncpar._sync.config import _registered
+from asyncpar._sync.portal import Task
 from tests.functions import Beacon, raise_value_error
 from tests.sync.functions import DropsGeneratorsWhenRead, large_result_that_drops_generators
 
@@ -33,7 +33,7 @@ class Interrupted(queue.SimpleQueue[Any]):
 
 @pytest.fixture
 def interrupted_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("asyncpar.parallel_call.queue", SimpleNamespace(SimpleQueue=Interrupted))
+    monkeypatch.setattr("asyncpar._sync.parallel_call.queue", SimpleNamespace(SimpleQueue=Interrupted))
 
 
 @pytest.mark.usefixtures("interrupted_at_the_end")

@@ -23,7 +23,7 @@ import pytest
 
 import asyncpar
 from asyncpar import Parallel, Statistics, delayed
-from asyncpar.calls import CallPuller
+from asyncpar._sync.calls import CallPuller
 from tests.functions import Beacon, add, die_on_negative, double, process_id, raise_value_error
 from tests.sync import functions
 from tests.sync.functions import Counted, Finicky, Model, double_all, nest, raise_finicky, thread_name, touch_and_wait
@@ -149,7 +149,7 @@ def test_a_call_that_is_slow_to_come_is_delivered_at_once_after_many_fast_ones(m
             seconds[0] += x >= 3000
             yield delayed(double)(x)
 
-    monkeypatch.setattr("asyncpar.calls.time", SimpleNamespace(monotonic=lambda: seconds[0]))
+    monkeypatch.setattr("asyncpar._sync.calls.time", SimpleNamespace(monotonic=lambda: seconds[0]))
     puller = CallPuller(calls())
     assert [puller.pull(10_000).calls for _ in range(3)] == [3001, 1, 1]
 

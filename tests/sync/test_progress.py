@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from asyncpar import Executor, Parallel, Statistics, delayed, pmap
-from asyncpar.reporting import is_due, progress_line
+from asyncpar._sync.reporting import is_due, progress_line
 from tests.functions import double
 
 PREAMBLE = r"\[Parallel\(n_jobs=2\)\]: Using backend process with 2 concurrent workers\."

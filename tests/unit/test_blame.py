@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from asyncpar import PicklingError, RemoteError
-from asyncpar.wire import blame, codec, pickler
-from asyncpar.wire.blame import find_unpicklable, refuse, refuse_function
+from asyncpar._wire import blame, codec, pickler
+from asyncpar._wire.blame import find_unpicklable, refuse, refuse_function
 
 LOCK = threading.Lock()
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from asyncpar.wire.pickler import dumps
+from asyncpar._wire.pickler import dumps
 
 
 @pytest.fixture(autouse=True)

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from asyncpar import cpu_count
-from asyncpar.cpus import _cgroup_quotas, _cores, resolve_n_jobs
+from asyncpar._platform.cpus import _cgroup_quotas, _cores, resolve_n_jobs
 
 
 def test_affinity_bounds_the_count(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1, 2, 3}, raising=False)
-    monkeypatch.setattr("asyncpar.cpus._cgroup_quotas", lambda root: [])
+    monkeypatch.setattr("asyncpar._platform.cpus._cgroup_quotas", lambda root: [])
     monkeypatch.delenv("LOKY_MAX_CPU_COUNT", raising=False)
     assert cpu_count() == 4
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "2")
@@ -53,5 +53,5 @@ def test_a_cgroup_v1_quota_counts_too(tmp_path: Path, quota: str, quotas: list[i
 
 @pytest.mark.parametrize(("n_jobs", "workers"), [(3, 3), (-1, 4), (-2, 3), (-4, 1), (-100, 1)])
 def test_negative_n_jobs_count_back(monkeypatch: pytest.MonkeyPatch, n_jobs: int, workers: int) -> None:
-    monkeypatch.setattr("asyncpar.cpus.cpu_count", lambda: 4)
+    monkeypatch.setattr("asyncpar._platform.cpus.cpu_count", lambda: 4)
     assert resolve_n_jobs(n_jobs) == workers

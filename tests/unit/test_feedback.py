@@ -5,8 +5,8 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from asyncpar.batching import AdaptiveSizer, BatchTiming
-from asyncpar.feedback import Feedback
+from asyncpar._run.batching import AdaptiveSizer, BatchTiming
+from asyncpar._run.feedback import Feedback
 
 pytestmark = pytest.mark.anyio
 

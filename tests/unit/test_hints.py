@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from asyncpar import Parallel, ProcessExecutor, pmap
-from asyncpar.wire.blame import refuse, refuse_function
+from asyncpar._wire.blame import refuse, refuse_function
 from tests.functions import double_soon
 
 any_pmap: Any = pmap  # what a type checker would refuse

@@ -1,106 +1,93 @@
-"""Imports point one way: each module imports only from layers below its own, and the child's side imports nothing heavy."""
+"""Imports point one way: each package imports only from packages below its own, and the child's side imports nothing heavy."""
 
 from __future__ import annotations
 
 import ast
+import graphlib
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).parents[2] / "asyncpar"
 
-# From the top down. A module may import from lower layers and, within `same`, from its own.
+# From the top down. The packages of one layer do not know each other.
 LAYERS = [
-    ["parallel"],
-    ["parallel_call", "call_reports"],
-    ["config", "portal", "calls", "parallel_timeout", "pre_dispatch"],
-    ["parallel_map"],
-    ["stream"],
-    ["plan", "sinks"],
-    ["executors/__init__"],
-    ["executors/process", "executors/thread", "executors/coroutine"],
-    ["executors/inline", "executors/process_worker"],
-    ["executors/zygote_client", "executors/process_parcel", "scheduler"],
-    ["executors/zygote_start"],
-    ["progress"],
-    ["executors/base", "executors/memory_watch", "sources", "statistics", "sharing"],
-    ["feedback"],
-    ["batching"],
-    ["retrying"],
-    ["outcomes", "background", "cpus", "memory", "off_loop", "reporting"],
-    ["validation", "hints", "reloading", "closed_loops"],
-    ["workers/zygote"],
-    ["workers/process_main"],
-    ["workers/run_coroutines", "workers/protocol", "workers/lifetime", "workers/shared_memory", "workers/call_forms"],
-    ["workers/run_batch", "workers/leftovers", "workers/own_imports", "wire/async_channel", "wire/failures"],
-    ["workers/control", "workers/multiprocessing_ties", "workers/unawaited", "wire/channel", "wire/readiness", "wire/codec"],
-    ["wire/pace", "wire/blame", "wire/segments", "wire/placer"],
-    ["wire/blocks"],
-    ["wire/frames", "wire/parts", "wire/remedies", "wire/loaded", "wire/arrays"],
-    ["wire/pickler"],
-    ["wire/code_objects", "wire/bound_objects"],
-    ["wire/unfinished"],
-    ["errors", "nesting", "notes", "wording"],
-    ["workers/__init__", "wire/__init__"],
+    ["testing"],
+    ["_sync"],
+    ["_map"],
+    ["executors", "_run"],
+    ["_processes"],
+    ["_contract"],
+    ["_child"],
+    ["_wire"],
+    ["_memory"],
+    ["_platform"],
+    ["_basics"],
+    ["errors"],
 ]
-LEVEL = {module: level for level, layer in enumerate(LAYERS) for module in layer}
-CHILD_SIDE = [
-    "errors",
-    "nesting",
-    "notes",
-    "wording",
-    *(
-        module
-        for module in LEVEL
-        if module.startswith(("workers/", "wire/")) and not module.endswith(("async_channel", "readiness"))
-    ),
-]
+LEVEL = {package: level for level, layer in enumerate(LAYERS) for package in layer}
 MODULES = sorted(path.relative_to(PACKAGE).with_suffix("").as_posix() for path in PACKAGE.rglob("*.py"))
+INSIDE = [module for module in MODULES if module != "__init__"]
+CHILD_SIDE = [
+    *(module for module in MODULES if module.startswith(("_child/", "_wire/", "_memory/", "_basics/"))),
+    "errors",
+    "_platform/nesting",
+]
+ONLY_IN_THE_PARENT = {"_wire/async_channel", "_wire/readiness"}
+HEAVY = {"asyncio", "anyio", "numpy", "uvloop", "subprocess", "multiprocessing", "concurrent"}
+ALLOWED = {
+    "_child/run_coroutines": {"asyncio"},  # imported only by a worker with a coroutine function
+    "_wire/arrays": {"numpy"},  # imported only where numpy is
+}
 
 
-def imports_of(module: str) -> list[ast.Import | ast.ImportFrom]:
+def imports_of(module: str, *, at_once: bool = False) -> set[str]:
+    """The names of the modules that it imports; `at_once`: when it is imported itself."""
     tree = ast.parse((PACKAGE / f"{module}.py").read_text())
-    return [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
-
-
-def own_modules_imported_by(module: str) -> set[str]:
     found = set()
-    for node in imports_of(module):
-        names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
-        for name in names:
-            if name == "asyncpar" or name.startswith("asyncpar."):
-                path = name.removeprefix("asyncpar").removeprefix(".").replace(".", "/")
-                found.add(path if path in LEVEL else f"{path}/__init__".removeprefix("/"))
+    for node in tree.body if at_once else ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            found |= {node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
     return found
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if module != "__init__"])
-def test_a_module_imports_only_from_layers_below(module: str) -> None:
-    assert module in LEVEL, f"{module} has no place in the layers yet"
-    above = [other for other in own_modules_imported_by(module) if LEVEL.get(other, -1) <= LEVEL[module]]
-    late = {"executors/__init__"} if module == "plan" else set()
-    assert not set(above) - late, f"{module} imports {above}, which stand above or beside it"
+def own_modules_imported_by(module: str, *, at_once: bool = False) -> set[str]:
+    imported = imports_of(module, at_once=at_once)
+    own = {name.removeprefix("asyncpar.").replace(".", "/") for name in imported}
+    return {name for name in own if name in MODULES or f"{name}/__init__" in MODULES}
 
 
-@pytest.mark.parametrize("module", CHILD_SIDE)
+def package_of(module: str) -> str:
+    return module.split("/", maxsplit=1)[0]
+
+
+@pytest.mark.parametrize("module", INSIDE)
+def test_a_module_imports_only_from_packages_below_its_own(module: str) -> None:
+    own = package_of(module)
+    others = {package_of(name) for name in own_modules_imported_by(module)} - {own}
+    above = {other for other in others if LEVEL[other] <= LEVEL[own]}
+    assert not above, f"{module} imports from {above}, above or beside {own}"
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph = {module: own_modules_imported_by(module, at_once=True) - {package_of(module)} for module in INSIDE}
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError
+
+
+@pytest.mark.parametrize("module", [module for module in CHILD_SIDE if module not in ONLY_IN_THE_PARENT])
 def test_the_childs_side_imports_nothing_heavy(module: str) -> None:
-    heavy = {"asyncio", "anyio", "numpy", "uvloop", "subprocess", "multiprocessing", "concurrent"}
-    if module == "workers/run_coroutines":
-        heavy -= {"asyncio"}  # imported only by a worker with a coroutine function
-    if module == "wire/arrays":
-        heavy -= {"numpy"}  # imported only where numpy is
-    found = set()
-    for node in top_level(imports_of(module), module):
-        names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
-        found |= {name.split(".")[0] for name in names}
-    assert not found & heavy
+    imported = {name.split(".")[0] for name in imports_of(module, at_once=True)}
+    assert not imported & HEAVY - ALLOWED.get(module, set())
 
 
-def top_level(nodes: list[ast.Import | ast.ImportFrom], module: str) -> list[ast.Import | ast.ImportFrom]:
-    body = ast.parse((PACKAGE / f"{module}.py").read_text()).body
-    lines = {node.lineno for node in body}
-    return [node for node in nodes if node.lineno in lines]
+@pytest.mark.parametrize("package", sorted(package for package in LEVEL if (PACKAGE / package).is_dir()))
+def test_a_package_begins_with_an_essay(package: str) -> None:
+    essay = ast.get_docstring(ast.parse((PACKAGE / package / "__init__.py").read_text()))
+    assert essay is not None
+    assert len(essay.splitlines()) >= 5
 
 
 def test_nothing_inside_the_package_imports_its_face() -> None:
-    assert not [module for module in MODULES if "__init__" in own_modules_imported_by(module)]
+    assert not [module for module in INSIDE if "asyncpar" in imports_of(module)]

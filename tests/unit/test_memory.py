@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from asyncpar.executors.memory_watch import MemoryWatch
-from asyncpar.memory import available_memory
+from asyncpar._platform.memory import available_memory
+from asyncpar._processes.memory_watch import MemoryWatch
 
 
 def test_the_least_of_what_the_system_and_the_group_leave_counts(tmp_path: Path) -> None:

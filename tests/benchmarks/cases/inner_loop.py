@@ -22,8 +22,8 @@ def _bare(numbers: range) -> list[int]:
 
 
 def _of_worker(numbers: range) -> list[int]:
-    from asyncpar.workers.control import private_page
-    from asyncpar.workers.run_batch import run_batch
+    from asyncpar._child.control import private_page
+    from asyncpar._child.run_batch import run_batch
 
     return run_batch(increment, (numbers,), private_page(), budget=float("inf")).values
 

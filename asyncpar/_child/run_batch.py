@@ -1,0 +1,127 @@
+"""The inner loop: runs the calls of one batch, wherever a batch is run.
+
+Every nanosecond here is paid once for every call of every user, so the control page is touched once for a *stride* of calls. A
+stride is one call as long as calls take 10 µs or more, and grows for shorter ones until it takes about that long. After a crash
+the calls of one stride are suspect. Where each call has to be known for itself (it has a timeout, or its worker has a limit), a
+stride is one call always.
+
+# Guarantees
+
+- **The results are those of `[fn(*row) for row in zip(*columns)]`**, for a prefix of the rows, whatever the calls raise and how
+  often: nothing is lost, shifted or made up. The rows come from one iterator, which is advanced only for a call that is made at
+  once; a position is the number of outcomes so far. Our own code stands outside the `try` that catches what calls raise.
+- **A stride ends in time.** Short calls may be followed by long ones. So the clock is read twice in a stride (once if it is of
+  four calls or fewer), and a stride that takes too long ends there. Half a stride is what a batch may make beyond its budget,
+  or of long calls that should have been another worker's. Near the end of a run, where another worker would have nothing else
+  to do, it is eight calls at the most; the shortest calls take a third longer there.
+- **A stride grows only from calls that were made.** An error ends it, and what it had planned counts for nothing.
+- **A batch comes back after `MOST_ERRORS` errors**, because each of them keeps the parent's event loop busy for a while.
+- **The rows may end early.** The owner of a thread empties its first column, and no further call is made, not even in the
+  stride that is on.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from itertools import islice
+from typing import Any, NamedTuple
+
+from asyncpar._child.control import BEGAN, POSITION, SPAN, STOP, ControlPage
+from asyncpar._child.unawaited import refuse_unawaited
+
+_STRIDE_SECONDS = 10e-6  # the page and the clock cost 0.25 µs a stride, or 2.5 %; each further look at the clock 0.15 µs
+MOST_ERRORS = 250  # of a batch: to pack, read and note one takes 50 µs, which no budget of calls knows of
+_MOST_CALLS = 256  # in a stride: as many as the shortest calls of all make in that time
+_MOST_NEAR_END = 8  # between two looks at the clock
+
+
+class BatchReport(NamedTuple):
+    """What became of the calls of a batch that were run: a prefix of it, all of it unless it was stopped.
+
+    `values` has None where `errors` has the exception, by position. `timings` are runs of (calls, seconds), in order.
+    """
+
+    values: list[Any]
+    errors: dict[int, BaseException]
+    timings: list[tuple[int, float]]
+
+
+def run_batch(
+    fn: Callable[..., Any],
+    columns: Sequence[Sequence[Any]],
+    control: ControlPage,
+    budget: float,
+    stop_on_error: bool = False,
+    catch: type[BaseException] | tuple[type[BaseException], ...] = BaseException,
+    *,
+    singly: bool = False,
+    near_end: bool = False,
+    leave: Callable[[int], bool] | None = None,
+    report: BatchReport | None = None,
+) -> BatchReport:
+    """Calls `fn` on each row of `columns` until all are done, `budget` seconds are over, `control` says stop, or an error does.
+
+    Args:
+        catch: exceptions outside are the caller's affair and pass through.
+        singly: a stride is one call.
+        near_end: the run has little else to do, so that long calls are to come back soon, for others to make.
+        leave: asked after each of them, with the number of calls made, whether to make no more.
+        report: filled and returned; a thread's owner looks at it while the batch runs.
+    """
+    total = len(columns[0])
+    report = report or BatchReport([], {}, [])
+    values, errors, timings = report
+    single = len(columns) == 1
+    rows = iter(columns[0]) if single else zip(*columns, strict=False)  # the first ends the others
+    stride = 1
+    began = time.monotonic()
+    deadline = began + budget
+    while (position := len(values)) < total and began < deadline and not control[STOP]:
+        if timings and not singly:
+            made, seconds = timings[-1]
+            if made != stride or not _STRIDE_SECONDS / 2 < seconds < _STRIDE_SECONDS * 2:
+                stride = _next_stride(made, seconds)
+        control[BEGAN] = began  # before the position: who sees a call there sees that it has not been running for long
+        control[POSITION] = position
+        control[SPAN] = stride
+        left, piece = stride, stride if stride <= 4 else max(stride // 2, 4)  # powers of two: pieces make up a stride
+        if near_end:
+            piece = min(piece, _MOST_NEAR_END)
+        now, late = began, began + 2 * _STRIDE_SECONDS
+        while left > 0 and now < late:
+            calls = islice(rows, piece)
+            left -= piece
+            try:
+                if single:  # extend() with a map is no quicker, and takes a StopIteration of a call for the end
+                    for item in calls:
+                        values.append(fn(item))
+                else:
+                    for arguments in calls:
+                        values.append(fn(*arguments))
+            except catch as error:
+                if issubclass(type(error), MemoryError):  # its frames hold what there was no more room for
+                    traceback.clear_frames(error.__traceback__)
+                errors[len(values)] = error
+                values.append(None)
+                left = 0
+                if stop_on_error or len(errors) == MOST_ERRORS:
+                    total = len(values)
+            now = time.monotonic()
+        timings.append((len(values) - position, now - began))
+        if leave is not None and leave(len(values)):
+            break
+        began = now
+    if values and hasattr(type(values[0]), "__await__"):
+        refuse_unawaited(values, errors)
+    return report
+
+
+def _next_stride(calls: int, seconds: float) -> int:
+    """A power of two, for a stride that takes about as long as it should; `calls` were made in `seconds`."""
+    if seconds * 2 < _STRIDE_SECONDS:
+        calls *= 2
+    elif seconds > _STRIDE_SECONDS * 2:
+        calls = int(calls * _STRIDE_SECONDS / seconds)
+    return 1 << min(max(calls, 1), _MOST_CALLS).bit_length() - 1

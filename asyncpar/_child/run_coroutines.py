@@ -1,0 +1,69 @@
+"""Runs a batch of coroutine calls in a worker, several at once, in an event loop of the worker's own.
+
+This is the one place on the child's side that needs asyncio, and it is imported only by a worker that was sent a
+coroutine function.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from asyncpar._child.control import BEGAN, POSITION, SPAN, STOP, ControlPage
+from asyncpar._child.run_batch import MOST_ERRORS, BatchReport
+from asyncpar.errors import OverdueCallError
+
+
+async def run_coroutines(
+    fn: Callable[..., Awaitable[Any]],
+    columns: Sequence[Sequence[Any]],
+    control: ControlPage,
+    budget: float,
+    *,
+    concurrency: int,
+    stop_on_error: bool = False,
+    timeout: float | None = None,
+    leave: Callable[[int], bool] | None = None,
+) -> BatchReport:
+    """Like `run_batch`, for a coroutine function: at most `concurrency` calls are under way at once.
+
+    Stopping starts no further call, and neither does the end of the budget once there was a first; those under way are awaited.
+    A call that takes longer than `timeout` seconds is cancelled; its error is still to be completed with what only the parent
+    knows. BEGAN on the control page is when a call last began or ended: a sign that the event loop goes round.
+    """
+    worker_pid = os.getpid()
+    deadline = time.monotonic() + budget
+    rows = enumerate(zip(*columns, strict=True))
+    values: dict[int, Any] = {}
+    errors: dict[int, BaseException] = {}
+    seconds: dict[int, float] = {}
+
+    async def lane() -> None:
+        for position, arguments in rows:
+            began = time.monotonic()
+            if control[STOP] or (values and began >= deadline) or (stop_on_error and errors) or len(errors) >= MOST_ERRORS:
+                return
+            if values and leave is not None and leave(len(values)):
+                return
+            control[BEGAN] = began
+            values[position] = None
+            limit = asyncio.timeout(timeout)
+            try:
+                async with limit:
+                    values[position] = await fn(*arguments)
+            except BaseException as error:
+                errors[position] = OverdueCallError("", seconds=timeout or 0.0) if limit.expired() else error
+            if os.getpid() != worker_pid:  # the call has forked, and this is the copy: asyncio cannot go on in it
+                os._exit(0)
+            control[BEGAN] = ended = time.monotonic()
+            seconds[position] = ended - began
+
+    control[SPAN] = len(columns[0])  # any of them may be under way when the worker dies
+    control[POSITION] = 0
+    lanes = [asyncio.create_task(lane()) for _ in range(min(concurrency, len(columns[0])))]
+    await asyncio.gather(*lanes)
+    order = range(len(values))  # calls start in order, so those that were run are a prefix
+    return BatchReport([values[p] for p in order], errors, [(1, seconds[p]) for p in order])

@@ -1,0 +1,89 @@
+"""A worker's share of the shared memory (`_memory/loans.py`): arguments that it borrows, results that it lends.
+
+What a batch has mapped stays mapped until the next batch has been read, so that an object which many calls share is mapped once
+and not once for each batch; or until the worker is told to rest.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import partial
+from mmap import mmap
+
+from asyncpar._memory.blocks import Area, Block
+from asyncpar._memory.buffers import Buffer
+from asyncpar._memory.loans import RESULTS, Loans, Mappings, MmapMode, map_ledgers
+from asyncpar._wire.codec import Decoder
+from asyncpar._wire.frames import Frame
+
+
+class SharedMemory:
+    """Of one worker process, over its own file and the one with the arguments of all."""
+
+    def __init__(self, file_fd: int, arguments_fd: int) -> None:
+        self._arguments_fd = arguments_fd
+        arguments, results = map_ledgers(file_fd)
+        self._mappings = Mappings(arguments_fd, arguments)
+        self._loans = Loans(results)
+        self._area = Area(file_fd, RESULTS, RESULTS, self._loans.collect)
+        self._place: _ResultPlace | None = None
+
+    @property
+    def borrows(self) -> bool:
+        """Whether anybody here looks at what the parent lends."""
+        return self._mappings.in_use
+
+    def leave_to_original(self) -> None:
+        """In a forked copy of the worker: what is mapped stays, and nothing more can be."""
+        self._area.leave_to_original()
+        os.close(self._arguments_fd)
+
+    def begin_batch(self, decoder: Decoder, mode: MmapMode) -> list[mmap]:
+        """Lets the decoder read what the parent lends. What is returned keeps the mappings of the last batch until then."""
+        decoder.map_shared = partial(self._mappings.map_again, mode=mode)
+        decoder.map_private = partial(self._mappings.map, mode="c")
+        return self.let_go()
+
+    def let_go(self) -> list[mmap]:
+        """Keeps the mappings of the last batch no longer than what is returned."""
+        return self._mappings.let_go()
+
+    def limit_results(self, most_bytes: int) -> None:
+        """No more than so many bytes of results are to be lent at once."""
+        self._area.limit(RESULTS + most_bytes)
+
+    def place_from(self, threshold: int) -> _ResultPlace:
+        """Where results of so many bytes and more go, as long as there is room."""
+        if self._place is None or self._place.threshold != threshold:
+            self._place = _ResultPlace(self._area, threshold)
+        return self._place
+
+    def lend(self, frame: Frame) -> Frame:
+        """The frame as it is sent, its blocks lent to the parent."""
+        return frame._replace(buffers=self._loans.lend_all(frame.buffers)) if frame.buffers else frame
+
+    def rest(self, *, thoroughly: bool) -> None:
+        """Nothing is to be done now: keeps no mapping; if it may be for a while, no memory either that nobody has borrowed."""
+        self.let_go()
+        if thoroughly:
+            self._loans.collect()
+            while self._area.trim():
+                pass
+
+
+class _ResultPlace:
+    holds_results = True
+
+    def __init__(self, area: Area, threshold: int) -> None:
+        self._area = area
+        self.threshold = threshold
+
+    def find(self, data: memoryview, /) -> Block | None:
+        return None
+
+    def __call__(self, data: memoryview, /) -> Block | None:
+        return self._area.place(data)
+
+    def copy(self, pieces: Sequence[Buffer], /) -> Block | None:
+        return self._area.place(*pieces)

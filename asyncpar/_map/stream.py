@@ -1,0 +1,105 @@
+"""A run that feeds an iterator, driven by a background task that the event loop owns."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NoReturn
+
+import anyio.lowlevel
+
+from asyncpar._map.plan import Plan
+from asyncpar._platform.background import BackgroundTask, LoopHandle, start_background, wait_through
+from asyncpar._run.outcomes import OnError, to_outcomes, values_by_policy
+from asyncpar._run.scheduler import Run
+from asyncpar._run.sinks import StreamSink
+from asyncpar.errors import ExecutorUnavailableError
+
+
+class Stream:
+    """A run that feeds an iterator. The background task that drives it does not know the `ParallelMap`, which may thus be
+    garbage-collected, and then abandons the run.
+    """
+
+    def __init__(self, plan: Plan, *, outcomes: bool) -> None:
+        self.outcomes = outcomes
+        self.ended = False  # the consumer has seen the end
+        self._on_error: OnError = plan.on_error
+        self._source = plan.source
+        self._sink = StreamSink(ordered=plan.ordered, ends_at_error=plan.on_error == "raise" and not outcomes)
+        self.run = plan.make_run(self._sink, errors_are_values=outcomes)
+        self._awaited = False  # somebody waits in `next`
+        self._task: BackgroundTask | None = None
+        self._loop: LoopHandle | None = None
+        self.ready: list[Any] = []  # what is left of the batch that is being handed out, last first
+
+    async def next(self) -> Any:
+        """The next result, once it is there."""
+        if not self.ready:
+            if self._awaited:
+                raise RuntimeError("two tasks cannot iterate over one ParallelMap at the same time; give each its own pmap()")
+            self._awaited = True
+            try:
+                await self._refill()
+            finally:
+                self._awaited = False
+        return self.take()
+
+    def take(self) -> Any:
+        """The next of the results that are `ready`."""
+        self.run.hand(1)
+        return self.ready.pop()
+
+    async def aclose(self) -> None:
+        self.ended = True
+        self.ready.clear()
+        self._sink.end(None)
+        if self._task is None:
+            await self._source.aclose()
+        else:
+            self._task.cancel()
+            await wait_through(self._task.wait)
+            if self.run.closing_error is not None:
+                raise self.run.closing_error
+
+    def abandon(self) -> None:
+        """Called by the garbage collector, in whatever thread."""
+        if self._task is not None and self._loop is not None and not self._sink.ended:
+            self._loop.call_soon(self._task.cancel)
+
+    async def _refill(self) -> None:
+        if self._task is None and not self.ended:
+            await self._start()
+        while not self.ready:
+            await anyio.lowlevel.checkpoint()  # once a batch: a fast consumer lets others live
+            await self._sink.wait()
+            done = None if self.ended else self._sink.take()
+            if done is not None:
+                values = to_outcomes(done) if self.outcomes else values_by_policy(done, self._on_error)
+                self.run.hand(len(done.values) - len(values))  # skipped ones leave the window at once
+                self.ready = values[::-1]
+            elif self._sink.ended:
+                self._raise_end()
+
+    async def _start(self) -> None:
+        self._loop = LoopHandle()
+        self._task = task = await start_background(functools.partial(_drive_stream, self.run, self._sink))
+        if self.ended:  # it was closed while the event loop made ready
+            task.cancel()
+
+    def _raise_end(self) -> NoReturn:
+        self.ended = True
+        error, self._sink.error = self._sink.error, None
+        if error is None:
+            raise StopAsyncIteration
+        raise error
+
+
+async def _drive_stream(run: Run, sink: StreamSink) -> None:
+    """The background task of a stream: delivers even its failure as a value."""
+    try:
+        await run.drive()
+    finally:
+        error = run.error
+        if error is None and not run.completed:
+            error = ExecutorUnavailableError("the event loop has ended this map before all results were there")
+        sink.end(error)

@@ -1,0 +1,181 @@
+"""What is sent to a process worker, and what comes back: the function of a run, its batches, and their answers.
+
+Everything is pickled before a worker is asked for, so that no worker waits for it. Small things are pickled and unpickled in
+the event loop, at once; what turns out to be large is left unfinished there, and done in a thread.
+
+    sent = SentProgram(fn, ...)               # once per run, or once for all runs of an importable function
+    parcel = PickledProgram(...).pack(...)    # for each batch
+    frame = parcel.frame(known=..., ...)      # when the worker is known: the program goes only to one that does not hold it
+    done = ProcessAnswer(...).read()
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from asyncpar._child.call_forms import MixedCall
+from asyncpar._child.protocol import BATCH, BatchMessage, DoneMessage, News, ProgramOptions
+from asyncpar._contract.batches import Batch, BatchDone, complete_timeouts
+from asyncpar._contract.executor import AdoptedFunction, Parcel, Program
+from asyncpar._memory.blocks import Block
+from asyncpar._memory.buffers import Buffer
+from asyncpar._memory.placer import Placer
+from asyncpar._wire.codec import Decoder, EncodedElements, Encoder, Undeliverable, encode_function
+from asyncpar._wire.failures import PackedError, unpack_error
+from asyncpar._wire.frames import Frame, weigh
+from asyncpar._wire.pace import IN_LOOP_BYTES, Breaths, Limit, Pace, TooLarge
+from asyncpar._wire.unfinished import Hold
+
+
+class SentProgram:
+    """A function with its options in the form in which it is sent, once to each worker; from then on, it goes by its id."""
+
+    def __init__(self, fn: Callable[..., Any], options: ProgramOptions, program_id: int, place: Placer | None) -> None:
+        self.fn = fn
+        self.options = options
+        self.program_id = program_id
+        self.encoded: EncodedElements | None = None
+        self.buffers: list[Buffer | Block] = []
+        self._place = place
+        self._finishing = threading.Lock()
+        try:
+            self._encode(Limit())
+        except TooLarge:
+            return
+
+    def finish(self) -> None:
+        """Encodes it, if that has been put off because it takes long. In threads: several parcels may wait for one function."""
+        with self._finishing:
+            if self.encoded is None:
+                self._encode(Breaths())
+
+    def _encode(self, pace: Pace) -> None:
+        self.encoded, self.buffers = encode_function(self.fn, pace, self._place)
+
+    @property
+    def is_large(self) -> bool:
+        """Whether any of it travels out of band. Then it is not left with idle workers until they hear the next message."""
+        return bool(self.buffers) or (self.encoded is not None and type(self.encoded[0][0]) is not bytes)
+
+
+class PickledProgram(AdoptedFunction):
+    """The program of one run. `discard` is called with it when the run is over, unless it is None: then it is kept."""
+
+    hits = 0
+    unfinished_modules: Hold | None = None  # held for as long as the run goes on
+    sends_much = False  # so that the next batch, which will hardly be smaller, is not tried in the loop
+
+    def __init__(
+        self, program: Program, sent: SentProgram, place: Placer, discard: Callable[[SentProgram], None] | None
+    ) -> None:
+        self.program = program
+        self.place = place
+        self.sent = sent
+        self._discard = discard
+
+    def pack(self, batch: Batch, budget: float) -> ProcessParcel:
+        return ProcessParcel(self, batch, budget)
+
+    @property
+    def zero_copy_hits(self) -> int:
+        return self.hits
+
+    def discard(self) -> None:
+        self.place.forget()
+        if self.unfinished_modules is not None:
+            self.unfinished_modules.release()
+        if self._discard is not None:
+            self._discard(self.sent)
+            self.sent.buffers = []
+
+
+class ProcessParcel(Parcel):
+    """A batch whose columns are encoded before a worker is asked for: at once, unless that, or the function, takes long."""
+
+    __slots__ = ("_adopted", "_columns", "_encoder", "sent", "unfinished")
+
+    def __init__(self, adopted: PickledProgram, batch: Batch, budget: float) -> None:
+        self.program = adopted.program
+        self.batch = batch
+        self.budget = budget
+        self._adopted = adopted
+        self.sent = adopted.sent
+        self.unfinished = True
+        if self.sent.encoded is not None and not adopted.sends_much:
+            try:
+                self._encode(Limit())
+            except TooLarge:
+                return
+
+    def _encode(self, pace: Pace) -> None:
+        encoder, batch = Encoder(pace, self._adopted.place), self.batch
+        self._columns = tuple(
+            [encoder.column(column, _describe_argument, batch, which) for which, column in enumerate(batch.columns)]
+        )
+        self._encoder = encoder
+        self.unfinished = False
+
+    def finish(self) -> None:
+        self.sent.finish()
+        pace = Breaths()
+        self._encode(pace)
+        self._adopted.sends_much = pace.weight > IN_LOOP_BYTES
+
+    def frame(self, *, known: bool, news: News | None) -> Frame:
+        """The message to a worker that knows the program already, or does not."""
+        sent, encoder = self.sent, self._encoder
+        self._adopted.hits += encoder.hits
+        new_program, buffers = None, []
+        if not known:
+            assert sent.encoded is not None, "a parcel is finished before it is sent"
+            new_program, buffers = (sent.encoded, sent.options), sent.buffers
+        message: BatchMessage = sent.program_id, new_program, news, self.budget, self.batch.near_end, self._columns
+        return encoder.frame(BATCH, message, buffers)
+
+
+class ProcessAnswer:
+    """A worker's answer to `batch`, not unpickled yet."""
+
+    __slots__ = ("_batch", "_frame", "_inline_bytes", "_shared_bytes", "_worker_name", "is_large")
+
+    def __init__(self, frame: Frame, batch: Batch, worker_name: str, inline_bytes: int, shared_bytes: int) -> None:
+        self._frame = frame
+        self._batch = batch
+        self._worker_name = worker_name
+        self._inline_bytes = inline_bytes
+        self._shared_bytes = shared_bytes
+        weight = weigh(frame)[0] if frame.buffers else len(frame.payload)  # with what is mapped: it may be a pickle
+        self.is_large = weight > IN_LOOP_BYTES
+
+    def read(self) -> BatchDone:
+        decoder = Decoder(self._frame, Breaths() if self.is_large else None)
+        message: DoneMessage = decoder.message
+        encoded, packed_errors, timings = message
+        (column,), spoiled = decoder.columns([encoded])
+        values = column if type(column) is list else list(column)
+        errors = {position: unpack_error(PackedError(*packed)) for position, packed in packed_errors.items()}
+        if spoiled:
+            _unpack_undeliverables(values, errors)
+        if errors:
+            complete_timeouts(self._batch, errors)
+        batch = self._batch
+        rest = batch.rest(len(values))
+        return BatchDone(batch, values, errors, timings, self._worker_name, rest, self._inline_bytes, self._shared_bytes)
+
+
+def _unpack_undeliverables(values: list[Any], errors: dict[int, BaseException]) -> None:
+    """Results that could not be sent or read become errors of their calls."""
+    for position, value in enumerate(values):
+        if type(value) is Undeliverable:
+            errors[position] = value.error
+            values[position] = None
+
+
+def _describe_argument(batch: Batch, place: int, position: int) -> tuple[str, str]:
+    call = batch.describe(position)
+    if isinstance(batch.function, MixedCall):
+        return (f"an argument of {call}", "arguments") if place == 1 else (f"a keyword argument of {call}", "keywords")
+    which = "the item" if len(batch.columns) == 1 else f"argument {place}"
+    return f"{which} of {call}", f"arguments[{place}]"

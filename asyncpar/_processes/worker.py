@@ -1,0 +1,383 @@
+"""One process worker as its parent sees it: it is set up, runs batches (`process_parcel.py`), is stopped, and mourned.
+
+The slot that leased the worker writes the batch to the worker's socket and awaits the socket; the other end is
+`_child/process_main.py`.
+
+Cancelling goes in three steps: the stop flag on the control page keeps the worker from starting another call; if its answer
+comes within `grace` seconds, it stays in the pool; else it is killed and the kill is awaited. A fresh worker costs about a
+millisecond, which is what makes this an ordinary answer.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import anyio
+
+from asyncpar._basics.wording import in_words
+from asyncpar._child.control import NOT_RECEIVED, POSITION, RECEIVED, SPAN, STOP, seconds_left
+from asyncpar._child.multiprocessing_ties import current_key
+from asyncpar._child.protocol import FAILED, FORGET, LAST, SETUP, Setup
+from asyncpar._contract.batches import Batch, BatchDone, timed_out
+from asyncpar._contract.executor import Answer, Worker
+from asyncpar._platform.background import wait_through
+from asyncpar._platform.nesting import depth
+from asyncpar._platform.off_loop import run_off_loop
+from asyncpar._processes.parcel import ProcessAnswer, ProcessParcel, SentProgram
+from asyncpar._processes.zygote_client import WorkerProcess, Zygote, describe_failed_start
+from asyncpar._processes.zygote_start import describe_lost_start, search_path
+from asyncpar._wire.codec import Decoder, Encoder
+from asyncpar._wire.failures import PackedError, unpack_error
+from asyncpar._wire.frames import Frame, weigh
+from asyncpar.errors import ExecutorUnavailableError, WorkerDiedError
+
+_THREAD_VARIABLES = (  # each is read by a numerical library when it is loaded
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "POLARS_MAX_THREADS",
+)
+_DEATHS_BEFORE_BLAME = 2  # a worker may die while it reads a batch by no fault of that batch; not twice in a row
+
+
+class ProcessWorker(Worker):
+    """One forked process."""
+
+    def __init__(self, process: WorkerProcess, zygote: Zygote, grace: float, generation: int, share_of_results: int) -> None:
+        self.name = f"process worker {process.worker_id}"
+        self._process = process
+        self._zygote = zygote
+        self._grace = grace
+        self.generation = generation  # of the modules that it has imported
+        self.share_of_results = share_of_results  # bytes
+        self._known: set[int] = set()  # ids of the programs that it holds
+        self._to_forget: list[int] = []
+        self._has_answered = False
+        self._key: bytes | None = None  # that of multiprocessing, as the worker has it
+        self._share_of_results = -1  # as the worker has it: how many bytes it may share
+        self.shares = False  # it holds shared memory, or has lent some
+        self.idle_since = 0.0
+
+    @property
+    def was_killed(self) -> bool:
+        """Whether somebody else has ended it by SIGKILL, for lack of memory, say."""
+        return self._process.was_killed
+
+    async def set_up(self, initializer: Initializer | None, limits: Limits) -> None:
+        """Hands the worker its surroundings and waits until it is ready.
+
+        Raises:
+            ExecutorUnavailableError: it died before that. What the initializer raised is raised as it is.
+        """
+        channel = self._process.channel
+        try:
+            sent = None if initializer is None else SentProgram(initializer, (0, False, None, 0, None), 0, None)
+            if sent is not None and sent.encoded is None:
+                await run_off_loop(sent.finish)
+            self._key = current_key()
+            await channel.send(_setup_frame(sent, limits, self._key))
+            answer = await channel.receive()
+        except EOFError:
+            await self._see_end_or_kill()
+            if self._process.start_error is not None:
+                raise ExecutorUnavailableError(describe_failed_start(self._process.start_error)) from None
+            if not self._zygote.has_served:
+                raise ExecutorUnavailableError(describe_lost_start()) from None
+            raise ExecutorUnavailableError(
+                f"a new worker process {self._process.describe_end()} before it was ready; what it wrote to stderr may "
+                "say why (a failing preload= module or initializer=, or too little memory)"
+            ) from None
+        except BaseException:
+            await self.kill()
+            raise
+        if answer.kind == FAILED:
+            await self.kill()
+            raise _unpack_failure(answer)
+
+    async def run(self, parcel: ProcessParcel) -> Answer:
+        process, timeout = self._process, parcel.program.timeout
+        if process.channel.broken:  # by a message that it did not take when it was idle
+            await self.kill()
+            return self._all_again(parcel.batch, parcel.batch.deaths)
+        if self.idle_since and not self._has_answered and process.channel.has_ended():  # its page would not tell
+            return await self._bury(parcel.batch, died_idle=True)
+        process.page[POSITION] = NOT_RECEIVED
+        try:
+            frame = self._frame(parcel)
+            await process.channel.send(frame)
+            answer = await (process.channel.receive() if timeout is None else self._receive_in_time(parcel, timeout))
+        except EOFError:
+            return await self._bury(parcel.batch)
+        except BaseException:
+            await self._stop(parcel)
+            raise
+        if type(answer) is range:
+            return await self._end_overdue(parcel, answer)
+        if answer.kind == FAILED:
+            self._known.discard(parcel.sent.program_id)
+            raise _unpack_failure(answer)
+        self._has_answered = True
+        process.loans.collect()
+        if answer.kind == LAST:
+            await self.retire()
+        inline_bytes, shared_bytes = len(frame.payload) + len(answer.payload), 0
+        if frame.buffers or answer.buffers:
+            inline_bytes, shared_bytes = self._weigh(frame, answer)
+        return ProcessAnswer(answer, parcel.batch, self.name, inline_bytes, shared_bytes)
+
+    def _weigh(self, sent: Frame, received: Frame) -> tuple[int, int]:
+        """How many bytes have travelled there and back, and how many have been shared."""
+        sent_inline, sent_shared = weigh(sent)
+        received_inline, _ = weigh(received)  # whose shared buffers are mapped already
+        received_shared = self._process.channel.shared_bytes
+        if sent_shared or received_shared:
+            self.shares = True
+        return sent_inline + received_inline - received_shared, sent_shared + received_shared
+
+    def forget(self, program: SentProgram, *, idle: bool) -> None:
+        """The worker need not keep `program` any longer; it hears so with its next batch, or now if that is large."""
+        if program.program_id not in self._known:
+            return
+        self._known.discard(program.program_id)
+        self._to_forget.append(program.program_id)
+        if idle and program.is_large:
+            self._process.channel.send_nowait(Encoder().frame(FORGET, tuple(self._to_forget)))
+            self._to_forget.clear()
+
+    def rest(self) -> None:
+        """There may be nothing to do for a while: the worker gives back what it holds of shared memory."""
+        if self.shares:
+            self._process.channel.send_nowait(Encoder().frame(FORGET, ()))
+
+    def collect_loans(self) -> None:
+        """Forgets the loans of arguments that the worker has ended."""
+        self._process.loans.collect()
+
+    async def retire(self) -> None:
+        """Lets an idle worker exit like any Python program; kills it if that takes longer than the grace."""
+        self.hang_up()
+        try:
+            with anyio.move_on_after(self._grace, shield=True):
+                await self._zygote.wait_ended(self._process)
+        finally:
+            await self.kill()
+
+    def hang_up(self) -> None:
+        """Ends the conversation: an idle worker exits, and whoever awaits a busy one is told that it died."""
+        self.usable = False
+        self._process.channel.shutdown()
+
+    def let_go(self) -> None:
+        """Gives back what is held for the worker here, where nothing can be awaited."""
+        self.usable = False
+        self._process.let_go()
+
+    async def kill(self) -> None:
+        """Ends the worker whatever it is doing; returns when it is gone."""
+        self.usable = False
+        self._zygote.kill(self._process)  # first: even if this task is cancelled a second time, the worker goes
+        await self._see_end()
+
+    def _frame(self, parcel: ProcessParcel) -> Frame:
+        program_id, news = parcel.sent.program_id, None
+        known = program_id in self._known
+        if not known:
+            self._known.add(program_id)
+        key = current_key()
+        if self._to_forget or key != self._key or self.share_of_results != self._share_of_results:
+            news = tuple(self._to_forget), self.share_of_results, key
+            self._to_forget.clear()
+            self._key = key
+            self._share_of_results = self.share_of_results
+        frame = parcel.frame(known=known, news=news)
+        return frame._replace(buffers=self._process.loans.lend_all(frame.buffers)) if frame.buffers else frame
+
+    async def _stop(self, parcel: ProcessParcel) -> None:
+        """Ends the batch that was sent: by asking, and after the grace by force."""
+        process = self._process
+        self.usable = False  # until it has answered: even if this task is cancelled a second time meanwhile
+        try:
+            if not process.channel.broken:
+                process.page[STOP] = 1
+                with anyio.move_on_after(self._grace, shield=True):
+                    answer = await process.channel.receive()
+                    if answer.kind == FAILED:
+                        self._known.discard(parcel.sent.program_id)
+                    process.page[STOP] = 0
+                    self.usable = answer.kind != LAST
+                    return
+        except EOFError:  # it has died meanwhile
+            pass
+        finally:
+            if not self.usable:
+                await self.kill()
+
+    async def _receive_in_time(self, parcel: ProcessParcel, timeout: float) -> Frame | range:
+        """The worker's answer, or the positions of the calls one of which has been running for too long."""
+        page, channel = self._process.page, self._process.channel
+        if parcel.program.concurrency:  # it watches its calls itself; this is for one that holds its event loop
+            timeout += self._grace
+        while True:
+            position = int(page[POSITION])  # before the time: what began long ago is then no later call than this one
+            suspects = range(position, min(position + int(page[SPAN]), len(parcel.batch)))
+            left = seconds_left(page, timeout)
+            if left <= 0:
+                return suspects
+            with anyio.move_on_after(left):
+                return await channel.receive()
+
+    async def _end_overdue(self, parcel: ProcessParcel, suspects: range) -> BatchDone:
+        """A call does not end in time: so its worker does, and the other calls are to be run again."""
+        batch, timeout = parcel.batch, parcel.program.timeout
+        assert timeout is not None, "nothing is overdue without a timeout"
+        await self.kill()
+        if len(suspects) > 1:
+            return self._try_one_by_one(batch, suspects)
+        position = suspects[0]
+        return self._fail_one(batch, position, timed_out(batch, position, timeout), timeout)
+
+    async def _bury(self, batch: Batch, *, died_idle: bool = False) -> BatchDone:
+        """The worker died: the call that was running is blamed for it, and the others are to be run again."""
+        hung_up = not self.usable
+        await self._see_end_or_kill()
+        if hung_up:
+            raise ExecutorUnavailableError("the executor was closed while this run was using it")
+        position, span = self._process.last_position, min(self._process.last_span, len(batch))
+        if died_idle or (position == NOT_RECEIVED and self._has_answered):  # it died between two batches
+            return self._all_again(batch, batch.deaths)
+        if position < 0:
+            if batch.deaths + 1 < _DEATHS_BEFORE_BLAME:
+                return self._all_again(batch, batch.deaths + 1, begun=position == RECEIVED)
+            position, span = 0, len(batch)
+        suspects = range(position, min(position + span, len(batch)))
+        if len(suspects) > 1:
+            return self._try_one_by_one(batch, suspects)
+        return self._fail_one(batch, position, self._death_of(batch, position), 0.0)
+
+    def _fail_one(self, batch: Batch, position: int, error: BaseException, seconds: float) -> BatchDone:
+        """The call at `position` is to blame; the others are to be run again."""
+        before, failed = batch.part(0, position, again=True), batch.part(position, position + 1)
+        rest = _not_empty(before, *self._from(batch, position + 1))
+        return BatchDone(failed, [None], {0: error}, ((1, seconds),), self.name, rest)
+
+    def _try_one_by_one(self, batch: Batch, suspects: range) -> BatchDone:
+        """Several calls are suspect: alone, each will show itself."""
+        before = batch.part(0, suspects.start, again=True)
+        singles = [batch.part(suspect, suspect + 1, again=True) for suspect in suspects]
+        return self._nothing_done(batch, (before, *singles, *self._from(batch, suspects.stop)))
+
+    def _from(self, batch: Batch, begin: int) -> tuple[Batch, Batch]:
+        """The calls from position `begin` on: those that the dead worker may have begun, and those that it has not. A call that
+        is overdue may end after all before the worker is killed, and others follow it.
+        """
+        position, span = self._process.last_position, self._process.last_span
+        reached = len(batch) if position < 0 else min(max(begin, position + span), len(batch))
+        return batch.part(begin, reached, again=True), batch.part(reached, len(batch))
+
+    def _all_again(self, batch: Batch, deaths: int, *, begun: bool = False) -> BatchDone:
+        return self._nothing_done(batch, (batch.part(0, len(batch), deaths=deaths, again=begun),))
+
+    def _nothing_done(self, batch: Batch, rest: tuple[Batch, ...]) -> BatchDone:
+        return BatchDone(batch.part(0, 0), [], {}, (), self.name, _not_empty(*rest))
+
+    def _death_of(self, batch: Batch, position: int) -> WorkerDiedError:
+        process = self._process
+        peak_memory = process.peak_memory
+        out_of_memory = process.was_killed and self._zygote.memory_watch.ran_out()
+        who = f"the worker process {process.pid or process.worker_id}"
+        message = f"{who} {process.describe_end()} while it ran {batch.describe(position)}"
+        if peak_memory is not None:
+            message += f"; its peak memory was {peak_memory / 2**20:.0f} MiB"
+        if out_of_memory:
+            message += ", and it likely ran out of memory: the system has just ended processes for lack of it"
+        return WorkerDiedError(
+            message,
+            batch.start + position,
+            batch.item(position),
+            process.pid,
+            process.exit_code,
+            process.signal,
+            peak_memory,
+            out_of_memory,
+        )
+
+    async def _see_end_or_kill(self) -> None:
+        """The channel has ended, and so has the worker, or will soon; if it lives on without it, it is killed."""
+        try:
+            with anyio.move_on_after(self._grace):
+                await self._zygote.wait_ended(self._process)
+        finally:
+            await self.kill()
+
+    async def _see_end(self) -> None:
+        self.usable = False
+        try:
+            await wait_through(lambda: self._zygote.wait_ended(self._process))
+        finally:
+            self._process.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Initializer:
+    function: Callable[..., object]
+    arguments: tuple[Any, ...]
+
+    def __call__(self) -> None:
+        self.function(*self.arguments)
+
+
+class Limits(NamedTuple):
+    """Of one worker: how many calls it may make, how many bytes it may hold, and how many threads a numerical library may start
+    in it; None: any number.
+    """
+
+    max_calls: int | None
+    max_memory: int | None
+    inner_threads: int | None = None
+
+    def environment(self) -> dict[str, str]:
+        """This program's, and what limits those threads where it says nothing about them."""
+        threads = {} if self.inner_threads is None else dict.fromkeys(_THREAD_VARIABLES, str(self.inner_threads))
+        return threads | os.environ.copy()
+
+
+def _setup_frame(initializer: SentProgram | None, limits: Limits, key: bytes | None) -> Frame:
+    encoded, buffers = (None, []) if initializer is None else (initializer.encoded, initializer.buffers)
+    try:
+        directory: str | None = os.getcwd()
+    except FileNotFoundError:  # it has been removed
+        directory = None
+    setup: Setup = (
+        directory,
+        limits.environment(),
+        search_path(),
+        list(getattr(sys, "argv", ())),  # which some embedded Pythons do not have
+        encoded,
+        limits.max_calls,
+        limits.max_memory,
+        depth() + 1,
+        key,
+    )
+    return Encoder().frame(SETUP, setup, buffers)
+
+
+def _not_empty(*parts: Batch) -> tuple[Batch, ...]:
+    return tuple(part for part in parts if len(part))
+
+
+def _unpack_failure(answer: Frame) -> BaseException:
+    """What the run fails with; a worker has no say about the program, and does not end it."""
+    error = unpack_error(PackedError(*Decoder(answer).message))
+    if issubclass(type(error), Exception):
+        return error
+    replacement = RuntimeError(f"an initializer, or a module that a worker imported for the function, raised {in_words(error)}")
+    replacement.__cause__ = error
+    return replacement

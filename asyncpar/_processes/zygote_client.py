@@ -1,0 +1,398 @@
+"""The parent's end of a zygote: starting it, asking it to fork and to kill, and hearing how its workers ended.
+
+Forking a worker is one record and two descriptors over the control socket and needs no answer: the worker speaks for itself
+over its own channel. Reports lie in the control socket until somebody waits for one; whoever does reads for all. A worker
+has ended when the zygote has reaped it, or when the zygote itself is gone, which takes its workers with it.
+
+Nobody waits for a zygote that still preloads, which may take long: a worker that is killed before the zygote has started is
+forked and killed in one go later, and a zygote that is to end before that is killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import select
+import signal
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import anyio
+
+from asyncpar._child.control import PID, POSITION, SPAN, make_nameless_file, map_page, unmap_page
+from asyncpar._child.leftovers import end_group
+from asyncpar._child.own_imports import settled_modules
+from asyncpar._child.protocol import EXITED, FORK, KILL, KILLED, NOT_FORKED, STARTED, Record, attach, unpack_records
+from asyncpar._memory.loans import RESULTS, Loans, Mappings, map_ledgers
+from asyncpar._processes.memory_watch import MemoryWatch
+from asyncpar._processes.zygote_start import SHORTAGES, absolute_search_path, refuse_unless_supported, spawn_zygote
+from asyncpar._wire.async_channel import AsyncChannel, close_copy
+from asyncpar.errors import ExecutorUnavailableError
+
+_ENDS = (EXITED, KILLED)
+_EXIT_SECONDS = 5.0  # far beyond what the zygote needs after its grace; only a machine in distress gets here
+
+
+class WorkerProcess:
+    """A forked worker as its parent sees it: a channel, a control page, what is lent to it, and in the end an exit report."""
+
+    def __init__(self, worker_id: int, channel: AsyncChannel, file_fd: int, page: memoryview[float], loans: Loans) -> None:
+        self.worker_id = worker_id
+        self.channel = channel
+        self.file_fd = file_fd
+        self.page = page
+        self.loans = loans
+        self.far_end: socket.socket | None = None  # of the channel, until the zygote has it
+        self.last_position = self.last_span = 0  # on the control page, when it was given back
+        self.ended = False
+        self._closed = False
+        self.report: Record | None = None  # stays None when the zygote was lost
+
+    def close(self) -> None:
+        """Gives back what the parent holds for the worker, which must have ended."""
+        if not self._closed:
+            self._closed = True
+            self.send_off()
+            self.channel.close()
+            self.loans.end()
+            os.close(self.file_fd)
+            self.last_position = int(self.page[POSITION])
+            self.last_span = int(self.page[SPAN])
+            unmap_page(self.page)
+
+    def send_off(self) -> None:
+        """Gives back the far end, which the zygote has, or will not need."""
+        if self.far_end is not None:
+            self.far_end.close()
+            self.far_end = None
+
+    def let_go(self) -> None:
+        """Gives back what this process holds for the worker, and tells neither the worker nor the event loop: in a forked copy,
+        or when that loop is closed.
+        """
+        if not self._closed:
+            self._closed = self.ended = True
+            self.send_off()
+            self.channel.leave()
+            os.close(self.file_fd)
+            unmap_page(self.page)
+
+    @property
+    def group(self) -> int:
+        """The process group that it leads, with all that its calls have started; 0 if that is not known."""
+        return 0 if self._closed else int(self.page[PID])
+
+    def describe_end(self) -> str:
+        """How it ended, for an error message."""
+        if self.report is None:
+            return "ended together with the process that forks workers"
+        if self.was_cut_off:
+            return "closed its connection to its parent, as os.execv or os.closerange in a call do, and was killed for that"
+        if self.signal is not None:
+            return f"was killed by {_name_of_signal(self.signal)}"
+        return f"exited with code {self.exit_code}"
+
+    @property
+    def pid(self) -> int:
+        return self.report.pid if self.report is not None else 0
+
+    @property
+    def start_error(self) -> int | None:
+        """The errno because of which it was never started, if it was not."""
+        return self.report.code if self.report is not None and self.report.kind == NOT_FORKED else None
+
+    @property
+    def was_cut_off(self) -> bool:
+        """Whether its parent has had it killed, when it was still alive."""
+        return self.signal == signal.SIGKILL and self.report is not None and self.report.kind == KILLED
+
+    @property
+    def signal(self) -> int | None:
+        """What killed it, if a signal did."""
+        return os.WTERMSIG(self._status) if self._status is not None and os.WIFSIGNALED(self._status) else None
+
+    @property
+    def was_killed(self) -> bool:
+        """Whether somebody else has ended it by SIGKILL, for lack of memory, say."""
+        return self.signal == signal.SIGKILL and not self.was_cut_off
+
+    @property
+    def exit_code(self) -> int | None:
+        """What it exited with, if it did."""
+        return os.WEXITSTATUS(self._status) if self._status is not None and os.WIFEXITED(self._status) else None
+
+    @property
+    def peak_memory(self) -> int | None:
+        """The most memory that it held, in bytes, its share of what it has from the zygote included."""
+        return self.report.peak_memory if self.report is not None and self.report.kind in _ENDS else None
+
+    @property
+    def _status(self) -> int | None:
+        return self.report.code if self.report is not None and self.report.kind in _ENDS else None
+
+
+class Zygote:
+    """A running zygote; made by `start_zygote`."""
+
+    def __init__(self, control: socket.socket, pid: int, grace: float) -> None:
+        self._control = control
+        self._pid = pid
+        self._grace = grace
+        self._workers: dict[int, WorkerProcess] = {}  # {worker id: worker}, of those that have not ended
+        self._last_id = 0
+        self._reading = anyio.Lock()
+        self._sending = anyio.Lock()
+        self._unsent: list[Record] = []
+        self._partial = b""  # of a record
+        self._started = False
+        self.memory_watch = MemoryWatch()
+        self.alive = True
+
+    @property
+    def has_served(self) -> bool:
+        """Whether it has ever been ready."""
+        return self._started
+
+    @property
+    def has_workers(self) -> bool:
+        """Whether any has not ended, or been seen to end."""
+        return bool(self._workers)
+
+    async def fork(self, arguments_fd: int) -> WorkerProcess:
+        """Asks for a worker, which gets the file of arguments; it will be heard on its channel, or of in its report.
+
+        Raises:
+            ConnectionError: the zygote is gone.
+            ExecutorUnavailableError: there is no room for the worker's channel or its file.
+        """
+        with _explained_shortage():
+            worker = self._make_worker()
+            await self._send_off(worker, arguments_fd)
+        return worker
+
+    def _make_worker(self) -> WorkerProcess:
+        with contextlib.ExitStack() as undo:
+            file_fd = make_nameless_file(RESULTS)
+            undo.callback(os.close, file_fd)
+            page = map_page(file_fd)
+            undo.callback(unmap_page, page)
+            near_end, far_end = socket.socketpair()
+            undo.callback(near_end.close)
+            undo.callback(far_end.close)
+            arguments, results = map_ledgers(file_fd)
+            undo.pop_all()
+        self._last_id += 1
+        channel = AsyncChannel(near_end, Mappings(file_fd, results))
+        worker = WorkerProcess(self._last_id, channel, file_fd, page, Loans(arguments))
+        worker.far_end = far_end
+        return worker
+
+    async def _send_off(self, worker: WorkerProcess, arguments_fd: int) -> None:
+        """Hands the worker's descriptors to the zygote."""
+        assert worker.far_end is not None, "it has just been made"
+        self._workers[worker.worker_id] = worker  # now: in a copy that is forked while this waits, it is to be left, too
+        try:
+            await self._send(Record(FORK, worker.worker_id), worker.far_end.fileno(), worker.file_fd, arguments_fd)
+        except BaseException:
+            self._workers.pop(worker.worker_id, None)
+            worker.close()
+            raise
+        worker.send_off()
+
+    def kill(self, worker: WorkerProcess) -> None:
+        """Sends SIGKILL through the zygote, which knows whether the process still is that worker."""
+        if not self._has_started():
+            worker.ended = True  # before it begins
+        request = Record(KILL, worker.worker_id)
+        try:
+            self._control.send(request.pack())
+        except BlockingIOError:  # hundreds of requests are under way; whoever waits for the end sends this one first
+            self._unsent.append(request)
+        except OSError:  # the zygote is gone, and its workers with it
+            return
+
+    async def wait_ended(self, worker: WorkerProcess) -> None:
+        """Returns when the worker is no more."""
+        while self._unsent:
+            request = self._unsent[0]
+            with contextlib.suppress(OSError):  # as above
+                await self._send(request)
+            if request in self._unsent:  # only now: whoever is cancelled before leaves it to the next; twice does no harm
+                self._unsent.remove(request)
+        await self._read_until(lambda: worker.ended)
+
+    async def aclose(self) -> None:
+        """Ends the zygote, which ends its workers, and waits until it is reaped."""
+        with contextlib.suppress(OSError):  # it went first
+            self._control.shutdown(socket.SHUT_WR)
+        with anyio.move_on_after(self._grace):
+            await self._read_until(lambda: self._started or not self.alive)
+        if self._started:
+            with anyio.move_on_after(self._grace + _EXIT_SECONDS):
+                await self._read_until(lambda: not self.alive)
+        if self.alive:  # and will not end by itself
+            self._see_end()
+
+    def end_without_loop(self) -> None:
+        """Does the same where nothing can be awaited, because the event loop is closed: waits for as long as workers have."""
+        for worker in self._workers.values():
+            worker.let_go()
+        with contextlib.suppress(OSError):  # it went first
+            self._control.shutdown(socket.SHUT_WR)
+        poll = select.poll()
+        poll.register(self._control, select.POLLIN)
+        began = time.monotonic()
+        while self.alive:
+            patience = self._grace + (_EXIT_SECONDS if self._started else 0.0)
+            left = began + patience - time.monotonic()
+            if left <= 0:
+                self._see_end()
+            elif poll.poll(left * 1000):
+                self._take_reports()
+
+    def leave_to_original(self) -> None:
+        """In a forked copy of this process: lets go of the zygote and its workers, so that none of them notices.
+
+        Copies of sockets are closed and not shut down, which would end the conversations of the original; and the event loop
+        is not told, because the copy shares its selector with the original.
+        """
+        self.alive = False
+        close_copy(self._control)
+        self._unsent.clear()
+        for worker in self._workers.values():
+            worker.let_go()
+
+    async def _send(self, record: Record, *descriptors: int) -> None:
+        async with self._sending:
+            while self.alive:
+                try:
+                    self._control.sendmsg([record.pack()], attach(descriptors))
+                    return
+                except BlockingIOError:
+                    await anyio.wait_writable(self._control)
+        raise ConnectionResetError("the process that forks workers has ended")
+
+    async def _read_until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            async with self._reading:
+                if not condition():
+                    await self._read_reports()
+
+    def _has_started(self) -> bool:
+        if self.alive and not self._started and not self._reading.locked():  # else somebody waits for just that
+            self._take_reports()
+        return self._started
+
+    async def _read_reports(self) -> None:
+        with contextlib.suppress(anyio.ClosedResourceError):  # somebody else has seen the end
+            await anyio.wait_readable(self._control)
+            self._take_reports()
+
+    def _take_reports(self) -> None:
+        """Takes in what the zygote has said; its silence for ever is its end."""
+        try:
+            data = self._control.recv(1 << 16)
+        except BlockingIOError:
+            return
+        except ConnectionResetError:
+            data = b""
+        if not data:
+            self._see_end()
+            return
+        records, self._partial = unpack_records(self._partial + data)
+        for record in records:
+            self._started |= record.kind == STARTED
+            worker = self._workers.pop(record.worker_id, None)
+            if worker is not None:
+                worker.report = record
+                worker.ended = True
+
+    def _see_end(self) -> None:
+        """The control socket has ended, and with it the zygote."""
+        if not self.alive:
+            return
+        self.alive = False
+        with contextlib.suppress(RuntimeError):  # there is no event loop, and nobody waits in one
+            anyio.notify_closing(self._control)
+        close_copy(self._control)
+        _see_off(self._pid, [worker.group for worker in self._workers.values()])
+        for worker in self._workers.values():
+            worker.ended = True
+        self._workers.clear()
+
+
+def _name_of_signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"
+
+
+def _see_off(pid: int, groups: Sequence[int]) -> None:
+    """Reaps a zygote, and ends its group and those of its workers, which it has not done itself if it was killed.
+
+    It leaves by `_exit`. If it is still there, somebody has closed the control socket in it, or it is no zygote.
+    """
+    with contextlib.suppress(ChildProcessError):  # somebody else in this program waits for every child
+        if not hasattr(os, "waitid"):
+            if os.waitpid(pid, os.WNOHANG) == (0, 0):
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+            return
+        if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
+            os.kill(pid, signal.SIGKILL)
+        end = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        if end is None or end.si_code != os.CLD_EXITED or end.si_status:
+            for group in (pid, *groups):
+                end_group(group)
+        os.waitpid(pid, 0)
+
+
+def start_zygote(preload: Sequence[str], grace: float) -> Zygote:
+    """Starts a zygote; its workers can be asked for at once.
+
+    Raises:
+        ExecutorUnavailableError: this platform cannot have one, or no interpreter could be started.
+    """
+    refuse_unless_supported()
+    config = {
+        "parent_pid": os.getpid(),
+        "path": absolute_search_path(),
+        "settled": settled_modules(),
+        "preload": tuple(preload),
+        "grace": grace,
+    }
+    data = pickle.dumps(config)
+    with _explained_shortage():
+        ours, theirs = socket.socketpair()
+        try:
+            pid = spawn_zygote(theirs)
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it is gone: whoever asks it for a worker hears that
+        ours.sendall(struct.pack("<Q", len(data)) + data)
+    ours.setblocking(False)
+    return Zygote(ours, pid, grace)
+
+
+@contextlib.contextmanager
+def _explained_shortage() -> Iterator[None]:
+    """What the system refuses becomes an error that says so and names the remedy."""
+    try:
+        yield
+    except ConnectionError:  # no shortage, but the end of the zygote
+        raise
+    except OSError as error:
+        raise ExecutorUnavailableError(describe_failed_start(error.errno or 0)) from error
+
+
+def describe_failed_start(code: int) -> str:
+    """Why there is no worker, for an error message, from an errno."""
+    remedy = SHORTAGES.get(code)
+    return f"a worker process could not be started: {os.strerror(code)}" + (f"; {remedy}" if remedy else "")

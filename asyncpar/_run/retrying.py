@@ -1,0 +1,38 @@
+"""Which failed calls are run again, and when. No clock is read and nothing is awaited here."""
+
+from __future__ import annotations
+
+import random
+import sys
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from asyncpar._contract.batches import BatchDone
+
+ErrorTypes: TypeAlias = type[BaseException] | tuple[type[BaseException], ...]
+
+_MOST_DOUBLINGS = sys.float_info.max_exp - 1  # of one second, before a float has no more room for it
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """A call that fails with one of `errors` is run again, `retries` times at the most.
+
+    It waits before its n-th retry for `wait` * 2^(n-1) seconds, of which a random half is left off, so that calls which failed
+    together do not come back together ("equal jitter", M. Brooker, Exponential Backoff and Jitter, AWS Architecture Blog 2015).
+    """
+
+    retries: int
+    errors: ErrorTypes
+    wait: float
+
+    def to_retry(self, done: BatchDone) -> list[int]:
+        """The positions of the calls in `done` that are to be run again, in order."""
+        if done.batch.failures >= self.retries:
+            return []
+        return sorted(position for position, error in done.errors.items() if issubclass(type(error), self.errors))
+
+    def wait_seconds(self, failures: int) -> float:
+        """How long a call waits that has failed so many times."""
+        doublings = min(failures - 1, _MOST_DOUBLINGS)
+        return self.wait * 2.0**doublings * random.uniform(0.5, 1.0)  # noqa: S311 - nothing secret

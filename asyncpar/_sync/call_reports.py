@@ -1,0 +1,110 @@
+"""How far one `Parallel` call is, and who is told: a bar, the user's function, `print_progress`, or the reader of `verbose`.
+
+Every call has its own, so that several threads may call one `Parallel` at once. On the `Parallel` stand only the two counts
+that joblib's users read; they are those of the call that has told last. `print_progress` takes no arguments, so that the call
+which it is to print about stands in a context variable meanwhile.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Protocol, Self
+
+from asyncpar._run.progress import Meter, Progress, open_meter
+from asyncpar._run.statistics import Statistics
+from asyncpar._sync.reporting import TO_STDOUT, is_due, progress_line
+
+
+class Counted(Protocol):
+    """A `Parallel`, as it is seen from here."""
+
+    verbose: float
+    n_completed_tasks: int
+    n_dispatched_tasks: int
+
+
+class CallReports:
+    """For the length of one call, as a `with`: tells how far it is, and its end.
+
+    Args:
+        progress: what the user has asked for.
+        override: what is to be called instead of printing lines.
+    """
+
+    def __init__(self, parallel: Counted, progress: Progress, override: Callable[[], object] | None) -> None:
+        self._parallel = parallel
+        self._progress: Progress = progress
+        self._override = override
+        self._meter: Meter | None = None
+        self._began = time.monotonic()
+        self._reports = 0
+        self._total: int | None = None  # how many tasks the call has, once that is known
+        self._finished = False
+        self.wanted = bool(parallel.verbose > 0 or progress or override is not None)
+        self.count(0, 0)
+
+    def __enter__(self) -> Self:
+        self._meter = open_meter(self._progress)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._meter is not None:
+            self._meter.close()
+        if kind is None and self.wanted:
+            self._finished = True
+            self._tell()
+
+    def report(self, statistics: Statistics, dispatched: int, total: int | None) -> None:
+        """Some calls have finished."""
+        self.count(statistics.finished, dispatched)
+        self._total = total
+        if self._meter is not None:
+            self._meter.update(statistics, total)
+        self._reports += 1
+        self._tell()
+
+    def report_inline(self, done: int) -> None:
+        """Likewise, where the calls are a loop."""
+        seconds = time.monotonic() - self._began
+        self.report(Statistics(done, done, 0, done, 1, done, 1, 1, seconds, seconds), done, None)
+
+    def count(self, completed: int, dispatched: int) -> None:
+        """So many tasks are done; nobody is told."""
+        self._completed = completed
+        self._parallel.n_dispatched_tasks = dispatched
+        self._parallel.n_completed_tasks = completed
+
+    def print_if_due(self) -> None:
+        """The line that `verbose` asks for now, if any."""
+        verbose = self._parallel.verbose
+        if is_due(self._reports, self._completed, self._total, verbose, finished=self._finished):
+            seconds = time.monotonic() - self._began
+            self.print(progress_line(self._completed, self._total, seconds, finished=self._finished))
+
+    def print(self, message: str) -> None:
+        stream = sys.stderr if self._parallel.verbose < TO_STDOUT else sys.stdout
+        if stream is not None:  # as in a program without a console
+            stream.write(f"[{self._parallel}]: {message}\n")
+
+    def _tell(self) -> None:
+        if self._override is None:
+            self.print_if_due()
+            return
+        before = _telling.set(self)
+        try:
+            self._override()
+        finally:
+            _telling.reset(before)
+
+
+_telling: ContextVar[CallReports | None] = ContextVar("asyncpar_telling", default=None)
+
+
+def print_current() -> None:
+    """Prints about the call whose `print_progress` runs now, if there is one."""
+    reports = _telling.get()
+    if reports is not None:
+        reports.print_if_due()

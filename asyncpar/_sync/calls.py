@@ -1,0 +1,337 @@
+"""Calls as `delayed` makes them, (function, arguments, keyword arguments), on their way into a run.
+
+A run maps *one* function over columns of arguments; a `Parallel` call brings a function with every task. Sending each would
+cost far more than most tasks, so consecutive calls are brought into *segments*, which have one function and columns:
+
+- calls of one function with as many positional arguments: the columns are the arguments, as in a map;
+- with the same keywords, or without any arguments: the same, under a small form (`_child/call_forms.py`);
+- calls whose functions or keywords change from one to the next: a table of the functions, and three columns.
+
+A function is told by its identity, a bound method by those of its object and its function, because `delayed(self.f)(x)` makes a
+new method object for each call. The same function in any number of segments is adopted once in a run, and sent once to each
+worker. So an object whose method is called is sent as it was at its first call.
+
+Who pulls: the user's iterable is never touched by the event loop, which others share and which it could hold, or even wait for.
+Its own thread (the caller's, or one for a generator) pulls as many calls as the run asks for, a piece at a time, forms segments
+and delivers them.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
+from itertools import groupby, islice, repeat
+from operator import is_
+from types import BuiltinMethodType, MethodType, ModuleType
+from typing import Any, NamedTuple, TypeAlias
+
+import anyio
+
+from asyncpar._basics.wording import short_repr
+from asyncpar._child.call_forms import BareCall, KeywordCall, MixedCall
+from asyncpar._contract.batches import Batch
+from asyncpar._contract.executor import AdoptedFunction, Executor, Parcel, Program
+from asyncpar._memory.loans import MmapMode
+from asyncpar._run.sources import Columns, PumpedSource
+
+Call: TypeAlias = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+
+_METHOD_TYPES = (MethodType, BuiltinMethodType)
+_PULL_SECONDS = 5e-3  # after which what has been pulled is delivered: as long as Python lets one thread keep the GIL
+_KEPT_FUNCTIONS = 64  # of a run, at the least; one that comes again after so many others is sent again
+_WORTH_A_SEGMENT = 4  # calls, on average, for a segment of their own: about what one more batch costs; a guess
+
+
+class Segment(NamedTuple):
+    """Consecutive calls of one form."""
+
+    function: Callable[..., Any]
+    columns: Columns
+
+
+class Pulled(NamedTuple):
+    """What came out of the user's iterable."""
+
+    segments: Sequence[Segment]
+    calls: int
+    exhausted: bool
+    error: BaseException | None = None
+
+
+class CallPuller:
+    """Pulls calls out of the user's iterable. Used by one thread at a time.
+
+    Raises:
+        TypeError: the iterable is none.
+    """
+
+    def __init__(self, iterable: Iterable[Any]) -> None:
+        self._iterator = iterate(iterable)
+        self.length: int | None = None
+        if type(iterable) is list or type(iterable) is tuple:  # a subclass may iterate over something else
+            self.length = len(iterable)
+        self.count = 0
+        self.exhausted = False
+        self._forms: dict[Hashable, Callable[..., Any]] = {}
+
+    def pull(self, count: int) -> Pulled:
+        """The next calls, up to `count`, and fewer if they are slow to come."""
+        calls: list[Any] = []
+        error: BaseException | None = None
+        exhausted = False
+        deadline = time.monotonic() + _PULL_SECONDS
+        now = time.monotonic
+        try:
+            for call in islice(self._iterator, count):
+                calls.append(call)
+                if now() > deadline:
+                    break
+            else:
+                exhausted = len(calls) < count
+        except Exception as raised:
+            error, exhausted = raised, True
+        self.count += len(calls)
+        self.exhausted = exhausted = exhausted or self.count == self.length
+        try:
+            return Pulled(self._to_segments(calls), len(calls), exhausted, error)
+        except TypeError as malformed:
+            return Pulled((), 0, exhausted=True, error=malformed)
+
+    def close(self) -> None:
+        """Lets a generator run its `finally` blocks."""
+        if isinstance(self._iterator, Generator):
+            self._iterator.close()
+
+    def _to_segments(self, calls: list[Any]) -> list[Segment]:
+        if not calls:
+            return []
+        segment = self._uniform(calls)
+        if segment is not None:
+            return [segment]
+        for call in calls:
+            check_call(call)
+        stretches = [list(stretch) for _, stretch in groupby(calls, _form_key)]
+        if len(stretches) * _WORTH_A_SEGMENT <= len(calls) or len(stretches) == 1:
+            return [self._of_one_form(stretch) for stretch in stretches]
+        return list(self._mixed(calls))
+
+    def _uniform(self, calls: list[Any]) -> Segment | None:
+        """All of them at C speed, if they are calls of one function with as many positional arguments."""
+        try:
+            functions, arguments, keywords = zip(*calls, strict=True)
+            if any(keywords) or not all(map(is_, functions, repeat(functions[0]))):
+                return None
+            columns = tuple(zip(*arguments, strict=True))
+        except (TypeError, ValueError):  # something else, to be looked at one by one
+            return None
+        function = functions[0]
+        if not columns or not callable(function):
+            return None
+        if isinstance(function, _METHOD_TYPES):  # it may be another object in the next piece
+            function = self._known(_form_key(calls[0]), lambda: functions[0])
+        return Segment(function, columns)
+
+    def _of_one_form(self, calls: list[Call]) -> Segment:
+        function, arguments, keywords = calls[0]
+        names = tuple(keywords)
+        key = _form_key(calls[0])
+        if names:
+            form = self._known(key, lambda: KeywordCall(function, names))
+            rows = [(*arguments, *keywords.values()) for _, arguments, keywords in calls]
+            return Segment(form, tuple(zip(*rows, strict=True)))
+        if not arguments:
+            return Segment(self._known(key, lambda: BareCall(function)), (range(len(calls)),))
+        return Segment(self._known(key, lambda: function), tuple(zip(*[call[1] for call in calls], strict=True)))
+
+    def _mixed(self, calls: list[Call]) -> Iterator[Segment]:
+        """Segments with a table of functions, which is kept short, because it is sent as a whole."""
+        begin = 0
+        table: dict[Hashable, Callable[..., Any]] = {}
+        for end, (function, _, _) in enumerate(calls):
+            key = _function_key(function)
+            if key not in table and len(table) == _KEPT_FUNCTIONS:
+                yield self._with_table(calls[begin:end], table)
+                begin, table = end, {}
+            table.setdefault(key, function)
+        yield self._with_table(calls[begin:], table)
+
+    def _with_table(self, calls: list[Call], table: dict[Hashable, Callable[..., Any]]) -> Segment:
+        keys = sorted(table, key=repr)  # in whatever order they come, the same functions make the same table
+        form = self._known(("mixed", *keys), lambda: MixedCall(tuple(table[key] for key in keys)))
+        places = {key: place for place, key in enumerate(keys)}
+        column = [places[_function_key(function)] for function, _, _ in calls]
+        return Segment(form, (column, [tuple(call[1]) for call in calls], [dict(call[2]) for call in calls]))
+
+    def _known(self, key: Hashable, make: Callable[[], Callable[..., Any]]) -> Callable[..., Any]:
+        """The form that this key stands for; it keeps alive what the key has the ids of."""
+        form = self._forms.get(key)
+        if form is None:
+            if len(self._forms) >= _KEPT_FUNCTIONS:
+                self._forms.clear()
+            form = self._forms[key] = make()
+        return form
+
+
+def iterate(iterable: Iterable[Any]) -> Iterator[Any]:
+    """An iterator over it.
+
+    Raises:
+        TypeError: it cannot be iterated over.
+    """
+    try:
+        return iter(iterable)
+    except TypeError:
+        raise TypeError(f"Parallel(...) takes an iterable of delayed(f)(...) calls, not {short_repr(iterable)}") from None
+
+
+def check_call(call: Any) -> None:
+    """Refuses what is not a call.
+
+    Raises:
+        TypeError: it is something else; the message says what it should be.
+    """
+    whole = isinstance(call, tuple | list) and len(call) == 3 and callable(call[0])
+    if not whole or not isinstance(call[1], tuple | list) or not isinstance(call[2], dict):
+        hint = "; write delayed(f)(x), not delayed(f(x)) or delayed(f)" if hasattr(call, "__wrapped__") else ""
+        raise TypeError(
+            f"Parallel(...) takes calls, delayed(f)(...) or (function, args, kwargs) tuples, not {short_repr(call)}{hint}"
+        )
+
+
+def _function_key(function: Callable[..., Any]) -> Hashable:
+    if isinstance(function, MethodType):
+        return id(function.__self__), id(function.__func__)
+    if isinstance(function, BuiltinMethodType) and not isinstance(function.__self__, ModuleType | None):
+        return id(function.__self__), function.__name__
+    return id(function)
+
+
+def _form_key(call: Call) -> Hashable:
+    function, arguments, keywords = call
+    return _function_key(function), len(arguments), tuple(keywords)
+
+
+class CallSource(PumpedSource):
+    """Calls that another thread pulls: `ask(count)` tells it to, and it has the event loop call `deliver`.
+
+    `first` has been pulled already; `length` is how many calls there are in all, if that is known.
+    """
+
+    needs_closing = False
+    most_at_once = sys.maxsize
+
+    def __init__(self, first: Pulled, length: int | None, ask: Callable[[int], object]) -> None:
+        self._segments: deque[Segment] = deque()
+        self._begin = 0  # calls of the first segment that have been taken
+        self._stored = 0
+        self._taken = 0
+        self._length = length
+        self._ask = ask
+        self._delivered: anyio.Event | None = None
+        self._pumped_out = False
+        self.deliver(first)
+
+    def deliver(self, pulled: Pulled) -> None:
+        self._segments.extend(pulled.segments)
+        self._stored += pulled.calls
+        self._pumped_out = pulled.exhausted
+        self.exhausted = pulled.exhausted and not self._stored
+        self.error = pulled.error
+        if self._delivered is not None:
+            self._delivered.set()
+
+    @property
+    def stored(self) -> int:
+        return self._stored
+
+    @property
+    def remaining(self) -> int | None:
+        if self._pumped_out:
+            return self._stored
+        return None if self._length is None else self._length - self._taken
+
+    async def pump(self, count: int) -> int:
+        if self._pumped_out:
+            return 0
+        before = self._stored + self._taken
+        self._delivered = anyio.Event()
+        self._ask(count)
+        await self._delivered.wait()
+        return self._stored + self._taken - before
+
+    def take(self, count: int) -> Columns:
+        if not self._stored:
+            return ()
+        function = self.function = self._segments[0].function
+        columns = self._take_of_first(count)
+        while len(columns[0]) < count and self._segments and self._segments[0].function is function:
+            more = self._take_of_first(count - len(columns[0]))
+            columns = tuple([[*column, *rest] for column, rest in zip(columns, more, strict=True)])
+        taken = len(columns[0])
+        self._taken += taken
+        self._stored -= taken
+        self.exhausted = self._pumped_out and not self._stored
+        return columns
+
+    def _take_of_first(self, count: int) -> Columns:
+        columns = self._segments[0].columns
+        begin, end = self._begin, self._begin + count
+        if end < len(columns[0]):
+            self._begin = end
+        else:
+            self._begin = 0
+            self._segments.popleft()
+            if begin == 0:
+                return columns
+        return tuple([column[begin:end] for column in columns])
+
+
+class CallsProgram(NamedTuple):
+    """What a run of calls executes: whatever functions its batches bring. It stops at the first error."""
+
+    timeout: float | None
+    max_nbytes: int | None
+    mmap_mode: MmapMode
+
+    def adopted_by(self, executor: Executor[Any]) -> AdoptedFunction:
+        return _AdoptedCalls(executor, self)
+
+
+class _AdoptedCalls(AdoptedFunction):
+    """The functions of the run, each adopted once and kept until the run ends, unless there are very many of them."""
+
+    def __init__(self, executor: Executor[Any], program: CallsProgram) -> None:
+        self._executor = executor
+        self._program = program
+        self._adopted: dict[int, AdoptedFunction] = {}  # {id of the function, which the value keeps alive: …}
+        self._hits_of_discarded = 0
+        # Every slot may hold a parcel whose function has been discarded before its worker got it, and keeps it
+        self._most = max(_KEPT_FUNCTIONS, 4 * executor.capacity)
+
+    def pack(self, batch: Batch, budget: float) -> Parcel:
+        function = batch.function
+        assert function is not None, "a source of calls says what they call"
+        adopted = self._adopted.get(id(function))
+        if adopted is None:
+            timeout, max_nbytes, mmap_mode = self._program
+            program = Program(function, stop_on_error=True, timeout=timeout, max_nbytes=max_nbytes, mmap_mode=mmap_mode)
+            adopted = self._executor.adopt(program)
+            while len(self._adopted) >= self._most:
+                self._discard_one()
+            self._adopted[id(function)] = adopted
+        return adopted.pack(batch, budget)
+
+    @property
+    def zero_copy_hits(self) -> int:
+        return self._hits_of_discarded + sum(adopted.zero_copy_hits for adopted in self._adopted.values())
+
+    def discard(self) -> None:
+        while self._adopted:
+            self._discard_one()
+
+    def _discard_one(self) -> None:
+        adopted = self._adopted.pop(next(iter(self._adopted)))
+        adopted.discard()
+        self._hits_of_discarded += adopted.zero_copy_hits

@@ -1,0 +1,405 @@
+"""`Parallel` and `delayed`: the synchronous face of asyncpar, under joblib's names.
+
+A call checks its arguments (`_sync/config.py`) and becomes one run of the same scheduler that `pmap` uses
+(`_sync/parallel_call.py`), in the event loop of the portal. Only a call with one worker needs neither: it is a loop, here, in
+the caller's thread.
+
+Modules that use these names are imported by workers too, so that this one imports nothing heavy before there is a call.
+"""
+
+from __future__ import annotations
+
+import warnings
+import weakref
+from collections.abc import Callable, Generator, Iterable, Sequence
+from types import MethodType
+from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, Self, TypeAlias, TypedDict, TypeVar, Unpack, overload
+
+from asyncpar._basics.validation import UNSET, check_inner_threads, check_timeout, is_number, is_positive_int, to_count
+from asyncpar._child.unawaited import is_unawaited, refusal
+from asyncpar._platform.nesting import depth
+from asyncpar._sync.reporting import preamble
+
+if TYPE_CHECKING:
+    from asyncpar._run.progress import Progress
+    from asyncpar._sync.call_reports import CallReports
+    from asyncpar._sync.config import Backend, Prefer, Require
+    from asyncpar._sync.parallel_call import KeptExecutor
+
+P = ParamSpec("P")
+T = TypeVar("T")
+R = TypeVar("R", bound=str)
+
+Call: TypeAlias = tuple[Callable[..., T], tuple[Any, ...], dict[str, Any]]
+Streamed: TypeAlias = Literal["generator", "generator_unordered"]
+
+RETURN_AS = ("list", "generator", "generator_unordered")
+DEFAULT_PRE_DISPATCH = "2 * n_jobs"
+
+
+class _OwnOrWrapped:
+    """The docstring of a class whose instances have that of what they wrap, without a dictionary for each of them."""
+
+    def __init__(self, own: str | None) -> None:
+        self._own = own
+
+    def __get__(self, instance: Any, kind: type) -> Any:
+        return self._own if instance is None else instance.__wrapped__.__doc__
+
+
+class delayed(Generic[P, T]):
+    """`delayed(f)(a, b=1)` is a call that has not been made: a tuple of function, arguments and keyword arguments.
+
+    Also a decorator: what it decorates keeps its name and documentation, and makes calls.
+
+    >>> from asyncpar import delayed
+    >>> delayed(pow)(2, 10)
+    (<built-in function pow>, (2, 10), {})
+    """
+
+    __doc__ = _OwnOrWrapped(__doc__)  # pyright: ignore[reportAssignmentType]  # it gives the text that is expected
+    __slots__ = ("__dict__", "__weakref__", "__wrapped__")
+
+    def __init__(self, function: Callable[P, T]) -> None:
+        self.__wrapped__ = function
+
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Call[T]:
+        return self.__wrapped__, args, kwargs
+
+    def __get__(self, owner: object, kind: type | None = None) -> Any:
+        """A decorated method makes calls with its object as the first argument."""
+        return self if owner is None else MethodType(self, owner)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "__wrapped__":  # while it is being unpickled
+            raise AttributeError(name)
+        return getattr(self.__wrapped__, name)
+
+    def __repr__(self) -> str:
+        return f"delayed({self.__wrapped__!r})"
+
+
+class _Options(TypedDict, total=False):
+    verbose: float
+    timeout: float | None
+    pre_dispatch: int | str
+    batch_size: int | Literal["auto"]
+    temp_folder: str | None
+    max_nbytes: int | str | None
+    mmap_mode: str | None
+    prefer: Prefer
+    require: Require
+    progress: Progress
+    inner_max_num_threads: int
+    idle_worker_timeout: float
+    initializer: Callable[..., object]
+    initargs: Iterable[Any]
+    preload: Sequence[str]
+    max_calls_per_worker: int
+    max_memory: int
+    max_shared_bytes: int
+    grace: float
+
+
+class Parallel(Generic[R]):
+    """Makes calls in parallel: `Parallel(n_jobs=2)(delayed(f)(x) for x in xs)` is `[f(x) for x in xs]`.
+
+    The calls may be of different functions. They are pulled lazily, results come in the order of the calls, and the first error
+    stops everything and is raised here as it is, with the worker's traceback as its cause. When the call returns or raises,
+    none of its tasks is running any more (threads: none is started any more). It works in a thread that runs an event loop,
+    which it blocks meanwhile; async code has `pmap`.
+
+    Under `with`, an executor of its own is kept from call to call; without parameters of its own, workers are kept warm for
+    whoever comes next in any case.
+
+    Args:
+        n_jobs: how many workers. -1 is all processors, -2 all but one. None: what the context says (`parallel_config`), or 1,
+            which means a plain loop in the caller's thread.
+        backend: "process" or "loky" (the default), "thread" or "threading", "inline" or "sequential", "multiprocessing" (the
+            same as "process"), what `register_parallel_backend` has made known, an `Executor` or a multiprocessing context.
+            In a call that runs in a worker: threads, and inline below that.
+        return_as: "list", "generator", or "generator_unordered" (as they finish). A generator has backpressure: when nobody
+            takes results, no further calls are pulled. Closing it, or dropping it, stops the run.
+        verbose: above 0, progress is printed, ever more often; above 10, at each completion. From 50 on it goes to stdout.
+        timeout: seconds that one task may take, counted from when it begins. Ends the call with a TimeoutError.
+        pre_dispatch: how many tasks may be pulled and not yet be done (with a generator: not yet be handed out): a number,
+            "all", or arithmetic with n_jobs, such as "3 * n_jobs". The default, "2 * n_jobs", leaves it to asyncpar: a few
+            batches for each worker.
+        batch_size: tasks sent to a worker together; "auto" finds a good number while the run goes on.
+        temp_folder: accepted for joblib's sake. asyncpar writes no temporary files.
+        max_nbytes: from which size on arrays are to be shared with workers instead of copied: bytes, or a text such as "1M".
+        mmap_mode: how workers see such arrays: "r", "r+", "w+", "c", or None to copy them all.
+        prefer: "processes" or "threads", where no backend is named.
+        require: "sharedmem": calls must share this program's memory, so they run in threads.
+        progress: True for a progress bar (tqdm), or something to call with a `Statistics` now and then.
+        backend_kwargs: of processes: `initializer`, `initargs`, `idle_worker_timeout`, `inner_max_num_threads`, and the other
+            arguments of `ProcessExecutor`.
+
+    Raises:
+        ValueError: an argument is out of range; the message names the valid values.
+
+    >>> from math import sqrt
+    >>> from asyncpar import Parallel, delayed
+    >>> Parallel(n_jobs=2)(delayed(sqrt)(i**2) for i in range(5))
+    [0.0, 1.0, 2.0, 3.0, 4.0]
+    """
+
+    @overload
+    def __init__(
+        self: Parallel[Literal["list"]],
+        n_jobs: float | str | None = None,
+        backend: Any = None,
+        return_as: Literal["list"] = "list",
+        **options: Unpack[_Options],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Parallel[Streamed],
+        n_jobs: float | str | None = None,
+        backend: Any = None,
+        *,
+        return_as: Streamed,
+        **options: Unpack[_Options],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Parallel[Any], n_jobs: Any = None, backend: Any = None, return_as: str = "list", *positional: Any, **options: Any
+    ) -> None: ...
+
+    def __init__(
+        self,
+        n_jobs: Any = None,
+        backend: Any = None,
+        return_as: Any = "list",
+        verbose: float = UNSET,
+        timeout: float | None = None,
+        pre_dispatch: int | str = DEFAULT_PRE_DISPATCH,
+        batch_size: int | Literal["auto"] = "auto",
+        temp_folder: str | None = None,
+        max_nbytes: int | str | None = UNSET,
+        mmap_mode: str | None = UNSET,
+        prefer: Prefer = None,
+        require: Require = None,
+        *,
+        progress: Progress = None,
+        inner_max_num_threads: int | None = None,
+        **backend_kwargs: Any,
+    ) -> None:
+        from asyncpar._run.progress import check_progress
+        from asyncpar._sync.config import (
+            check_prefer_and_require,
+            current_settings,
+            make_memmapping,
+            to_int,
+        )
+
+        _check_options(return_as, batch_size)
+        check_prefer_and_require(prefer, require)
+        check_inner_threads(inner_max_num_threads)
+        check_progress(progress)
+        self._memmapping = make_memmapping(temp_folder, max_nbytes, mmap_mode)
+        self._asked_n_jobs = None if n_jobs is None else to_int(n_jobs)
+        self._asked = (backend, self._asked_n_jobs, prefer, require, inner_max_num_threads, backend_kwargs)
+        self._chosen: tuple[Backend, int] | None = None
+        self._chosen_at = 0  # how deep in workers
+        if self._asked_n_jobs != 0:  # that is refused when it is called, as in joblib
+            self._choose()
+        context_verbose = current_settings().verbose
+        self.verbose = verbose if verbose is not UNSET else 0 if context_verbose is UNSET else context_verbose
+        if not isinstance(self.verbose, bool) and not (is_number(self.verbose) and self.verbose == self.verbose):  # nan is not
+            raise ValueError(f"verbose must be a number, 0 for silence, not {self.verbose!r}")
+        self.timeout = check_timeout(timeout, "task")
+        self.return_as: str = return_as
+        self.pre_dispatch = pre_dispatch
+        self._window(1)
+        self._batch_size: int | Literal["auto"] = batch_size if batch_size == "auto" else to_count(batch_size)
+        self._asked_progress: Progress = progress
+        self._kept: KeptExecutor | None = None  # under `with`
+        self._running: weakref.ref[Generator[Any, None, None]] | None = None
+        self.n_completed_tasks = 0
+        self.n_dispatched_tasks = 0
+
+    @property
+    def n_jobs(self) -> int:
+        """How many workers a call would use now."""
+        return self._choose()[1]
+
+    @property
+    def return_generator(self) -> bool:
+        """Whether calls return a generator."""
+        return self.return_as != "list"
+
+    def __enter__(self) -> Self:
+        from asyncpar._sync.parallel_call import KeptExecutor
+
+        self._kept = KeptExecutor()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        generator = self._generator()
+        if generator is not None:
+            generator.close()
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            kept.close()
+
+    @overload
+    def __call__(self: Parallel[Literal["list"]], iterable: Iterable[Call[T]]) -> list[T]: ...
+    @overload
+    def __call__(self: Parallel[Streamed], iterable: Iterable[Call[T]]) -> Generator[T, None, None]: ...
+
+    def __call__(self, iterable: Iterable[Call[Any]]) -> Any:
+        """The results of the calls, as a list or a generator.
+
+        Raises:
+            RuntimeError: the generator of an earlier call has not ended.
+            TypeError: something in the iterable is no call.
+        """
+        if self._generator() is not None:
+            raise RuntimeError(
+                "the generator of an earlier call of this Parallel has not ended; exhaust or close it, or make another Parallel"
+            )
+        backend, n_jobs = self._choose()
+        window = self._window(n_jobs)
+        reports = self._make_reports()
+        if n_jobs == 1 and backend.kind != "other":
+            return self._run_inline(iterable, reports)
+        if self.verbose > 0:
+            reports.print(preamble(backend.name, n_jobs))
+        return self._run(backend, n_jobs, window, iterable, reports)
+
+    def __repr__(self) -> str:
+        return f"Parallel(n_jobs={self._asked_n_jobs if self._asked_n_jobs is not None else self.n_jobs})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy, as workers get it, chooses anew what to run in, and has not been called."""
+        return self.__dict__ | {"_chosen": None, "_kept": None, "_running": None}
+
+    def print_progress(self) -> None:
+        """Called when tasks have finished, and once more at the end; prints as `verbose` says.
+
+        Override it to show progress in another way; `n_completed_tasks` and `n_dispatched_tasks` say how far the call is.
+        """
+        from asyncpar._sync.call_reports import print_current
+
+        print_current()
+
+    # One call
+
+    def _choose(self) -> tuple[Backend, int]:
+        if self._chosen is None or self._chosen_at != depth():
+            from asyncpar._sync.config import choose_backend
+
+            self._chosen, self._chosen_at = choose_backend(*self._asked), depth()
+        return self._chosen
+
+    def _window(self, n_jobs: int) -> int | None:
+        """How many tasks may be pulled and not yet be done; None: that is the scheduler's to choose."""
+        if self.pre_dispatch == DEFAULT_PRE_DISPATCH:
+            return None
+        from asyncpar._sync.pre_dispatch import evaluate_pre_dispatch
+
+        return evaluate_pre_dispatch(self.pre_dispatch, n_jobs)
+
+    def _generator(self) -> Generator[Any, None, None] | None:
+        """That of an earlier call, if it has not ended."""
+        generator = None if self._running is None else self._running()
+        return generator if generator is not None and generator.gi_frame is not None else None  # type: ignore[attr-defined]
+
+    def _make_reports(self) -> CallReports:
+        from asyncpar._sync.call_reports import CallReports
+
+        overridden = getattr(self.print_progress, "__func__", None) is not _PRINT_PROGRESS
+        return CallReports(self, self._asked_progress, self.print_progress if overridden else None)
+
+    def _run(self, backend: Backend, n_jobs: int, window: int | None, iterable: Iterable[Any], reports: CallReports) -> Any:
+        from asyncpar._sync.parallel_call import ParallelCall, Request
+
+        ordered = self.return_as != "generator_unordered"
+        request = Request(backend, n_jobs, self._batch_size, window, self.timeout, ordered, self._memmapping)
+        call = ParallelCall(request, iterable, reports, kept=self._kept)
+        if self.return_as == "list":
+            with reports:
+                values = call.collect()
+                reports.count(len(values), len(values))
+                return values
+        return self._generate(call.stream, reports)
+
+    def _run_inline(self, iterable: Iterable[Any], reports: CallReports) -> Any:
+        if self.timeout is not None:
+            warnings.warn(
+                "timeout is ignored with one worker, because the calls run in the caller's own thread",
+                UserWarning,
+                stacklevel=3,
+            )
+        calls = self._inline_values(_iterate(iterable), reports)
+        if self.return_as == "list":
+            with reports:
+                return list(calls)
+        return self._generate(lambda: calls, reports)
+
+    def _generate(self, start: Callable[[], Generator[Any, None, None]], reports: CallReports) -> Generator[Any, None, None]:
+        """A generator whose run has begun, and which tells its end."""
+
+        def generate() -> Generator[Any, None, None]:
+            with reports:
+                values = start()
+                yield None
+                yield from values
+
+        generator = generate()
+        next(generator)
+        self._running = weakref.ref(generator)
+        return generator
+
+    def _inline_values(self, calls: Iterable[Any], reports: CallReports) -> Generator[Any, None, None]:
+        wanted = reports.wanted
+        for done, call in enumerate(calls, 1):
+            function, arguments, keywords = _unpack(call)
+            self.n_dispatched_tasks = done
+            value = function(*arguments, **keywords)
+            if done == 1 and is_unawaited(value):
+                raise refusal(value)
+            if wanted:
+                reports.report_inline(done)
+            self.n_completed_tasks = done
+            yield value
+
+
+_PRINT_PROGRESS = Parallel.print_progress  # the one that prints, whatever takes its place
+
+
+def wrap_non_picklable_objects(obj: T, keep_wrapper: bool = True) -> T:
+    """`obj` itself: everything that cloudpickle can pickle is pickled with it, wrapped or not.
+
+    >>> from asyncpar import wrap_non_picklable_objects
+    >>> wrap_non_picklable_objects(lambda x: x + 1)(2)
+    3
+    """
+    return obj
+
+
+def _check_options(return_as: object, batch_size: object) -> None:
+    if return_as not in RETURN_AS:
+        raise ValueError(f"return_as must be one of {', '.join(map(repr, RETURN_AS))}, not {return_as!r}")
+    if batch_size != "auto" and not is_positive_int(batch_size):
+        raise ValueError(f"batch_size must be 'auto' or a number of tasks, 1 or more, not {batch_size!r}")
+
+
+def _unpack(call: Any) -> Call[Any]:
+    try:
+        function, arguments, keywords = call
+        if callable(function):
+            return function, arguments, keywords
+    except (TypeError, ValueError):
+        pass
+    from asyncpar._sync.calls import check_call
+
+    check_call(call)
+    raise AssertionError("unreachable: what cannot be unpacked is no call")
+
+
+def _iterate(iterable: Iterable[Any]) -> Iterable[Any]:
+    from asyncpar._sync.calls import iterate
+
+    return iterate(iterable)

@@ -1,0 +1,370 @@
+"""One `Parallel` call as a run in the portal: the two threads, and what passes between them.
+
+    caller's thread                                   portal's thread
+    pulls the first calls           ── start ──►      opens the executor, drives the run
+    waits at its mailbox            ◄── count ──      the run asks for so many more calls
+    pulls them, forms segments      ── deliver ──►    the source has them
+    tells the user                  ◄── statistics ── some calls have finished (if somebody wants to know)
+    returns or raises               ◄── None ──       the run is over
+
+For a list, the caller's own thread does that. For a generator it is a thread of the call's, because the caller is elsewhere
+between two results; what the generator hands out comes through a second queue. Values that have been taken open the window
+again, so that a slow consumer stops the pulling.
+
+However the call ends, it ends only when the run has; Ctrl-C while it does so is held back, because that takes no longer than
+the executor's grace. That the run is over is a flag, and messages only wake whoever waits for it: an interrupt may come just
+after a message has been taken out of its queue, and lose it. (It may also come in the middle of a `threading.Event`'s `wait`,
+and leave its lock held; a `SimpleQueue` is safe.)
+"""
+
+from __future__ import annotations
+
+import queue
+import sys
+import threading
+from collections.abc import Callable, Generator, Iterable
+from contextvars import copy_context
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+from asyncpar._contract.executor import Executor
+from asyncpar._platform.background import wait_through
+from asyncpar._platform.off_loop import is_off_loop
+from asyncpar._run.batching import BatchSize, make_sizer
+from asyncpar._run.scheduler import Run
+from asyncpar._run.sinks import HandOverSink, ListSink
+from asyncpar._run.statistics import Statistics
+from asyncpar._sync.calls import CallPuller, CallSource, CallsProgram
+from asyncpar._sync.config import Backend, Memmapping
+from asyncpar._sync.portal import Portal, Task, current_portal
+from asyncpar._wire.unfinished import Hold, hold_unfinished_modules
+from asyncpar.errors import CallTimeoutError, ExecutorUnavailableError
+
+_FIRST_BATCHES = 4  # for each worker, pulled before anything runs: what the window will allow at first
+
+
+class Listener(Protocol):
+    """Whoever is told how far the call is: of statistics only if they are `wanted`, of counts if not."""
+
+    @property
+    def wanted(self) -> bool: ...
+
+    def report(self, statistics: Statistics, dispatched: int, total: int | None) -> None:
+        """In the thread that pulls. `dispatched`: tasks that have been pulled; `total`: all of them, if known."""
+        ...
+
+    def count(self, completed: int, dispatched: int) -> None:
+        """In the thread that consumes a generator."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a call was asked for, checked.
+
+    `window`: how many tasks may be pulled and not yet be done (for a list) or handed out; None: a few batches for each worker.
+    """
+
+    backend: Backend
+    n_jobs: int
+    batch_size: BatchSize
+    window: int | None
+    timeout: float | None
+    ordered: bool
+    memmapping: Memmapping
+
+
+class KeptExecutor:
+    """An executor that outlives a call, for those of one `with` block."""
+
+    def __init__(self) -> None:
+        self._portal: Portal | None = None
+        self._executor: Executor[Any] | None = None
+
+    def open(self, portal: Portal, make: Callable[[], Executor[Any]]) -> Executor[Any]:
+        """In the portal's loop."""
+        if self._executor is None or self._executor.closed or self._portal is not portal:
+            self._portal, self._executor = portal, make()
+        return self._executor
+
+    def close(self) -> None:
+        """Closes it; returns when that is done.
+
+        Raises:
+            Exception: what the executor raises.
+        """
+        portal, executor = self._portal, self._executor
+        if portal is None or executor is None or not portal.usable:
+            return
+        self._executor = None
+        closed: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
+
+        async def close() -> None:
+            error = None
+            try:
+                error = await _closing_error(executor)
+            finally:
+                closed.put(error)
+
+        Task(portal, close).start()
+        error = closed.get()
+        if error is not None:
+            raise error
+
+
+class ParallelCall:
+    """Pulls calls out of `iterable`, has them run, and collects or streams their values.
+
+    Args:
+        listener: told whenever some calls have finished.
+        kept: keeps an executor that nobody shares, for the next call.
+    """
+
+    def __init__(
+        self, request: Request, iterable: Iterable[Any], listener: Listener, *, kept: KeptExecutor | None = None
+    ) -> None:
+        self._request = request
+        self._puller = CallPuller(iterable)
+        self._listener = listener
+        self._kept = kept
+        self._mailbox: queue.SimpleQueue[int | Statistics | None] = queue.SimpleQueue()
+        self._results: queue.SimpleQueue[list[Any] | None] = queue.SimpleQueue()  # for a generator; None: there are no more
+        self._is_over = False  # the run; set before anybody is told
+        self._over: queue.SimpleQueue[None] = queue.SimpleQueue()  # wakes whoever waits only for that
+        self._error: BaseException | None = None
+        self._pulling_error: BaseException | None = None  # what the user's code raised in the thread that pulls
+        self._closing_error: BaseException | None = None  # and what it raised when its generator was closed
+        self._run: Run | None = None
+        self._unfinished_modules: Hold | None = None
+        self._task: Task | None = None  # until the first calls have been pulled
+        self._portal: Portal
+        self._source: CallSource
+
+    def collect(self) -> list[Any]:
+        """All values, in order."""
+        sink = ListSink(ordered=True, on_error="raise")
+        try:
+            self._start(sink)
+            self._attend()
+        except BaseException as error:
+            self._pulling_error = error
+            self._abort()
+        finally:
+            self._close_puller()
+        self._raise_error()
+        return sink.values
+
+    def stream(self) -> Generator[Any, None, None]:
+        """The values as they come; the run has begun when this returns. It ends when the generator is closed."""
+        generator = self._stream()
+        next(generator)  # from now on its `finally` is run, also when it is garbage
+        return generator
+
+    def _stream(self) -> Generator[Any, None, None]:
+        sink = HandOverSink(ordered=self._request.ordered, hand_over=self._results.put)
+        try:
+            self._start(sink)
+            threading.Thread(target=copy_context().run, args=(self._attend_aside,), name="asyncpar feeder", daemon=True).start()
+            yield None
+            taken = 0
+            while (values := self._next_values()) is not None:
+                count = len(values)
+                taken += count
+                if not self._listener.wanted:
+                    self._listener.count(taken, self._puller.count)
+                yield from values
+                del values  # not kept while the next are waited for
+                self._portal.call_soon(partial(self._hand, count))
+        finally:
+            if self._task is None:
+                self._close_puller()
+            self._abort()
+        self._raise_error()
+
+    def _next_values(self) -> list[Any] | None:
+        if self._portal.is_foreign:
+            raise RuntimeError("this generator belongs to the process that this one was forked from")
+        return self._results.get()
+
+    # The thread that pulls
+
+    def _start(self, sink: ListSink | HandOverSink) -> None:
+        request = self._request
+        size = 1 if request.batch_size == "auto" else request.batch_size
+        first = self._puller.pull(min(_FIRST_BATCHES * request.n_jobs * size, request.window or sys.maxsize))
+        self._source = CallSource(first, self._puller.length, self._mailbox.put)
+        self._portal = current_portal()
+        if self._portal.is_here:
+            raise RuntimeError(
+                "Parallel(...) was called by a task that runs in asyncpar's own event loop, which cannot wait for itself; "
+                "have the backend of the outer call return an executor that runs its calls in threads or processes"
+            )
+        self._unfinished_modules = hold_unfinished_modules()
+        self._task = Task(self._portal, partial(self._serve, sink))
+        try:
+            self._task.start()
+        except RuntimeError:  # the portal has been closed
+            self._task = None
+            self._release_modules()
+            raise
+
+    def _attend(self) -> None:
+        """Does what the run asks for until it is over."""
+        while (message := self._mailbox.get()) is not None:
+            if isinstance(message, Statistics):
+                self._tell(message)
+            else:
+                self._portal.call_soon(partial(self._source.deliver, self._puller.pull(message)))
+
+    def _tell(self, statistics: Statistics) -> None:
+        total = self._puller.count if self._puller.exhausted else self._puller.length
+        self._listener.report(statistics, self._puller.count, total)
+
+    def _attend_aside(self) -> None:
+        try:
+            self._attend()
+        except BaseException as error:  # of the user's: it is raised where the results are consumed
+            self._pulling_error = error
+            assert self._task is not None, "it has been started"
+            self._task.cancel()
+        finally:
+            self._close_puller()
+            self._results.put(None)
+
+    def _close_puller(self) -> None:
+        try:
+            self._puller.close()
+        except BaseException as error:  # a generator whose `finally` raises
+            self._closing_error = error
+
+    # The end
+
+    def _raise_error(self) -> None:
+        """Raises what ended the call, as joblib's users expect it, and does not keep it. The earliest error matters most."""
+        errors = (self._pulling_error, self._error, self._closing_error)
+        error = next((error for error in errors if error is not None), None)
+        self._pulling_error = self._error = self._closing_error = None
+        del errors
+        if type(error) is CallTimeoutError:  # one that a task raises itself may be of another class, and stays what it is
+            from asyncpar._sync.timeouts import as_parallel_timeout
+
+            error = as_parallel_timeout(error)
+        if error is not None:
+            raise error
+
+    def _abort(self) -> None:
+        """The consumer is gone: closed, interrupted, or garbage, which may be found in any thread.
+
+        Also in the portal's own, and in one that the run waits for: these must not wait for the run.
+        """
+        if self._task is None or self._is_over:
+            return
+        if self._portal.usable and not self._portal.is_here and not is_off_loop():
+            self._cancel_and_wait(self._task)
+        else:
+            self._task.cancel()
+
+    def _cancel_and_wait(self, task: Task) -> None:
+        """Returns when the run is over; an interrupt meanwhile is raised only then."""
+        interrupt: KeyboardInterrupt | None = None
+        while not self._is_over:
+            try:
+                task.cancel()
+                self._over.get()
+            except KeyboardInterrupt as error:
+                interrupt = error
+        if interrupt is not None:
+            raise interrupt
+
+    # In the portal's loop
+
+    async def _serve(self, sink: ListSink | HandOverSink) -> None:
+        """Runs to the end, and tells it whatever happens: somebody waits for that."""
+        self._error = _ended_early()
+        try:
+            self._error = await self._run_and_close(sink)
+        finally:
+            self._release_modules()
+            self._is_over = True
+            self._mailbox.put(None)
+            self._over.put(None)
+            if self._error is not None:  # else whoever pulls says so, when it has told all that there is to tell
+                self._results.put(None)
+
+    def _release_modules(self) -> None:
+        if self._unfinished_modules is not None:
+            self._unfinished_modules.release()
+
+    async def _run_and_close(self, sink: ListSink | HandOverSink) -> BaseException | None:
+        """What went wrong first, if anything did."""
+        owned: Executor[Any] | None = None
+        error: BaseException | None = None
+        try:
+            executor, is_owned = self._open_executor()
+            owned = executor if is_owned else None
+            error = await self._drive(executor, sink)
+        except Exception as failure:  # the executor cannot be had
+            error = failure
+        finally:
+            closing_error = None if owned is None else await _closing_error(owned)
+        return closing_error if error is None else error
+
+    async def _drive(self, executor: Executor[Any], sink: ListSink | HandOverSink) -> BaseException | None:
+        request = self._request
+        limit = min(request.n_jobs, executor.capacity)
+        self._run = run = Run(
+            CallsProgram(request.timeout, request.memmapping.max_nbytes, request.memmapping.mmap_mode),
+            self._source,
+            executor,
+            make_sizer(request.batch_size, 1, self._source.remaining, limit),
+            sink,
+            limit=limit,
+            window=request.window,
+            stop_on_error=True,
+            meter=self if self._listener.wanted else None,
+        )
+        await run.drive()
+        if run.error is None and not run.completed:
+            return _ended_early()
+        return run.error
+
+    def update(self, statistics: Statistics, total: int | None) -> None:
+        """As the run's meter: whoever pulls is to tell the user."""
+        self._mailbox.put(statistics)
+
+    def close(self) -> None:
+        """Likewise: there is nothing to close in the portal's thread."""
+
+    def _hand(self, count: int) -> None:
+        if self._run is not None:
+            self._run.hand(count)
+
+    def _open_executor(self) -> tuple[Executor[Any], bool]:
+        """The executor, and whether it is this call's own."""
+        backend, portal = self._request.backend, self._portal
+        if backend.given is not None:
+            return backend.given, False
+        assert backend.make is not None, "a backend is given or made"
+        if backend.key is not None:
+            executor = portal.executors.get(backend.key)
+            if executor is None or executor.closed:
+                executor = portal.executors[backend.key] = backend.make()
+        else:
+            executor = backend.make() if self._kept is None else self._kept.open(portal, backend.make)
+        if backend.kind != "other":
+            executor.grow(self._request.n_jobs)
+        return executor, backend.key is None and self._kept is None
+
+
+def _ended_early() -> ExecutorUnavailableError:
+    return ExecutorUnavailableError("the call was ended before all results were there")
+
+
+async def _closing_error(executor: Executor[Any]) -> Exception | None:
+    """Closes it, and returns what it raises."""
+    try:
+        await wait_through(executor.aclose)
+    except Exception as error:
+        return error
+    return None

@@ -1,0 +1,120 @@
+"""The parent's end of a channel: the same frames as `_wire/channel.py`, awaited instead of blocking.
+
+The socket is tried first and awaited only when it would block: a small frame is one system call. Between two pieces of a
+large one the event loop turns, so that no frame, however large, holds it for long.
+"""
+
+import os
+import socket
+
+import anyio
+import anyio.lowlevel
+
+from asyncpar._memory.buffers import Shared
+from asyncpar._memory.loans import Mappings
+from asyncpar._wire.frames import Frame, FrameReader, first_piece, to_parts, weigh, without
+from asyncpar._wire.readiness import Readiness
+
+
+def close_copy(sock: socket.socket) -> None:
+    """Closes this process's descriptor of a socket: for certain, where `close` would wait for a reader of uvloop's to go."""
+    descriptor = sock.detach()
+    if descriptor >= 0:  # else it has been closed before
+        os.close(descriptor)
+
+
+class AsyncChannel:
+    """Sends and receives frames over a non-blocking socket that it owns.
+
+    Cancelling `receive` loses nothing: the next call goes on where it stopped. Cancelling `send` can leave half a frame
+    behind; `broken` then says that the channel is of no more use.
+
+    Raises:
+        EOFError: the other end is closed.
+    """
+
+    def __init__(self, sock: socket.socket, mappings: Mappings) -> None:
+        sock.setblocking(False)
+        self._sock = sock
+        self._reader = FrameReader()
+        self._readiness = Readiness(sock)
+        self._mappings = mappings
+        self.shared_bytes = 0  # of the last frame that came
+        self.broken = False
+
+    async def send(self, frame: Frame) -> None:
+        parts = to_parts(frame)
+        self.broken = True  # until the whole frame has gone
+        while parts:
+            try:
+                sent = self._sock.send(first_piece(parts))
+            except BlockingIOError:
+                await anyio.wait_writable(self._sock)
+                continue
+            except (BrokenPipeError, ConnectionResetError):
+                raise EOFError("the worker has closed the channel") from None
+            if len(parts) == 1 and sent == len(parts[0]):
+                break
+            parts = without(parts, sent)
+            await anyio.lowlevel.checkpoint()
+        self.broken = False
+
+    async def receive(self) -> Frame:
+        reader = self._reader
+        while (frame := reader.take()) is None:
+            await self._readiness.wait()
+            try:
+                count = self._sock.recv_into(reader.space())
+            except BlockingIOError:
+                continue
+            except ConnectionResetError:
+                count = 0
+            if not count:
+                raise EOFError("the worker has closed the channel")
+            reader.advance(count)
+        self.shared_bytes = 0
+        return self._mapped(frame) if frame.buffers else frame
+
+    def _mapped(self, frame: Frame) -> Frame:
+        """The frame with views of the buffers that are lent to us: once whoever drops it has seen to it, they go back."""
+        _, self.shared_bytes = weigh(frame)
+        buffers = [self._mappings.map(buffer, "r+") if isinstance(buffer, Shared) else buffer for buffer in frame.buffers]
+        return Frame(frame.kind, frame.payload, buffers)
+
+    def send_nowait(self, frame: Frame) -> None:
+        """Sends a small frame to somebody who is listening; a channel that cannot take it whole is broken."""
+        if self.broken:  # what follows half a frame would be taken for the other half
+            return
+        parts = to_parts(frame)
+        try:
+            self.broken = self._sock.sendmsg(parts) < sum(map(len, parts))
+        except OSError:
+            self.broken = True
+
+    def has_ended(self) -> bool:
+        """Whether the other end is closed, and has left nothing to be read."""
+        try:
+            return not self._sock.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except ConnectionResetError:
+            return True
+
+    def shutdown(self) -> None:
+        """Lets both ends read the end of the stream, also one that is waiting just now."""
+        try:
+            self._sock.shutdown(socket.SHUT_RDWR)
+        except OSError:  # the other end went first, or it is closed
+            return
+
+    def leave(self) -> None:
+        """In a forked copy of this process: closes its copy of the socket, and leaves the conversation to the original."""
+        self.broken = True
+        self._mappings.end()
+        self._readiness.leave()
+        close_copy(self._sock)
+
+    def close(self) -> None:
+        self._mappings.end()
+        self._readiness.close()
+        self._sock.close()

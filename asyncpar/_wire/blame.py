@@ -1,0 +1,170 @@
+"""Which part of an object cannot be pickled, and where it sits: `arguments[1]['model'].lock`.
+
+Pickle says that it cannot pickle a lock; whose lock, it leaves to the reader. Once pickling has failed, the object is taken
+apart (`parts.py`), and its parts are pickled again, on trial, to see which of them fails; then that one is taken apart, until
+no part of it fails: that one is the culprit. Which of many parts fails is found by halving, so a list costs about two trial
+pickles of itself, however long it is.
+
+# Guarantees
+
+- **It never raises**, whatever the user's objects do when they are looked at, SystemExit included. (It never runs where Ctrl-C
+  is raised: only in workers, and in threads.) A search that ends early gives the deepest part that it knew to fail.
+- **It ends.** In a trial, the objects on the path from the root count as pickled already, as they do in a real pickle. So a
+  child that fails only because it points back to its parent is not blamed, and no path visits an object twice.
+- **It is bounded**, because a run waits for it: in depth, in time, and thereby in trials, of which a step takes about
+  ten and twice the logarithm of the number of parts. What it cannot bound is one call of the user's own `__reduce__` or
+  `__getstate__`; these are called a few times more, as the failed pickling has called them once.
+- **It needs no memory for the pickles**, which are thrown away as they are written; large buffers are not even read.
+
+Two other ways were refused. The pickler in Python could keep a stack of what it is doing, but it is not the one that failed,
+it is 50 times slower, and its class is private. The notes that CPython 3.14 puts on such errors give no expression, and
+say nothing on older versions.
+"""
+
+import pickle
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from asyncpar._basics.wording import in_words, short_repr
+from asyncpar._wire.parts import Parts, parts_of
+from asyncpar._wire.pickler import PROTOCOL, Pickler
+from asyncpar._wire.remedies import remedy_for
+from asyncpar.errors import PicklingError
+
+_MOST_STEPS = 64  # deeper than anybody reads a path; pulled out of the air
+_MOST_SECONDS = 0.25  # how long an event loop may be held for a better message: a guess, some hundred thousand small objects
+
+
+class Culprit(NamedTuple):
+    """The innermost part that cannot be pickled or, if `is_exact` is false, a part that holds it somewhere."""
+
+    path: str
+    value: object
+    is_exact: bool
+
+    @property
+    def type_name(self) -> str:
+        kind = type(self.value)
+        return f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
+
+    def describe(self) -> str:
+        article = "an" if self.type_name[0] in "aeiouAEIOU" else "a"
+        return f"{'' if self.is_exact else 'something in '}{self.path}, {article} {self.type_name}"
+
+
+def find_unpicklable(value: object, name: str) -> Culprit | None:
+    """The part of `value` that keeps it from being pickled, its path beginning with `name`; None if it can be pickled now."""
+    culprit = Culprit(name, value, is_exact=False)
+    trials = _Trials()
+    try:
+        failure = trials.failure_of([value])
+        if failure is None:
+            return None
+        if issubclass(failure, RecursionError):  # nested too deeply, which is no fault of any part
+            return culprit._replace(is_exact=True)
+        for _ in range(_MOST_STEPS):
+            trials.take_as_pickled(culprit.value)
+            part = _failing_part(culprit, trials)
+            if part is None:
+                return culprit._replace(is_exact=True)
+            culprit = part
+    except _OutOfTime:
+        pass
+    return culprit
+
+
+def refuse(what: str, value: object, name: str, error: BaseException, remedy: str = "") -> PicklingError:
+    """The error that says that `what`, called `name` in the path, cannot be sent, because pickling it raised `error`."""
+    culprit = find_unpicklable(value, name)
+    reason = in_words(error)
+    if culprit is None:
+        return PicklingError(f"{what} cannot be sent between processes: {reason}{remedy}")
+    if known_remedy := remedy_for(culprit.type_name, returned=name == "result"):
+        remedy = f'; {known_remedy}, or run it with executor="thread"'
+    return PicklingError(
+        f"{what} cannot be sent between processes: {culprit.describe()}, cannot be pickled ({reason}){remedy}",
+        culprit.path,
+        culprit.type_name,
+    )
+
+
+def refuse_function(fn: Callable[..., Any], error: BaseException) -> PicklingError:
+    """The same for the function of a run."""
+    remedy = '; make what it refers to picklable, or run it with executor="thread"'
+    return refuse(f"the function {short_repr(fn)}", fn, "function", error, remedy)
+
+
+class _OutOfTime(Exception):
+    pass
+
+
+class _Trials:
+    """Pickles on trial; the file of their picklers, which forgets what is written and looks at the clock."""
+
+    def __init__(self) -> None:
+        self.pickled: dict[int, object] = {}  # {id: object}: the path from the root, kept alive so that the ids stay theirs
+        self._deadline = time.monotonic() + _MOST_SECONDS
+
+    def take_as_pickled(self, value: object) -> None:
+        self.pickled[id(value)] = value
+
+    def failure_of(self, values: Sequence[object]) -> type[BaseException] | None:
+        """The class of what pickling these values together raises; the error itself would hold on to the values."""
+        self.write(b"")
+        try:
+            _TrialPickler(self).dump(list(values))
+        except _OutOfTime:
+            raise
+        except BaseException as error:
+            return type(error if error.__cause__ is None else error.__cause__)
+        return None
+
+    def write(self, data: bytes) -> int:
+        """Called by a pickler for each 64 KiB, and at the end."""
+        if time.monotonic() > self._deadline:
+            raise _OutOfTime
+        return len(data)
+
+
+class _TrialPickler(Pickler):
+    """The one of codec.py, but for the objects that count as pickled and for buffers, which are dropped."""
+
+    def __init__(self, trials: _Trials) -> None:
+        super().__init__(trials, PROTOCOL, _drop)
+        self._pickled = trials.pickled
+
+    def persistent_id(self, value: object) -> bool | None:
+        return id(value) in self._pickled or None
+
+
+def _drop(_: pickle.PickleBuffer) -> bool:
+    """Leaves out of the pickle what may travel beside it."""
+    return False
+
+
+def _failing_part(whole: Culprit, trials: _Trials) -> Culprit | None:
+    try:
+        for parts in parts_of(whole.value):
+            index = _first_failing(parts, trials)
+            if index is not None:
+                return Culprit(parts.path(whole.path, index), parts.values[index], is_exact=False)
+    except _OutOfTime:
+        raise
+    except BaseException:  # of the object's own methods: there is no looking into it
+        return None
+    return None
+
+
+def _first_failing(parts: Parts, trials: _Trials) -> int | None:
+    values = parts.values
+    if trials.failure_of(values) is None:
+        return None
+    low, high = 0, len(values)
+    while high - low > 1:  # values[low:high] fails, nothing in values[:low] does
+        middle = (low + high) // 2
+        if trials.failure_of(values[low:middle]) is None:
+            low = middle
+        else:
+            high = middle
+    return low if trials.failure_of(values[low:high]) is not None else None

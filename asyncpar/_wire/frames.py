@@ -1,0 +1,153 @@
+"""Frames: one message with its large buffers, cut out of a byte stream.
+
+    header   kind (1 byte), number of buffers (4), length of the payload (8)
+    lengths  8 bytes for each buffer
+    payload  a pickle
+    buffers  the raw bytes of each, in order; of one in shared memory (its length says so), where it lies
+
+Both ends of a channel share this module; it does no I/O. A `FrameReader` says where the next bytes belong and is told
+how many arrived, so that the blocking worker, the awaiting parent and a property test drive the same code.
+
+Guarantees: a buffer is received straight into memory of its own (no copy, and it lives as long as somebody looks at it);
+however the stream is cut into pieces, the same frames come out; bytes of a following frame are kept for it.
+"""
+
+import mmap
+import struct
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from asyncpar._memory.buffers import Buffer, Shared, allocate
+
+_HEADER = struct.Struct("<BxxxIQ")
+_SHARED = struct.Struct("<4Q")
+_SHARED_MARK = (1 << 64) - 1  # in place of a length
+_SCRATCH_BYTES = 1 << 16  # one read takes a whole small frame; 64 KiB is what a default socket hands over at once
+_BYTES_AT_ONCE = 1 << 18  # copied by one system call in about 0.1 ms, far below the 5 ms that may hold an event loop
+
+
+class Frame(NamedTuple):
+    """One message: its kind, a pickle, and the buffers that the pickle refers to."""
+
+    kind: int
+    payload: Buffer
+    buffers: Sequence[Buffer | Shared] = ()
+
+
+def weigh(frame: Frame) -> tuple[int, int]:
+    """How many bytes travel with the frame, and how many lie in shared memory."""
+    if not frame.buffers:
+        return len(frame.payload), 0
+    shared = sum([buffer.length for buffer in frame.buffers if isinstance(buffer, Shared)])
+    beside = sum([len(buffer) for buffer in frame.buffers if not isinstance(buffer, Shared)])
+    return len(frame.payload) + beside, shared
+
+
+def to_parts(frame: Frame) -> list[Buffer]:
+    """The frame as the pieces to write, in order, none of them empty; large buffers are not copied."""
+    head = _HEADER.pack(frame.kind, len(frame.buffers), len(frame.payload))
+    if not frame.buffers:
+        return [head + frame.payload] if len(frame.payload) < _SCRATCH_BYTES else [head, frame.payload]
+    sent: list[Buffer] = [_SHARED.pack(*buffer) if isinstance(buffer, Shared) else buffer for buffer in frame.buffers]
+    marks = [_SHARED_MARK if isinstance(buffer, Shared) else len(buffer) for buffer in frame.buffers]
+    lengths = struct.pack(f"<{len(marks)}Q", *marks)
+    return [head + lengths, frame.payload, *(buffer for buffer in sent if len(buffer))]
+
+
+def first_piece(parts: list[Buffer]) -> Buffer:
+    """What to write next of `parts`: no more than an event loop may be held for."""
+    return parts[0] if len(parts[0]) <= _BYTES_AT_ONCE else memoryview(parts[0])[:_BYTES_AT_ONCE]
+
+
+def without(parts: list[Buffer], sent: int) -> list[Buffer]:
+    """What is left of `parts` once `sent` bytes have gone."""
+    for index, part in enumerate(parts):
+        if sent < len(part):
+            return [memoryview(part)[sent:], *parts[index + 1 :]]
+        sent -= len(part)
+    return []
+
+
+class FrameReader:
+    """Cuts a byte stream into frames.
+
+    Loop: read into `space()`, tell `advance()` how many bytes came, and take the frames that `take()` gives.
+    """
+
+    def __init__(self) -> None:
+        self._scratch = memoryview(bytearray(_SCRATCH_BYTES))
+        self._held = 0  # bytes of the scratch space that are not yet part of a frame
+        self._kind = 0
+        self._targets: list[bytearray | mmap.mmap] = []  # payload and buffers of the frame being received
+        self._unfilled: list[memoryview] = []  # what is still missing of them, last first
+        self._shared: list[int] = []  # which of the buffers lie in shared memory
+
+    def space(self) -> memoryview:
+        """Where the next bytes of the stream go; never empty, and never so much that reading it takes long."""
+        if self._unfilled:
+            return self._unfilled[-1][:_BYTES_AT_ONCE]
+        return self._scratch[self._held :] if self._held else self._scratch
+
+    def advance(self, count: int) -> None:
+        """`count` bytes have been written to the start of `space()`."""
+        if not self._unfilled:
+            self._held += count
+            return
+        rest = self._unfilled.pop()[count:]
+        if rest:
+            self._unfilled.append(rest)
+
+    def take(self) -> Frame | None:
+        """The next frame if it is complete, else None."""
+        if self._unfilled:
+            return None
+        if self._targets:
+            payload, *buffers = self._targets
+            self._targets = []
+            received: list[Buffer | Shared] = [memoryview(buffer) for buffer in buffers]
+            for index in self._shared:
+                received[index] = Shared(*_SHARED.unpack(buffers[index]))
+            return Frame(self._kind, memoryview(payload), received)
+        return self._parse_scratch()
+
+    def _parse_scratch(self) -> Frame | None:
+        if self._held < _HEADER.size:
+            return None
+        kind, count, payload_length = _HEADER.unpack_from(self._scratch)
+        if not count and (end := _HEADER.size + payload_length) <= self._held:
+            frame = Frame(kind, bytes(self._scratch[_HEADER.size : end]))  # the usual case: small, and here
+            self._drop_scratch(end)
+            return frame
+        head = _HEADER.size + 8 * count
+        if self._held < head:
+            if head > len(self._scratch):
+                self._widen_scratch(head)
+            return None
+        marks = struct.unpack_from(f"<{count}Q", self._scratch, _HEADER.size)
+        self._shared = [index for index, mark in enumerate(marks) if mark == _SHARED_MARK]
+        lengths = [payload_length, *(_SHARED.size if mark == _SHARED_MARK else mark for mark in marks)]
+        self._drop_scratch(head)
+        self._begin(kind, lengths)
+        return self.take()
+
+    def _begin(self, kind: int, lengths: list[int]) -> None:
+        self._kind = kind
+        self._targets = [allocate(length) for length in lengths]
+        self._unfilled = [memoryview(target) for target in reversed(self._targets) if len(target)]
+        while self._held and self._unfilled:
+            target = self._unfilled[-1]
+            count = min(len(target), self._held)
+            target[:count] = self._scratch[:count]
+            self._drop_scratch(count)
+            self.advance(count)
+
+    def _drop_scratch(self, count: int) -> None:
+        left = self._held - count
+        if left:
+            self._scratch[:left] = bytes(self._scratch[count : self._held])
+        self._held = left
+
+    def _widen_scratch(self, size: int) -> None:
+        wider = memoryview(bytearray(2 * size))
+        wider[: self._held] = self._scratch[: self._held]
+        self._scratch = wider

@@ -1,0 +1,134 @@
+"""Pickling in pieces, so that no event loop of this process stands still for long while a large object is pickled or read.
+
+Pickling holds the GIL from its first byte to its last, in whatever thread it happens, unless the pickler calls Python code
+meanwhile. So our picklers write, and our unpicklers read, through a *pace*: a callable that is told the weight of each piece,
+which pickle makes 64 KiB long, and which may do one of two things. In the event loop it is a `Limit`, which raises
+`TooLarge` as soon as the whole would take too long there; the work is then done again in a thread. In a thread it is
+`Breaths`, which naps now and then so that the event loop gets the GIL. In a worker, which has no event loop, there is none.
+
+A weight is in bytes, or in what takes as long as a byte.
+"""
+
+import pickle
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias
+
+from asyncpar._memory.buffers import Buffer, allocate
+from asyncpar._wire.unfinished import loads, unpickler
+
+Pace: TypeAlias = Callable[[int], None]
+
+IN_LOOP_BYTES = 1 << 18  # takes a millisecond at the most, whether it is one text or many small objects
+_NAP_BYTES = 1 << 17
+_NAP_SECONDS = 50e-6  # long enough for a thread that waits for the GIL to wake up and take it
+_PIECE = 1 << 18  # copied in 0.1 ms
+
+
+class TooLarge(BaseException):
+    """What is being pickled would hold the event loop for too long. Not an `Exception`: no `__reduce__` is to catch it."""
+
+
+class Limit:
+    """Raises `TooLarge` once more than `IN_LOOP_BYTES` have passed."""
+
+    def __init__(self) -> None:
+        self._left = IN_LOOP_BYTES
+
+    def __call__(self, weight: int) -> None:
+        self._left -= weight
+        if self._left < 0:
+            raise TooLarge
+
+
+class Breaths:
+    """Naps after every `_NAP_BYTES`, and lets others have the GIL."""
+
+    def __init__(self) -> None:
+        self._until_nap = _NAP_BYTES
+        self.weight = 0  # of all that has passed
+
+    def __call__(self, weight: int) -> None:
+        self.weight += weight
+        self._until_nap -= weight
+        if self._until_nap <= 0:
+            self._until_nap = _NAP_BYTES
+            time.sleep(_NAP_SECONDS)
+
+
+class Writer:
+    """The file of a pickler: gathers what is written."""
+
+    def __init__(self, pace: Pace | None) -> None:
+        self._pace = pace
+        self._pieces: list[Buffer] = []
+        self.write: Callable[[Any], object] = self._pieces.append if pace is None else self._write
+
+    def _write(self, data: Any) -> None:
+        assert self._pace is not None, "without a pace nothing is written here"
+        self._pace(len(data))
+        self._pieces.append(data if type(data) is bytes else pickle.PickleBuffer(data).raw())
+
+    def take(self) -> list[Buffer]:
+        """All that was written since the last time. Large bytes in it are the object's own: they have to be copied at once."""
+        pieces = self._pieces[:]
+        self._pieces.clear()
+        return pieces
+
+
+def join(pieces: list[Buffer], pace: Pace | None) -> Buffer:
+    """What was written, in one piece."""
+    if len(pieces) == 1:
+        return pieces[0]
+    length = sum(map(len, pieces))
+    return b"".join(pieces) if pace is None or length < IN_LOOP_BYTES else _join(pieces, length, pace)
+
+
+def load(data: Buffer, buffers: Iterable[Any], pace: Pace) -> Any:
+    """What `pickle.loads` gives, read in pieces if it is large."""
+    if len(data) < IN_LOOP_BYTES:
+        return loads()(data, buffers=buffers)
+    return unpickler()(_Reader(data, pace), buffers=buffers).load()
+
+
+class _Reader:
+    """The file of an unpickler."""
+
+    def __init__(self, data: Buffer, pace: Pace) -> None:
+        self._data = memoryview(data)
+        self._pace = pace
+        self._position = 0
+
+    def read(self, count: int) -> bytes:
+        return bytes(self._take(count))
+
+    def readinto(self, target: Any) -> int:
+        view = memoryview(target)
+        for begin in range(0, len(view), _PIECE):
+            piece = view[begin : begin + _PIECE]
+            piece[:] = self._take(len(piece))
+        return len(view)
+
+    def readline(self) -> bytes:
+        rest = bytes(self._data[self._position : self._position + _PIECE])  # only short opcodes of old protocols use lines
+        return bytes(self._take(rest.find(b"\n") + 1 or len(rest)))
+
+    def _take(self, count: int) -> memoryview:
+        taken = self._data[self._position : self._position + count]
+        self._position += len(taken)
+        self._pace(len(taken))
+        return taken
+
+
+def _join(pieces: list[Buffer], length: int, pace: Pace) -> Buffer:
+    """`b"".join`, but neither touching fresh memory all at once nor copying it in one go."""
+    joined = memoryview(allocate(length))
+    position = 0
+    for piece in pieces:
+        view = memoryview(piece)
+        for begin in range(0, len(view), _PIECE):
+            part = view[begin : begin + _PIECE]
+            joined[position : position + len(part)] = part
+            position += len(part)
+            pace(len(part))
+    return joined
