@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from asyncpar.errors import RemoteError as RemoteError
     from asyncpar.errors import RemoteTraceback as RemoteTraceback
     from asyncpar.errors import WorkerDiedError as WorkerDiedError
+    from asyncpar.executors.futures import FuturesExecutor as FuturesExecutor
     from asyncpar.executors.inline import InlineExecutor as InlineExecutor
     from asyncpar.executors.process import ProcessExecutor as ProcessExecutor
     from asyncpar.executors.thread import ThreadExecutor as ThreadExecutor
@@ -43,6 +44,7 @@ _HOMES = {
     "ConsumedError": "errors",
     "Executor": "_contract.executor",
     "ExecutorUnavailableError": "errors",
+    "FuturesExecutor": "executors.futures",
     "InlineExecutor": "executors.inline",
     "Outcome": "_run.outcomes",
     "Parallel": "_sync.parallel",
@@ -70,6 +72,7 @@ __all__ = [
     "ConsumedError",
     "Executor",
     "ExecutorUnavailableError",
+    "FuturesExecutor",
     "InlineExecutor",
     "Outcome",
     "Parallel",

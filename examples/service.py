@@ -92,7 +92,7 @@ class Maps:
 class Service:
     """What the handlers share for as long as the application lives."""
 
-    executor: Executor[Any]
+    executor: Executor
     maps: Maps = field(default_factory=Maps)
 
     async def count_primes_up_to(self, upto: int) -> int:
@@ -136,7 +136,7 @@ async def ping(request: Request) -> Response:
 async def status(request: Request) -> Response:
     """GET /status"""
     service: Service = request.state.service
-    return JSONResponse({"workers": service.executor.capacity, "maps": asdict(service.maps)})
+    return JSONResponse({"workers": service.executor.workers, "maps": asdict(service.maps)})
 
 
 def parse_upto(text: str | None) -> int:

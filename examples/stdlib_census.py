@@ -27,7 +27,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn, TypeAlias, TypedDict
+from typing import NoReturn, TypeAlias, TypedDict
 
 import anyio
 
@@ -202,7 +202,7 @@ class Progress:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
-async def take_census(files: Sequence[str], executor: Executor[Any], workers: int) -> Census:
+async def take_census(files: Sequence[str], executor: Executor, workers: int) -> Census:
     """Examines the files in up to `workers` workers."""
     census = Census()
     progress = Progress(len(files), "one worker" if workers == 1 else f"{workers} workers")
@@ -222,13 +222,13 @@ async def run(root: Path, files: Sequence[str], kind: str, jobs: int) -> None:
     """Takes the census with all workers, then with one for comparison, and prints the first."""
     async with make_executor(kind, jobs) as executor:
         await pmap(read_once, files, executor=executor)
-        census = await take_census(files, executor, executor.capacity)
-        alone = None if executor.capacity == 1 else await take_census(files, executor, 1)
+        census = await take_census(files, executor, executor.workers)
+        alone = None if executor.workers == 1 else await take_census(files, executor, 1)
     print_census(census, root)
-    print(describe_speed(census, alone, kind, executor.capacity))
+    print(describe_speed(census, alone, kind, executor.workers))
 
 
-def make_executor(kind: str, jobs: int) -> Executor[Any]:
+def make_executor(kind: str, jobs: int) -> Executor:
     if kind == "process":
         return ProcessExecutor(jobs, initializer=silence_parser, preload=["ast"])
     silence_parser()

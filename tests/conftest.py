@@ -45,13 +45,13 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
 
 
 @pytest.fixture(params=EXECUTORS)
-async def executor(request: pytest.FixtureRequest, anyio_backend: object) -> AsyncIterator[asyncpar.Executor[Any]]:
+async def executor(request: pytest.FixtureRequest, anyio_backend: object) -> AsyncIterator[asyncpar.Executor]:
     """An executor of each kind, with two workers where it has workers."""
     async with make_executor(request.param) as executor:
         yield executor
 
 
-def make_executor(name: str) -> asyncpar.Executor[Any]:
+def make_executor(name: str) -> asyncpar.Executor:
     if name == "process":
         return asyncpar.ProcessExecutor(2)
     return asyncpar.ThreadExecutor(2) if name == "thread" else asyncpar.InlineExecutor()

@@ -100,7 +100,7 @@ def instead_of_executor(executor: object) -> str:
     if isinstance(executor, type):
         return f"; pass an object: {executor.__name__}()" if executor.__module__.startswith("asyncpar") else ""
     for kind in type(executor).__mro__:
-        if kind.__module__.startswith(("concurrent.futures", "multiprocess")):
+        if kind.__module__.startswith("multiprocess"):
             name = "thread" if "Thread" in type(executor).__name__ else "process"
             return f'; asyncpar has workers of its own: pass executor="{name}", and n_jobs for their number'
         if kind.__module__.startswith(("asyncio", "uvloop")):

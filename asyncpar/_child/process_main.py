@@ -17,25 +17,20 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from types import ModuleType
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
-from asyncpar._basics.notes import add_note
+from asyncpar._child.batch_server import BatchServer, failure, only
 from asyncpar._child.control import PID, POSITION, RECEIVED, map_page, unmap_page
 from asyncpar._child.lifetime import Lifetime
 from asyncpar._child.multiprocessing_ties import take_on_key
-from asyncpar._child.own_imports import import_own
-from asyncpar._child.protocol import BATCH, DONE, FAILED, FORGET, LAST, READY, SETUP, BatchMessage, DoneMessage, News, Setup
-from asyncpar._child.run_batch import BatchReport, run_batch
+from asyncpar._child.protocol import BATCH, FORGET, READY, SETUP, Setup
 from asyncpar._child.shared_memory import SharedMemory
-from asyncpar._memory.loans import MmapMode
 from asyncpar._platform.nesting import enter_worker_process
 from asyncpar._wire.channel import Channel
-from asyncpar._wire.codec import Decoder, Encoder, Place, Undeliverable
-from asyncpar._wire.failures import PackedError, pack_error
+from asyncpar._wire.codec import Decoder
 from asyncpar._wire.frames import Frame
 
 _GENERATORS = (  # modules that keep a generator for the whole process, and what seeds it with chance; `random` does so itself
@@ -84,27 +79,12 @@ def _let_go(sock: socket.socket, control: memoryview[float], memory: SharedMemor
         memory.leave_to_original()
 
 
-class _Program(NamedTuple):
-    """What a run executes here."""
-
-    fn: Callable[..., Any]
-    concurrency: int
-    stop_on_error: bool
-    timeout: float | None
-    threshold: int
-    mmap_mode: MmapMode
-
-
 class _Worker:
-    """Answers frames; knows the programs of the runs that are going on."""
+    """Answers frames."""
 
     def __init__(self, control: memoryview[float], memory: SharedMemory) -> None:
-        self._control = control
         self._memory = memory
-        self._programs: dict[int, _Program] = {}  # {program id: program}
-        self._coroutines: Any = None  # the module, once there was a coroutine function; it imports asyncio
-        self._runner: Any = None  # asyncio.Runner, from then on
-        self._lifetime = Lifetime(None, None)
+        self._server = BatchServer(control, memory)
 
     def answer(self, frame: Frame) -> Frame | None:
         """The frame to answer with, if any."""
@@ -113,43 +93,14 @@ class _Worker:
                 self._take_on(Decoder(frame))
                 return Frame(READY, b"")
             if frame.kind == BATCH:
-                return self._answer_batch(Decoder(frame), lends=bool(frame.buffers))
+                return self._server.answer(Decoder(frame), lends=bool(frame.buffers))
             if frame.kind == FORGET:
-                self._forget(forgotten := Decoder(frame).message)
+                self._server.forget(forgotten := Decoder(frame).message)
                 self._memory.rest(thoroughly=not forgotten)
                 return None
             raise AssertionError(f"unknown kind of frame {frame.kind}")
         except BaseException as error:  # of the initializer, or of reading the function: the run cannot go on
-            return Encoder().frame(FAILED, tuple(pack_error(error, hidden_frames=1)))
-
-    def _answer_batch(self, decoder: Decoder, *, lends: bool) -> Frame:
-        message: BatchMessage = decoder.message
-        program_id, new_program, news, budget, near_end, encoded_columns = message
-        if news is not None:
-            self._take_in(news)
-        mmap_mode = self._programs[program_id].mmap_mode if new_program is None else new_program[1][-1]
-        mapped_before = self._memory.begin_batch(decoder, mmap_mode) if lends else self._memory.let_go()
-        columns, spoiled = decoder.columns(encoded_columns)
-        if new_program is not None:
-            function, options = new_program
-            self._programs[program_id] = _Program(_only(decoder, function), *options)
-        del mapped_before
-        fn, concurrency, stop_on_error, timeout, threshold, _ = self._programs[program_id]
-        if spoiled:
-            fn = partial(_call_unless_undeliverable, fn)
-        limited = self._lifetime.limited
-        leave = self._lifetime.is_over if limited else None
-        if concurrency:
-            report = self._run_coroutines(fn, columns, budget, concurrency, stop_on_error, timeout, leave)
-        else:
-            singly = limited or timeout is not None
-            report = run_batch(fn, columns, self._control, budget, stop_on_error, singly=singly, near_end=near_end, leave=leave)
-        self._control[POSITION] = RECEIVED
-        leaves = limited and self._lifetime.end_batch(len(report.values))
-        if report.errors and mmap_mode == "r" and self._memory.borrows:
-            _explain_read_only(report.errors)
-        place = self._memory.place_from(threshold)
-        return self._memory.lend(_done(report, LAST if leaves else DONE, place))
+            return failure(error)
 
     def _take_on(self, decoder: Decoder) -> None:
         """Makes the parent's surroundings the worker's own, and runs the initializer."""
@@ -160,49 +111,12 @@ class _Worker:
             take_on_key(key)
         _adopt_surroundings(directory, environment, path, argv)
         if initializer is not None:
-            _only(decoder, initializer)()
-        self._lifetime = Lifetime(max_calls, max_memory)
-
-    def _take_in(self, news: News) -> None:
-        forget, most_shared, key = news
-        self._forget(forget)
-        self._memory.limit_results(most_shared)
-        if key is not None:
-            take_on_key(key)
-
-    def _forget(self, program_ids: tuple[int, ...]) -> None:
-        for program_id in program_ids:
-            self._programs.pop(program_id, None)
-
-    def _run_coroutines(
-        self,
-        fn: Callable[..., Any],
-        columns: list[Any],
-        budget: float,
-        concurrency: int,
-        stop_on_error: bool,
-        timeout: float | None,
-        leave: Callable[[int], bool] | None,
-    ) -> BatchReport:
-        if self._runner is None:
-            self._coroutines = import_own("asyncpar._child.run_coroutines")
-            self._runner = self._coroutines.asyncio.Runner()
-        batch = self._coroutines.run_coroutines(
-            fn,
-            columns,
-            self._control,
-            budget,
-            concurrency=concurrency,
-            stop_on_error=stop_on_error,
-            timeout=timeout,
-            leave=leave,
-        )
-        report: BatchReport = self._runner.run(batch)
-        return report
+            only(decoder, initializer)()
+        if max_calls is not None or max_memory is not None:
+            self._server.lifetime = Lifetime(max_calls, max_memory)
 
     def close(self) -> None:
-        if self._runner is not None:
-            self._runner.close()
+        self._server.close()
 
 
 def _show_crashes() -> None:
@@ -233,55 +147,6 @@ def _adopt_surroundings(directory: str | None, environment: dict[str, str], path
     for module, seed_anew in _GENERATORS:
         if module in sys.modules:  # preloaded: without this all workers would draw the same numbers
             getattr(sys.modules[module], seed_anew, int)()  # a module of that name may be the user's own
-
-
-def _explain_read_only(errors: dict[int, BaseException]) -> None:
-    for error in errors.values():
-        message = error.args[0] if type(error) is ValueError and error.args else None
-        if type(message) is str and message.endswith(" is read-only"):  # as numpy says it of an array
-            add_note(
-                error,
-                "large arguments are shared between workers, and read-only; "
-                'mmap_mode="c" gives each call a copy that is made when it is written to',
-            )
-
-
-def _done(report: BatchReport, kind: int, place: Place) -> Frame:
-    encoder = Encoder(None, place)
-    values = encoder.column(report.values, _describe_result, report.values)
-    message: DoneMessage = (
-        values,
-        _pack_errors(report.errors) if report.errors else {},
-        report.timings,
-    )
-    return encoder.frame(kind, message)
-
-
-def _pack_errors(errors: dict[int, BaseException]) -> dict[int, PackedError]:
-    """One object that many calls have raised is packed once: its traceback has grown with each of them."""
-    packed: dict[int, PackedError] = {}  # {id of an error: it, packed}
-    for error in errors.values():
-        if id(error) not in packed:
-            packed[id(error)] = pack_error(error, hidden_frames=1)
-    return {position: packed[id(error)] for position, error in errors.items()}
-
-
-def _only(decoder: Decoder, encoded: Any) -> Any:
-    ((value,),), _ = decoder.columns([encoded])
-    if type(value) is Undeliverable:
-        raise value.error
-    return value
-
-
-def _call_unless_undeliverable(fn: Callable[..., Any], *arguments: Any) -> Any:
-    for argument in arguments:
-        if type(argument) is Undeliverable:
-            raise argument.error
-    return fn(*arguments)
-
-
-def _describe_result(values: list[Any], position: int) -> tuple[str, str]:
-    return f"the result, a {type(values[position]).__qualname__},", "result"
 
 
 def _exit_like_a_program() -> NoReturn:

@@ -27,7 +27,7 @@ class SharedMemory:
         self._mappings = Mappings(arguments_fd, arguments)
         self._loans = Loans(results)
         self._area = Area(file_fd, RESULTS, RESULTS, self._loans.collect)
-        self._place: _ResultPlace | None = None
+        self._placer: _ResultPlacer | None = None
 
     @property
     def borrows(self) -> bool:
@@ -53,11 +53,11 @@ class SharedMemory:
         """No more than so many bytes of results are to be lent at once."""
         self._area.limit(RESULTS + most_bytes)
 
-    def place_from(self, threshold: int) -> _ResultPlace:
+    def placer_from(self, threshold: int) -> _ResultPlacer:
         """Where results of so many bytes and more go, as long as there is room."""
-        if self._place is None or self._place.threshold != threshold:
-            self._place = _ResultPlace(self._area, threshold)
-        return self._place
+        if self._placer is None or self._placer.threshold != threshold:
+            self._placer = _ResultPlacer(self._area, threshold)
+        return self._placer
 
     def lend(self, frame: Frame) -> Frame:
         """The frame as it is sent, its blocks lent to the parent."""
@@ -72,7 +72,7 @@ class SharedMemory:
                 pass
 
 
-class _ResultPlace:
+class _ResultPlacer:
     holds_results = True
 
     def __init__(self, area: Area, threshold: int) -> None:

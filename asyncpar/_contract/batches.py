@@ -9,28 +9,34 @@ from asyncpar._basics.wording import short_repr
 from asyncpar._child.call_forms import BareCall, MixedCall
 from asyncpar.errors import CallTimeoutError, OverdueCallError
 
+_SELECTED_SINGLY = (list, tuple, range, str, bytes)  # what other columns have in single elements may be a copy of theirs
+
 
 class Batch:
-    """Consecutive calls, as columns: one sequence for each argument, all of one length. Never changed once packed.
+    """Calls that travel together, as columns: one sequence for each argument, all of one length. Never changed once packed.
 
-    `start` is the index of the first call in the run; `deaths` counts the workers that died while they read it, `attempts`
-    how often its calls may have been started, the next time included, and `failures` how often they have failed. `function`
-    is what they call, where that is not the same in the whole run. `near_end`: when it was packed, the run had hardly any other
-    calls for further workers.
+    Attributes:
+        indices: of the calls, in the run: a range, or a list of rising numbers.
+        columns: see above.
+        deaths: workers that died with the batch, and nobody knows whether by its fault.
+        attempts: how often its calls may have been started, the next time included.
+        failures: how often they have failed.
+        function: what they call, where that is not the same in the whole run.
+        near_end: when it was packed, the run had hardly any other calls for further workers.
     """
 
-    __slots__ = ("attempts", "columns", "deaths", "failures", "function", "near_end", "start")
+    __slots__ = ("attempts", "columns", "deaths", "failures", "function", "indices", "near_end")
 
     def __init__(
         self,
-        start: int,
+        indices: Sequence[int],
         columns: tuple[Sequence[Any], ...],
         deaths: int = 0,
         attempts: int = 1,
         failures: int = 0,
         function: Callable[..., Any] | None = None,
     ) -> None:
-        self.start = start
+        self.indices = indices
         self.columns = columns
         self.deaths = deaths
         self.attempts = attempts
@@ -39,16 +45,33 @@ class Batch:
         self.near_end = False
 
     def __len__(self) -> int:
-        return len(self.columns[0])
+        return len(self.indices)
 
-    def part(self, begin: int, end: int, *, deaths: int = 0, again: bool = False, failed: bool = False) -> Batch:
-        """The calls from position `begin` up to `end`; `again`: they may have been started already; `failed`: and failed."""
+    @property
+    def start(self) -> int:
+        """The index of the first call."""
+        return self.indices[0]
+
+    def part(self, begin: int, end: int, *, deaths: int | None = None, again: bool = False) -> Batch:
+        """The calls from position `begin` up to `end`; `deaths`: where that has changed; `again`: they may have been started."""
         columns = tuple([column[begin:end] for column in self.columns])
-        return Batch(self.start + begin, columns, deaths, self.attempts + again, self.failures + failed, self.function)
+        deaths = self.deaths if deaths is None else deaths
+        return Batch(self.indices[begin:end], columns, deaths, self.attempts + again, self.failures, self.function)
 
     def rest(self, begin: int) -> tuple[Batch, ...]:
-        """The calls from position `begin` on, which nobody has started, as a batch of their own; () if there are none."""
-        return (self.part(begin, len(self)),) if begin < len(self) else ()
+        """The calls from position `begin` on, which were read and not started, as a batch of their own; () if there are none."""
+        return (self.part(begin, len(self), deaths=0),) if begin < len(self) else ()
+
+    def failed(self, positions: Sequence[int]) -> list[Batch]:
+        """The calls at these positions, to be run again: in one batch, unless a column can only be cut as a slice."""
+        if all(isinstance(column, _SELECTED_SINGLY) for column in self.columns):
+            columns = tuple([[column[position] for position in positions] for column in self.columns])
+            indices = [self.indices[position] for position in positions]
+            return [Batch(indices, columns, 0, self.attempts + 1, self.failures + 1, self.function)]
+        batches = [self.part(begin, end, deaths=0, again=True) for begin, end in stretches(positions)]
+        for batch in batches:
+            batch.failures += 1
+        return batches
 
     def item(self, position: int) -> Any:
         """The item of the call at `position`, or the tuple of its arguments if there are several or none."""
@@ -66,7 +89,7 @@ class Batch:
 
     def describe(self, position: int) -> str:
         """The call at `position`, with its index and the shortened repr of its item."""
-        return f"call {self.start + position}, item {short_repr(self.item(position))}"
+        return f"call {self.indices[position]}, item {short_repr(self.item(position))}"
 
 
 class BatchDone(NamedTuple):
@@ -101,10 +124,26 @@ class BatchDone(NamedTuple):
         return sum(seconds for _, seconds in self.timings)
 
 
+def nothing_done(batch: Batch, rest: Sequence[Batch], worker: str) -> BatchDone:
+    """A batch that came back undone; what is to be run again is in `rest`, whose empty batches do not count."""
+    return BatchDone(batch.part(0, 0), [], {}, (), worker, tuple([part for part in rest if len(part)]))
+
+
+def stretches(numbers: Sequence[int]) -> list[tuple[int, int]]:
+    """Where rising numbers follow each other without a gap: (first, last + 1) of each such stretch."""
+    found: list[tuple[int, int]] = []
+    for number in numbers:
+        if found and found[-1][1] == number:
+            found[-1] = found[-1][0], number + 1
+        else:
+            found.append((number, number + 1))
+    return found
+
+
 def timed_out(batch: Batch, position: int, seconds: float) -> CallTimeoutError:
     """The error of a call that took longer than `seconds`."""
     message = f"{batch.describe(position)} took longer than its timeout of {seconds:g} s"
-    return CallTimeoutError(message, batch.start + position, batch.item(position), seconds)
+    return CallTimeoutError(message, batch.indices[position], batch.item(position), seconds)
 
 
 def complete_timeouts(batch: Batch, errors: dict[int, BaseException]) -> None:

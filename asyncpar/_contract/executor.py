@@ -1,72 +1,94 @@
-"""The contract between the scheduler and whatever runs batches, and the FIFO lending that all executors share.
+"""What the scheduler and an executor are to each other.
 
-    function = executor.adopt(program)          # once per run: pickles the function where that is needed
-    parcel = function.pack(batch, budget)       # synchronous; before a worker is asked for; perhaps unfinished
-    async with executor.lease() as worker:      # FIFO among all runs that share the executor
-        answer = await worker.run(parcel)
-    done = answer.read()                        # synchronous; when the worker has its next batch already
-    function.discard()                          # at the end of the run
+    session = executor.open(program, hints)     # once per run: takes on the function
+    parcel = session.pack(batch, budget)        # synchronous, before a place is asked for; perhaps unfinished
+    place = session.lease_nowait() or await session.lease()        # in turn with all other runs
+    answer = await place.run(parcel)
+    session.release(place)                      # in every case
+    done = answer.read()                        # synchronous, when the place has its next batch already
+    session.close()                             # at the end of the run
 
-What a worker's `run` promises:
+A *place* is where one batch runs at a time. A worker has one, or several: two for one that is far away, so that its next batch is
+there when it has finished one. Places may come and go while runs are on, and there may be none for a while.
+
+What a place's `run` promises:
 
 - It returns an `Answer`, which becomes a `BatchDone`. Failures of calls are values in it; calls without an outcome (the
   time budget was over, their worker died) are in `rest`.
 - A batch that outlives its time budget comes back at the end of the call that is running then. At least one call is made.
 - It raises only what makes the whole run pointless: the function cannot be loaded, the executor is closed.
-- When it is cancelled, it returns only when no call of the batch is running any more (threads: when none will be started
-  any more); afterwards `usable` says whether the worker can be lent again.
+- When it is cancelled, it returns only when no call of the batch is running any more, or says otherwise by its `fate`.
 
-Lending: workers are started when somebody waits and fewer than `capacity` exist, lent last-in-first-out (the most recent
-one is the warmest), and handed directly to whoever has waited longest. So a run that leases one worker for each batch cannot
-starve another: between two of its batches the queue moves.
-
-# started == len(idle) + lent + starting <= capacity
-# waiters is not empty  =>  idle is empty and started == capacity
+Most executors lend their places in the same way: `lending.py` has a pool for that, and an executor and a session that use it.
 """
 
 from __future__ import annotations
 
-import time
-import weakref
 from abc import ABC, abstractmethod
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from enum import Enum, auto
 from types import TracebackType
-from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
-
-import anyio
+from typing import Any, Literal, NamedTuple, Protocol, Self
 
 from asyncpar._contract.batches import Batch, BatchDone
 from asyncpar._memory.loans import MmapMode
-from asyncpar._platform.background import current_loop
-from asyncpar.errors import ExecutorUnavailableError
 
 
 class Program(NamedTuple):
     """What one run executes: a function, and how.
 
-    `concurrency` is 0 for a plain function, else how many calls of a coroutine function one worker has under way.
-    `stop_on_error`: a worker makes no further call of a batch in which one has failed. `timeout`: seconds for one call.
-    `max_nbytes`, `mmap_mode`: from how many bytes on buffers go through shared memory, and how arguments there are mapped.
+    Attributes:
+        fn: the user's function.
+        concurrency: 0 for a plain function, else how many calls of a coroutine function one worker has under way.
+        stop_on_error: a worker makes no further call of a batch in which one has failed.
+        timeout: seconds for one call; None: it may take any time.
     """
 
     fn: Callable[..., Any]
     concurrency: int = 0
     stop_on_error: bool = False
     timeout: float | None = None
+
+
+class Hints(NamedTuple):
+    """What the user has said that only some executors can use.
+
+    Attributes:
+        max_nbytes: from how many bytes on buffers go through shared memory; None: none do.
+        mmap_mode: how arguments there are mapped.
+    """
+
     max_nbytes: int | None = None
     mmap_mode: MmapMode = "r"
 
-    def adopted_by(self, executor: Executor[Any]) -> AdoptedFunction:
-        return executor.adopt(self)
+
+class Traits(NamedTuple):
+    """What an executor is like.
+
+    Attributes:
+        stops: how a call that is running can be ended. "kill": it is, within the executor's grace; "between_calls": it goes on, but
+            no further one begins; "never": those of its batch that have not begun may be made, too.
+        prepares: batches are cut and packed ahead, while workers compute.
+        may_rerun: what runs the batches may do so more than once on its own account.
+        round_trip: seconds from sending a batch until its answer is there, without its calls; a first guess, from which batches
+            are sized, and learnt from then on.
+        depth: places of one worker.
+    """
+
+    stops: Literal["kill", "between_calls", "never"] = "never"
+    prepares: bool = True
+    may_rerun: bool = False
+    round_trip: float = 0.0
+    depth: int = 1
 
 
-class Adoptable(Protocol):
-    """What a run executes: a `Program`, or several."""
+class Fate(Enum):
+    """What has become of a place when its batch has come back, or was cancelled."""
 
-    def adopted_by(self, executor: Executor[Any]) -> AdoptedFunction:
-        """It in the form in which `executor` needs it."""
-        ...
+    FREE = auto()  # it can be lent again
+    GONE = auto()  # it has ended; there may be another in its stead
+    LEFT = auto()  # the same, but a call that cannot be stopped goes on in it
+    DETAINED = auto()  # such a call goes on, and until it ends there may be no other in its stead
 
 
 class Parcel:
@@ -89,7 +111,7 @@ class Parcel:
 
 
 class Answer(Protocol):
-    """What a worker gave back, perhaps not decoded yet."""
+    """What came back from a place, perhaps not decoded yet. A `BatchDone` is one."""
 
     @property
     def is_large(self) -> bool:
@@ -99,218 +121,88 @@ class Answer(Protocol):
     def read(self) -> BatchDone: ...
 
 
-class AdoptedFunction:
-    """The program of one run, in the form in which its executor needs it.
+class Place(ABC):
+    """Where one batch runs at a time. `fate`: what has become of it, once `run` has returned or raised."""
 
-    `zero_copy_hits`: buffers that were in shared memory already when they were to be sent.
-    """
-
-    def __init__(self, program: Program) -> None:
-        self.program = program
-
-    @property
-    def zero_copy_hits(self) -> int:
-        return 0
-
-    def pack(self, batch: Batch, budget: float) -> Parcel:
-        """The batch, ready for any worker of this executor; `budget`: seconds after which it is to come back, done or not."""
-        return Parcel(self.program, batch, budget)
-
-    def discard(self) -> None:
-        """The run is over: workers may forget the function."""
-
-
-class Worker(ABC):
-    """Runs one batch at a time.
-
-    `usable`: it can be lent again. `abandoned`: a call that cannot be stopped goes on in it. `detained`: it keeps its place
-    until then, which is freed by whoever sees that call end.
-    """
-
-    usable = True
-    abandoned = False
-    detained = False
+    fate = Fate.FREE
 
     @abstractmethod
-    async def run(self, parcel: Any) -> Answer: ...
+    async def run(self, parcel: Any) -> Answer:
+        """Makes the calls of the parcel's batch; see above for what it promises."""
 
 
-W = TypeVar("W", bound=Worker)
+class Session(ABC):
+    """One run's use of an executor."""
+
+    @abstractmethod
+    def pack(self, batch: Batch, budget: float) -> Parcel:
+        """The batch, ready for any place of the executor; `budget`: seconds after which it is to come back, done or not."""
+
+    def lease_nowait(self) -> Place | None:
+        """A place, if one is free and nobody has waited for longer."""
+        return None
+
+    @abstractmethod
+    async def lease(self) -> Place:
+        """A place, in turn with all the runs that share the executor."""
+
+    @abstractmethod
+    def release(self, place: Any) -> None:
+        """Gives back a place; its fate says whether it can be lent again."""
+
+    def counters(self) -> Mapping[str, int]:
+        """What the executor has counted in this run. Those that are fields of `Statistics` are shown there."""
+        return {}
+
+    def close(self) -> None:
+        """The run is over: workers may forget its function."""
 
 
-class Executor(ABC, Generic[W]):
-    """Owns workers and lends them. An async context manager: leaving it stops its workers and waits for their end (a thread in
-    a call that was abandoned goes on until that call ends).
+class Executor(ABC):
+    """Has places where batches run. An async context manager: leaving it stops its workers and waits for their end (a thread in a
+    call that was abandoned goes on until that call ends).
 
     An executor belongs to the event loop in which it is first used.
     """
 
-    capacity: int  # how many workers there may be
-    prepares = True  # batches are cut and packed ahead, while the workers compute
-    clock: Callable[[], float] = staticmethod(time.monotonic)  # seconds, by which round trips are measured
+    traits = Traits()
 
-    def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
-        self._idle: list[W] = []
-        self._started = 0
-        self._waiters: deque[_Waiter[W]] = deque()
-        self._closed = False
-        self._why_closed = "is closed; keep its `async with` open for as long as it is used"
-        self._loop: weakref.ref[object] | None = None  # to the event loop that it belongs to
+    @property
+    @abstractmethod
+    def places(self) -> int:
+        """How many batches may be under way at once, now. 0 is allowed: runs wait until there are some."""
 
-    def adopt(self, program: Program) -> AdoptedFunction:
-        """Takes on the function of a run.
+    @property
+    def workers(self) -> int:
+        """How many workers that is."""
+        return self.places // self.traits.depth
 
-        Raises:
-            PicklingError: the function cannot be sent to this executor's workers.
-        """
-        self._bind_to_loop()
-        return AdoptedFunction(program)
-
-    def lease(self) -> Lease[W]:
-        """Lends a worker for the length of an `async with`."""
-        return Lease(self)
+    def watch(self, changed: Callable[[], object]) -> Callable[[], None]:
+        """Has `changed` called, in the event loop, each time `places` has changed, until what is returned is called."""
+        return lambda: None
 
     @property
     def closed(self) -> bool:
         """Whether it has been closed for good."""
-        return self._closed
-
-    def grow(self, capacity: int) -> None:
-        """Allows at least `capacity` workers."""
-        self.capacity = max(self.capacity, capacity)
-        self._let_waiters_start()
+        return False
 
     @abstractmethod
-    async def _start_worker(self) -> W:
-        """A new worker, ready to run."""
+    def open(self, program: Program, hints: Hints) -> Session:
+        """Takes on the program of a run.
 
-    async def _shut_down(self) -> None:
-        """Ends all workers, those that are lent included, and whatever else belongs to the executor."""
+        Raises:
+            PicklingError: the function cannot be sent to this executor's workers.
+            ExecutorUnavailableError: the executor is closed, or belongs to another event loop.
+        """
 
+    @abstractmethod
     async def aclose(self) -> None:
         """Stops all workers, busy ones included, and waits for their end. A second time it waits for the same end."""
-        self._refuse_from_now_on()
-        with anyio.CancelScope(shield=True):
-            await self._shut_down()
-
-    def _refuse_from_now_on(self) -> None:
-        self._closed = True
-        while self._waiters:
-            self._waiters.popleft().wake()
-        self._idle.clear()
 
     async def __aenter__(self) -> Self:
-        self._refuse_if_closed()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.aclose()
-
-    # Lending
-
-    def _borrow_nowait(self) -> W | None:
-        self._refuse_if_closed()
-        return self._idle.pop() if self._idle else None
-
-    async def _borrow(self) -> W:
-        if self._started < self.capacity and not self._waiters:
-            self._started += 1
-            return await self._start_counted()
-        waiter: _Waiter[W] = _Waiter()
-        self._waiters.append(waiter)
-        try:
-            await waiter.event.wait()
-        except BaseException:  # cancelled: perhaps just when its turn had come, which then goes to the next
-            if waiter in self._waiters:
-                self._waiters.remove(waiter)
-            elif waiter.worker is not None:
-                self._take_back(waiter.worker)
-            elif waiter.may_start:
-                self._forget_worker()
-            raise
-        self._refuse_if_closed()
-        return waiter.worker if waiter.worker is not None else await self._start_counted()
-
-    async def _start_counted(self) -> W:
-        try:
-            return await self._start_worker()
-        except BaseException:
-            self._forget_worker()
-            raise
-
-    def _take_back(self, worker: W) -> None:
-        if worker.detained:
-            return
-        if not worker.usable or self._closed or self._started > self.capacity:
-            self._forget_worker()
-        elif self._waiters:
-            self._waiters.popleft().wake(worker=worker)
-        else:
-            self._shelve(worker)
-
-    def _shelve(self, worker: W) -> None:
-        """Keeps a worker for which there is no use now."""
-        self._idle.append(worker)
-
-    def _forget_worker(self) -> None:
-        self._started -= 1
-        self._let_waiters_start()
-
-    def _let_waiters_start(self) -> None:
-        while self._waiters and self._started < self.capacity:
-            self._started += 1
-            self._waiters.popleft().wake(may_start=True)
-
-    def _bind_to_loop(self) -> None:
-        self._refuse_if_closed()
-        loop = current_loop()
-        if self._loop is None:
-            self._loop = weakref.ref(loop)
-        elif self._loop() is not loop:
-            raise ExecutorUnavailableError(
-                f"this {type(self).__name__} belongs to another event loop; make one in each event loop that needs one"
-            )
-
-    def _refuse_if_closed(self) -> None:
-        if self._closed:
-            raise ExecutorUnavailableError(f"this {type(self).__name__} {self._why_closed}")
-
-
-class Lease(Generic[W]):
-    """`async with executor.lease() as worker`: waits in line for a worker, and gives it back."""
-
-    __slots__ = ("_executor", "_worker")
-
-    def __init__(self, executor: Executor[W]) -> None:
-        self._executor = executor
-        self._worker: W | None = None
-
-    async def __aenter__(self) -> W:
-        worker = self._executor._borrow_nowait()
-        if worker is None:
-            worker = await self._executor._borrow()
-        self._worker = worker
-        return worker
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        assert self._worker is not None
-        self._executor._take_back(self._worker)
-
-
-class _Waiter(Generic[W]):
-    """Somebody in line: woken with a worker, with leave to start one, or with neither because the executor closes."""
-
-    def __init__(self) -> None:
-        self.event = anyio.Event()
-        self.worker: W | None = None
-        self.may_start = False
-
-    def wake(self, *, worker: W | None = None, may_start: bool = False) -> None:
-        self.worker = worker
-        self.may_start = may_start
-        self.event.set()

@@ -15,18 +15,12 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar, Unpack,
 
 import anyio
 
-from asyncpar._basics.hints import unknown_options
 from asyncpar._basics.notes import add_note
 from asyncpar._basics.wording import short_repr
-from asyncpar._contract.executor import Executor
-from asyncpar._map.plan import Options, Plan, ReturnOptions, make_plan
+from asyncpar._map.options import Options, ReturnOptions, read_options, signature_of_map
+from asyncpar._map.plan import Plan, make_plan
 from asyncpar._map.stream import Stream
-from asyncpar._memory.loans import MmapMode
-from asyncpar._memory.options import DEFAULT_MAX_NBYTES
-from asyncpar._run.batching import BatchSize
-from asyncpar._run.outcomes import OnError, Outcome
-from asyncpar._run.progress import Progress
-from asyncpar._run.retrying import ErrorTypes
+from asyncpar._run.outcomes import Outcome
 from asyncpar._run.scheduler import Run
 from asyncpar._run.sinks import ListSink
 from asyncpar._run.sources import Items
@@ -104,26 +98,7 @@ def pmap(
 ) -> ParallelMap[T]: ...
 
 
-def pmap(
-    fn: Callable[..., Any],
-    /,
-    *iterables: Items[Any],
-    executor: str | Executor[Any] | None = None,
-    n_jobs: int | None = None,
-    ordered: bool = True,
-    batch_size: BatchSize = "auto",
-    buffersize: int | None = None,
-    timeout: float | None = None,
-    retries: int = 0,
-    retry_on: ErrorTypes = Exception,
-    retry_wait: float = 0.0,
-    on_error: OnError = "raise",
-    concurrency: int | None = None,
-    max_nbytes: int | str | None = DEFAULT_MAX_NBYTES,
-    mmap_mode: MmapMode = "r",
-    progress: Progress = None,
-    **unknown: Any,
-) -> ParallelMap[Any]:
+def pmap(fn: Callable[..., Any], /, *iterables: Items[Any], **options: Any) -> ParallelMap[Any]:
     """The results of `fn` on every item, computed in parallel: `await` it for a list, or iterate over it.
 
     Nothing runs before the first `await` or iteration. Items are pulled lazily and never further ahead than the window
@@ -182,27 +157,10 @@ def pmap(
     >>> anyio.run(main)
     [32, 9, 4]
     """
-    if unknown:
-        raise unknown_options(unknown, pmap.__kwdefaults__ or ())
-    plan = make_plan(
-        fn,
-        iterables,
-        executor=executor,
-        n_jobs=n_jobs,
-        ordered=ordered,
-        batch_size=batch_size,
-        buffersize=buffersize,
-        timeout=timeout,
-        retries=retries,
-        retry_on=retry_on,
-        retry_wait=retry_wait,
-        on_error=on_error,
-        concurrency=concurrency,
-        max_nbytes=max_nbytes,
-        mmap_mode=mmap_mode,
-        progress=progress,
-    )
-    return ParallelMap(plan)
+    return ParallelMap(make_plan(fn, iterables, read_options(options)))
+
+
+pmap.__signature__ = signature_of_map()  # type: ignore[attr-defined]  # it is what `help` looks for
 
 
 class ParallelMap(Coroutine[Any, Any, list[T]], Generic[T]):
@@ -236,7 +194,8 @@ class ParallelMap(Coroutine[Any, Any, list[T]], Generic[T]):
 
     def __await__(self) -> Generator[Any, Any, list[T]]:
         self._refuse_second_use()
-        sink = ListSink(ordered=self._plan.ordered, on_error=self._plan.on_error)
+        options = self._plan.options
+        sink = ListSink(ordered=options.ordered, on_error=options.on_error)
         self._run = self._plan.make_run(sink)
         return _collect(self._run, sink).__await__()
 

@@ -23,9 +23,9 @@ class Stream:
     def __init__(self, plan: Plan, *, outcomes: bool) -> None:
         self.outcomes = outcomes
         self.ended = False  # the consumer has seen the end
-        self._on_error: OnError = plan.on_error
+        self._on_error: OnError = plan.options.on_error
         self._source = plan.source
-        self._sink = StreamSink(ordered=plan.ordered, ends_at_error=plan.on_error == "raise" and not outcomes)
+        self._sink = StreamSink(ordered=plan.options.ordered, ends_at_error=plan.options.on_error == "raise" and not outcomes)
         self.run = plan.make_run(self._sink, errors_are_values=outcomes)
         self._awaited = False  # somebody waits in `next`
         self._task: BackgroundTask | None = None

@@ -22,6 +22,11 @@ def enter_worker_process(depth: int) -> None:
     _process_depth = depth
 
 
+def enter_pool_worker(depth: int) -> None:
+    """The current thread is a worker of somebody else's pool, here or in another process, so many deep."""
+    _thread_depth.set(depth - _process_depth)
+
+
 def enter_worker_thread() -> None:
     """The current context, which must be the call's own, is that of a thread worker."""
     _thread_depth.set(_thread_depth.get() + 1)

@@ -15,30 +15,29 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from asyncpar._basics.wording import in_words
 from asyncpar._child.call_forms import MixedCall
 from asyncpar._child.protocol import BATCH, BatchMessage, DoneMessage, News, ProgramOptions
 from asyncpar._contract.batches import Batch, BatchDone, complete_timeouts
-from asyncpar._contract.executor import AdoptedFunction, Parcel, Program
+from asyncpar._contract.executor import Parcel, Program
 from asyncpar._memory.blocks import Block
 from asyncpar._memory.buffers import Buffer
-from asyncpar._memory.placer import Placer
-from asyncpar._wire.codec import Decoder, EncodedElements, Encoder, Undeliverable, encode_function
+from asyncpar._wire.codec import BufferPlacer, Decoder, EncodedElements, Encoder, Undeliverable, encode_function
 from asyncpar._wire.failures import PackedError, unpack_error
 from asyncpar._wire.frames import Frame, weigh
 from asyncpar._wire.pace import IN_LOOP_BYTES, Breaths, Limit, Pace, TooLarge
-from asyncpar._wire.unfinished import Hold
 
 
 class SentProgram:
     """A function with its options in the form in which it is sent, once to each worker; from then on, it goes by its id."""
 
-    def __init__(self, fn: Callable[..., Any], options: ProgramOptions, program_id: int, place: Placer | None) -> None:
+    def __init__(self, fn: Callable[..., Any], options: ProgramOptions, program_id: int, placer: BufferPlacer | None) -> None:
         self.fn = fn
         self.options = options
         self.program_id = program_id
         self.encoded: EncodedElements | None = None
         self.buffers: list[Buffer | Block] = []
-        self._place = place
+        self._placer = placer
         self._finishing = threading.Lock()
         try:
             self._encode(Limit())
@@ -52,7 +51,15 @@ class SentProgram:
                 self._encode(Breaths())
 
     def _encode(self, pace: Pace) -> None:
-        self.encoded, self.buffers = encode_function(self.fn, pace, self._place)
+        self.encoded, self.buffers = encode_function(self.fn, pace, self._placer)
+
+    @property
+    def weight(self) -> int:
+        """Bytes of it, once it is encoded; what lies in shared memory does not count."""
+        pickles = (
+            [] if self.encoded is None else [len(memoryview(pickled)) for pickled in self.encoded[0] if pickled is not None]
+        )
+        return sum(pickles) + sum([len(buffer) for buffer in self.buffers if type(buffer) is not Block])
 
     @property
     def is_large(self) -> bool:
@@ -60,57 +67,44 @@ class SentProgram:
         return bool(self.buffers) or (self.encoded is not None and type(self.encoded[0][0]) is not bytes)
 
 
-class PickledProgram(AdoptedFunction):
-    """The program of one run. `discard` is called with it when the run is over, unless it is None: then it is kept."""
+class PickledProgram:
+    """What all parcels of one run have in common: the program, as it is sent, and where its large buffers go.
+
+    `hits`: buffers that were in shared memory already when they were to be sent.
+    """
 
     hits = 0
-    unfinished_modules: Hold | None = None  # held for as long as the run goes on
     sends_much = False  # so that the next batch, which will hardly be smaller, is not tried in the loop
 
-    def __init__(
-        self, program: Program, sent: SentProgram, place: Placer, discard: Callable[[SentProgram], None] | None
-    ) -> None:
+    def __init__(self, program: Program, sent: SentProgram, placer: BufferPlacer | None) -> None:
         self.program = program
-        self.place = place
         self.sent = sent
-        self._discard = discard
+        self.placer = placer
 
     def pack(self, batch: Batch, budget: float) -> ProcessParcel:
         return ProcessParcel(self, batch, budget)
-
-    @property
-    def zero_copy_hits(self) -> int:
-        return self.hits
-
-    def discard(self) -> None:
-        self.place.forget()
-        if self.unfinished_modules is not None:
-            self.unfinished_modules.release()
-        if self._discard is not None:
-            self._discard(self.sent)
-            self.sent.buffers = []
 
 
 class ProcessParcel(Parcel):
     """A batch whose columns are encoded before a worker is asked for: at once, unless that, or the function, takes long."""
 
-    __slots__ = ("_adopted", "_columns", "_encoder", "sent", "unfinished")
+    __slots__ = ("_pickled", "_columns", "_encoder", "sent", "unfinished")
 
-    def __init__(self, adopted: PickledProgram, batch: Batch, budget: float) -> None:
-        self.program = adopted.program
+    def __init__(self, pickled: PickledProgram, batch: Batch, budget: float) -> None:
+        self.program = pickled.program
         self.batch = batch
         self.budget = budget
-        self._adopted = adopted
-        self.sent = adopted.sent
+        self._pickled = pickled
+        self.sent = pickled.sent
         self.unfinished = True
-        if self.sent.encoded is not None and not adopted.sends_much:
+        if self.sent.encoded is not None and not pickled.sends_much:
             try:
                 self._encode(Limit())
             except TooLarge:
                 return
 
     def _encode(self, pace: Pace) -> None:
-        encoder, batch = Encoder(pace, self._adopted.place), self.batch
+        encoder, batch = Encoder(pace, self._pickled.placer), self.batch
         self._columns = tuple(
             [encoder.column(column, _describe_argument, batch, which) for which, column in enumerate(batch.columns)]
         )
@@ -121,12 +115,12 @@ class ProcessParcel(Parcel):
         self.sent.finish()
         pace = Breaths()
         self._encode(pace)
-        self._adopted.sends_much = pace.weight > IN_LOOP_BYTES
+        self._pickled.sends_much = pace.weight > IN_LOOP_BYTES
 
     def frame(self, *, known: bool, news: News | None) -> Frame:
         """The message to a worker that knows the program already, or does not."""
         sent, encoder = self.sent, self._encoder
-        self._adopted.hits += encoder.hits
+        self._pickled.hits += encoder.hits
         new_program, buffers = None, []
         if not known:
             assert sent.encoded is not None, "a parcel is finished before it is sent"
@@ -179,3 +173,13 @@ def _describe_argument(batch: Batch, place: int, position: int) -> tuple[str, st
         return (f"an argument of {call}", "arguments") if place == 1 else (f"a keyword argument of {call}", "keywords")
     which = "the item" if len(batch.columns) == 1 else f"argument {place}"
     return f"{which} of {call}", f"arguments[{place}]"
+
+
+def unpack_failure(answer: Frame) -> BaseException:
+    """What the run fails with; a worker has no say about the program, and does not end it."""
+    error = unpack_error(PackedError(*Decoder(answer).message))
+    if issubclass(type(error), Exception):
+        return error
+    replacement = RuntimeError(f"an initializer, or a module that a worker imported for the function, raised {in_words(error)}")
+    replacement.__cause__ = error
+    return replacement

@@ -18,20 +18,19 @@ from typing import Any, NamedTuple
 
 import anyio
 
-from asyncpar._basics.wording import in_words
-from asyncpar._child.control import NOT_RECEIVED, POSITION, RECEIVED, SPAN, STOP, seconds_left
+from asyncpar._child.control import NOT_RECEIVED, POSITION, SPAN, STOP, seconds_left
 from asyncpar._child.multiprocessing_ties import current_key
 from asyncpar._child.protocol import FAILED, FORGET, LAST, SETUP, Setup
-from asyncpar._contract.batches import Batch, BatchDone, timed_out
-from asyncpar._contract.executor import Answer, Worker
+from asyncpar._contract.batches import Batch, BatchDone, nothing_done, timed_out
+from asyncpar._contract.executor import Answer, Fate, Place
 from asyncpar._platform.background import wait_through
 from asyncpar._platform.nesting import depth
 from asyncpar._platform.off_loop import run_off_loop
-from asyncpar._processes.parcel import ProcessAnswer, ProcessParcel, SentProgram
-from asyncpar._processes.zygote_client import WorkerProcess, Zygote, describe_failed_start
+from asyncpar._processes.parcel import ProcessAnswer, ProcessParcel, SentProgram, unpack_failure
+from asyncpar._processes.verdicts import judge, judge_death
+from asyncpar._processes.zygote_client import ForkedProcess, Zygote, describe_failed_start
 from asyncpar._processes.zygote_start import describe_lost_start, search_path
-from asyncpar._wire.codec import Decoder, Encoder
-from asyncpar._wire.failures import PackedError, unpack_error
+from asyncpar._wire.codec import Encoder
 from asyncpar._wire.frames import Frame, weigh
 from asyncpar.errors import ExecutorUnavailableError, WorkerDiedError
 
@@ -45,13 +44,12 @@ _THREAD_VARIABLES = (  # each is read by a numerical library when it is loaded
     "NUMEXPR_NUM_THREADS",
     "POLARS_MAX_THREADS",
 )
-_DEATHS_BEFORE_BLAME = 2  # a worker may die while it reads a batch by no fault of that batch; not twice in a row
 
 
-class ProcessWorker(Worker):
-    """One forked process."""
+class ProcessWorker(Place):
+    """One forked process, which is a place for one batch at a time."""
 
-    def __init__(self, process: WorkerProcess, zygote: Zygote, grace: float, generation: int, share_of_results: int) -> None:
+    def __init__(self, process: ForkedProcess, zygote: Zygote, grace: float, generation: int, share_of_results: int) -> None:
         self.name = f"process worker {process.worker_id}"
         self._process = process
         self._zygote = zygote
@@ -100,13 +98,13 @@ class ProcessWorker(Worker):
             raise
         if answer.kind == FAILED:
             await self.kill()
-            raise _unpack_failure(answer)
+            raise unpack_failure(answer)
 
     async def run(self, parcel: ProcessParcel) -> Answer:
         process, timeout = self._process, parcel.program.timeout
         if process.channel.broken:  # by a message that it did not take when it was idle
             await self.kill()
-            return self._all_again(parcel.batch, parcel.batch.deaths)
+            return nothing_done(parcel.batch, (parcel.batch,), self.name)
         if self.idle_since and not self._has_answered and process.channel.has_ended():  # its page would not tell
             return await self._bury(parcel.batch, died_idle=True)
         process.page[POSITION] = NOT_RECEIVED
@@ -123,7 +121,7 @@ class ProcessWorker(Worker):
             return await self._end_overdue(parcel, answer)
         if answer.kind == FAILED:
             self._known.discard(parcel.sent.program_id)
-            raise _unpack_failure(answer)
+            raise unpack_failure(answer)
         self._has_answered = True
         process.loans.collect()
         if answer.kind == LAST:
@@ -172,17 +170,17 @@ class ProcessWorker(Worker):
 
     def hang_up(self) -> None:
         """Ends the conversation: an idle worker exits, and whoever awaits a busy one is told that it died."""
-        self.usable = False
+        self.fate = Fate.GONE
         self._process.channel.shutdown()
 
     def let_go(self) -> None:
         """Gives back what is held for the worker here, where nothing can be awaited."""
-        self.usable = False
+        self.fate = Fate.GONE
         self._process.let_go()
 
     async def kill(self) -> None:
         """Ends the worker whatever it is doing; returns when it is gone."""
-        self.usable = False
+        self.fate = Fate.GONE
         self._zygote.kill(self._process)  # first: even if this task is cancelled a second time, the worker goes
         await self._see_end()
 
@@ -203,7 +201,7 @@ class ProcessWorker(Worker):
     async def _stop(self, parcel: ProcessParcel) -> None:
         """Ends the batch that was sent: by asking, and after the grace by force."""
         process = self._process
-        self.usable = False  # until it has answered: even if this task is cancelled a second time meanwhile
+        self.fate = Fate.GONE  # until it has answered: even if this task is cancelled a second time meanwhile
         try:
             if not process.channel.broken:
                 process.page[STOP] = 1
@@ -212,12 +210,12 @@ class ProcessWorker(Worker):
                     if answer.kind == FAILED:
                         self._known.discard(parcel.sent.program_id)
                     process.page[STOP] = 0
-                    self.usable = answer.kind != LAST
+                    self.fate = Fate.GONE if answer.kind == LAST else Fate.FREE
                     return
         except EOFError:  # it has died meanwhile
             pass
         finally:
-            if not self.usable:
+            if self.fate is not Fate.FREE:
                 await self.kill()
 
     async def _receive_in_time(self, parcel: ProcessParcel, timeout: float) -> Frame | range:
@@ -239,54 +237,28 @@ class ProcessWorker(Worker):
         batch, timeout = parcel.batch, parcel.program.timeout
         assert timeout is not None, "nothing is overdue without a timeout"
         await self.kill()
-        if len(suspects) > 1:
-            return self._try_one_by_one(batch, suspects)
-        position = suspects[0]
-        return self._fail_one(batch, position, timed_out(batch, position, timeout), timeout)
+        culprit, again = judge(batch, suspects, self._process.last_seen)
+        if culprit is None:
+            return nothing_done(batch, again, self.name)
+        return self._fail_one(batch, culprit, again, timed_out(batch, culprit, timeout), timeout)
 
     async def _bury(self, batch: Batch, *, died_idle: bool = False) -> BatchDone:
         """The worker died: the call that was running is blamed for it, and the others are to be run again."""
-        hung_up = not self.usable
+        hung_up = self.fate is not Fate.FREE
         await self._see_end_or_kill()
         if hung_up:
             raise ExecutorUnavailableError("the executor was closed while this run was using it")
-        position, span = self._process.last_position, min(self._process.last_span, len(batch))
-        if died_idle or (position == NOT_RECEIVED and self._has_answered):  # it died between two batches
-            return self._all_again(batch, batch.deaths)
-        if position < 0:
-            if batch.deaths + 1 < _DEATHS_BEFORE_BLAME:
-                return self._all_again(batch, batch.deaths + 1, begun=position == RECEIVED)
-            position, span = 0, len(batch)
-        suspects = range(position, min(position + span, len(batch)))
-        if len(suspects) > 1:
-            return self._try_one_by_one(batch, suspects)
-        return self._fail_one(batch, position, self._death_of(batch, position), 0.0)
+        seen, has_answered = self._process.last_seen, self._has_answered
+        culprit, again = judge_death(batch, seen, died_idle=died_idle, has_answered=has_answered)
+        if culprit is None:
+            return nothing_done(batch, again, self.name)
+        return self._fail_one(batch, culprit, again, self._death_of(batch, culprit), 0.0)
 
-    def _fail_one(self, batch: Batch, position: int, error: BaseException, seconds: float) -> BatchDone:
-        """The call at `position` is to blame; the others are to be run again."""
-        before, failed = batch.part(0, position, again=True), batch.part(position, position + 1)
-        rest = _not_empty(before, *self._from(batch, position + 1))
+    def _fail_one(
+        self, batch: Batch, culprit: int, again: tuple[Batch, ...], error: BaseException, seconds: float
+    ) -> BatchDone:
+        failed, rest = batch.part(culprit, culprit + 1), tuple([part for part in again if len(part)])
         return BatchDone(failed, [None], {0: error}, ((1, seconds),), self.name, rest)
-
-    def _try_one_by_one(self, batch: Batch, suspects: range) -> BatchDone:
-        """Several calls are suspect: alone, each will show itself."""
-        before = batch.part(0, suspects.start, again=True)
-        singles = [batch.part(suspect, suspect + 1, again=True) for suspect in suspects]
-        return self._nothing_done(batch, (before, *singles, *self._from(batch, suspects.stop)))
-
-    def _from(self, batch: Batch, begin: int) -> tuple[Batch, Batch]:
-        """The calls from position `begin` on: those that the dead worker may have begun, and those that it has not. A call that
-        is overdue may end after all before the worker is killed, and others follow it.
-        """
-        position, span = self._process.last_position, self._process.last_span
-        reached = len(batch) if position < 0 else min(max(begin, position + span), len(batch))
-        return batch.part(begin, reached, again=True), batch.part(reached, len(batch))
-
-    def _all_again(self, batch: Batch, deaths: int, *, begun: bool = False) -> BatchDone:
-        return self._nothing_done(batch, (batch.part(0, len(batch), deaths=deaths, again=begun),))
-
-    def _nothing_done(self, batch: Batch, rest: tuple[Batch, ...]) -> BatchDone:
-        return BatchDone(batch.part(0, 0), [], {}, (), self.name, _not_empty(*rest))
 
     def _death_of(self, batch: Batch, position: int) -> WorkerDiedError:
         process = self._process
@@ -300,7 +272,7 @@ class ProcessWorker(Worker):
             message += ", and it likely ran out of memory: the system has just ended processes for lack of it"
         return WorkerDiedError(
             message,
-            batch.start + position,
+            batch.indices[position],
             batch.item(position),
             process.pid,
             process.exit_code,
@@ -318,7 +290,7 @@ class ProcessWorker(Worker):
             await self.kill()
 
     async def _see_end(self) -> None:
-        self.usable = False
+        self.fate = Fate.GONE
         try:
             await wait_through(lambda: self._zygote.wait_ended(self._process))
         finally:
@@ -367,17 +339,3 @@ def _setup_frame(initializer: SentProgram | None, limits: Limits, key: bytes | N
         key,
     )
     return Encoder().frame(SETUP, setup, buffers)
-
-
-def _not_empty(*parts: Batch) -> tuple[Batch, ...]:
-    return tuple(part for part in parts if len(part))
-
-
-def _unpack_failure(answer: Frame) -> BaseException:
-    """What the run fails with; a worker has no say about the program, and does not end it."""
-    error = unpack_error(PackedError(*Decoder(answer).message))
-    if issubclass(type(error), Exception):
-        return error
-    replacement = RuntimeError(f"an initializer, or a module that a worker imported for the function, raised {in_words(error)}")
-    replacement.__cause__ = error
-    return replacement

@@ -28,6 +28,7 @@ from asyncpar._child.own_imports import settled_modules
 from asyncpar._child.protocol import EXITED, FORK, KILL, KILLED, NOT_FORKED, STARTED, Record, attach, unpack_records
 from asyncpar._memory.loans import RESULTS, Loans, Mappings, map_ledgers
 from asyncpar._processes.memory_watch import MemoryWatch
+from asyncpar._processes.verdicts import LastSeen
 from asyncpar._processes.zygote_start import SHORTAGES, absolute_search_path, refuse_unless_supported, spawn_zygote
 from asyncpar._wire.async_channel import AsyncChannel, close_copy
 from asyncpar.errors import ExecutorUnavailableError
@@ -36,7 +37,7 @@ _ENDS = (EXITED, KILLED)
 _EXIT_SECONDS = 5.0  # far beyond what the zygote needs after its grace; only a machine in distress gets here
 
 
-class WorkerProcess:
+class ForkedProcess:
     """A forked worker as its parent sees it: a channel, a control page, what is lent to it, and in the end an exit report."""
 
     def __init__(self, worker_id: int, channel: AsyncChannel, file_fd: int, page: memoryview[float], loans: Loans) -> None:
@@ -46,7 +47,7 @@ class WorkerProcess:
         self.page = page
         self.loans = loans
         self.far_end: socket.socket | None = None  # of the channel, until the zygote has it
-        self.last_position = self.last_span = 0  # on the control page, when it was given back
+        self.last_seen = LastSeen(0, 0)  # on the control page, when it was given back
         self.ended = False
         self._closed = False
         self.report: Record | None = None  # stays None when the zygote was lost
@@ -59,8 +60,7 @@ class WorkerProcess:
             self.channel.close()
             self.loans.end()
             os.close(self.file_fd)
-            self.last_position = int(self.page[POSITION])
-            self.last_span = int(self.page[SPAN])
+            self.last_seen = LastSeen(int(self.page[POSITION]), int(self.page[SPAN]))
             unmap_page(self.page)
 
     def send_off(self) -> None:
@@ -141,7 +141,7 @@ class Zygote:
         self._control = control
         self._pid = pid
         self._grace = grace
-        self._workers: dict[int, WorkerProcess] = {}  # {worker id: worker}, of those that have not ended
+        self._workers: dict[int, ForkedProcess] = {}  # {worker id: worker}, of those that have not ended
         self._last_id = 0
         self._reading = anyio.Lock()
         self._sending = anyio.Lock()
@@ -161,7 +161,7 @@ class Zygote:
         """Whether any has not ended, or been seen to end."""
         return bool(self._workers)
 
-    async def fork(self, arguments_fd: int) -> WorkerProcess:
+    async def fork(self, arguments_fd: int) -> ForkedProcess:
         """Asks for a worker, which gets the file of arguments; it will be heard on its channel, or of in its report.
 
         Raises:
@@ -173,7 +173,7 @@ class Zygote:
             await self._send_off(worker, arguments_fd)
         return worker
 
-    def _make_worker(self) -> WorkerProcess:
+    def _make_worker(self) -> ForkedProcess:
         with contextlib.ExitStack() as undo:
             file_fd = make_nameless_file(RESULTS)
             undo.callback(os.close, file_fd)
@@ -186,11 +186,11 @@ class Zygote:
             undo.pop_all()
         self._last_id += 1
         channel = AsyncChannel(near_end, Mappings(file_fd, results))
-        worker = WorkerProcess(self._last_id, channel, file_fd, page, Loans(arguments))
+        worker = ForkedProcess(self._last_id, channel, file_fd, page, Loans(arguments))
         worker.far_end = far_end
         return worker
 
-    async def _send_off(self, worker: WorkerProcess, arguments_fd: int) -> None:
+    async def _send_off(self, worker: ForkedProcess, arguments_fd: int) -> None:
         """Hands the worker's descriptors to the zygote."""
         assert worker.far_end is not None, "it has just been made"
         self._workers[worker.worker_id] = worker  # now: in a copy that is forked while this waits, it is to be left, too
@@ -202,7 +202,7 @@ class Zygote:
             raise
         worker.send_off()
 
-    def kill(self, worker: WorkerProcess) -> None:
+    def kill(self, worker: ForkedProcess) -> None:
         """Sends SIGKILL through the zygote, which knows whether the process still is that worker."""
         if not self._has_started():
             worker.ended = True  # before it begins
@@ -214,7 +214,7 @@ class Zygote:
         except OSError:  # the zygote is gone, and its workers with it
             return
 
-    async def wait_ended(self, worker: WorkerProcess) -> None:
+    async def wait_ended(self, worker: ForkedProcess) -> None:
         """Returns when the worker is no more."""
         while self._unsent:
             request = self._unsent[0]

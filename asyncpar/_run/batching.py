@@ -6,6 +6,7 @@ worker is left alone with the last one:
     overhead = round trip - busy seconds, per batch             (the least of the recent ones)
     target   = overhead / OVERHEAD_SHARE                         (cost: about 1 % of a batch)
     target   within LEAST_SECONDS .. MOST_SECONDS                (latency: results keep coming)
+                    or, where that is longer, .. ROUND_TRIPS round trips as the executor guesses them
     size     = target / seconds per call
     size    <= remaining / (2 * workers), where that is known    (tail: guided self-scheduling,
                                                                   Polychronopoulos & Kuck 1987, with half their share),
@@ -34,6 +35,7 @@ from asyncpar._child.run_batch import MOST_ERRORS
 OVERHEAD_SHARE = 0.005  # by the least overhead: half of the 1 % that it is by the usual one; chosen by `short-calls`
 LEAST_SECONDS = 1e-3  # ten round trips of 0.1 ms; a guess
 MOST_SECONDS = 0.1  # results keep coming at least this often, and so do workers for other runs
+ROUND_TRIPS = 2.0  # so that a worker with two places computes one batch while the next one travels, and has time to spare
 MOST_CALLS = 50_000  # 1 ms of pickling for a list of numbers, of the 5 ms that may hold the event loop
 GROWTH = 16  # from single calls to thousands within four batches
 RECENT = 0.4  # weight of the newest batch; a guess
@@ -137,23 +139,25 @@ class FixedSizer(_Learner):
 class AdaptiveSizer(_Learner):
     """The law at the head of this file.
 
-    With a `concurrency` above 1, batches have at least that many calls, as far as the items go round.
+    With a `concurrency` above 1, batches have at least that many calls, as far as the items go round. `round_trip`: seconds,
+    as the executor guesses them.
     """
 
-    def __init__(self, concurrency: int = 1, remaining: int | None = None, workers: int = 1) -> None:
+    def __init__(self, concurrency: int = 1, remaining: int | None = None, workers: int = 1, round_trip: float = 0.0) -> None:
         super().__init__(concurrency)
+        self._most_seconds = max(MOST_SECONDS, ROUND_TRIPS * round_trip)
         self.size = self._least(remaining, workers)
         self._seen = self._failed = 0.0  # calls, and those of them that failed; older batches count ever less
 
     @property
     def target_seconds(self) -> float:
         """How long a batch should take."""
-        return _within_limits((self.overhead_seconds or 0.0) / OVERHEAD_SHARE)
+        return self._within_limits((self.overhead_seconds or 0.0) / OVERHEAD_SHARE)
 
     def budget(self, calls: int) -> float:
         if self.seconds_per_call is None:
-            return MOST_SECONDS
-        return _within_limits(PATIENCE * calls * self.seconds_per_call)
+            return self._most_seconds
+        return self._within_limits(PATIENCE * calls * self.seconds_per_call)
 
     def observe(self, timing: BatchTiming) -> int:
         if timing.calls:
@@ -172,18 +176,19 @@ class AdaptiveSizer(_Learner):
             size = min(size, MOST_ERRORS * self._seen / self._failed)
         return max(int(size), self._least(timing.remaining, timing.workers))
 
+    def _within_limits(self, seconds: float) -> float:
+        return min(max(seconds, LEAST_SECONDS), self._most_seconds)
+
     def _least(self, remaining: int | None, workers: int) -> int:
         if remaining is None:
             return self._concurrency
         return max(1, min(self._concurrency, remaining // workers))
 
 
-def _within_limits(seconds: float) -> float:
-    return min(max(seconds, LEAST_SECONDS), MOST_SECONDS)
-
-
-def make_sizer(batch_size: BatchSize, concurrency: int, remaining: int | None, workers: int) -> BatchSizer:
+def make_sizer(
+    batch_size: BatchSize, concurrency: int, remaining: int | None, workers: int, round_trip: float = 0.0
+) -> BatchSizer:
     """The sizer for `batch_size`, "auto" or a number of calls."""
     if batch_size == "auto":
-        return AdaptiveSizer(concurrency, remaining, workers)
+        return AdaptiveSizer(concurrency, remaining, workers, round_trip)
     return FixedSizer(batch_size, concurrency)

@@ -10,7 +10,7 @@ from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from asyncpar._basics.notes import add_note
 from asyncpar._basics.wording import in_words, message_of
-from asyncpar._contract.batches import Batch, BatchDone
+from asyncpar._contract.batches import BatchDone, stretches
 
 T = TypeVar("T")
 
@@ -87,12 +87,23 @@ def explain_tuples(done: BatchDone) -> None:
                 )
 
 
-def take_out(done: BatchDone, positions: Sequence[int]) -> tuple[list[BatchDone], list[Batch]]:
-    """`done` without the calls at `positions`, in stretches; and those calls, each as a batch of its own to be run again."""
-    again = [done.batch.part(position, position + 1, again=True, failed=True) for position in positions]
+def without(done: BatchDone, positions: Sequence[int]) -> list[BatchDone]:
+    """`done` without the calls at `positions`, in stretches."""
     bounds = [-1, *positions, len(done.values)]
-    stretches = [_stretch(done, after + 1, before) for after, before in pairwise(bounds) if after + 1 < before]
-    return stretches, again
+    return [_stretch(done, after + 1, before) for after, before in pairwise(bounds) if after + 1 < before]
+
+
+def in_sequence(done: BatchDone) -> list[BatchDone]:
+    """`done` in stretches whose indices follow each other."""
+    indices = done.batch.indices
+    if type(indices) is range:
+        return [done]
+    first = 0
+    found = []
+    for begin, end in stretches(indices[: len(done.values)]):
+        found.append(_stretch(done, first, first + end - begin))
+        first += end - begin
+    return found
 
 
 def _stretch(done: BatchDone, begin: int, end: int) -> BatchDone:
@@ -141,9 +152,9 @@ def values_by_policy(done: BatchDone, on_error: OnError) -> list[Any]:
 def to_outcomes(done: BatchDone) -> list[Outcome[Any]]:
     """One outcome for each call."""
     seconds = [spent / calls for calls, spent in done.timings for _ in range(calls)]
-    start, errors, worker = done.batch.start, done.errors, done.worker
+    indices, errors, worker = done.batch.indices, done.errors, done.worker
     attempts = done.batch.attempts
     return [
-        Outcome(start + position, value, errors.get(position), seconds[position], attempts, worker)
+        Outcome(indices[position], value, errors.get(position), seconds[position], attempts, worker)
         for position, value in enumerate(done.values)
     ]

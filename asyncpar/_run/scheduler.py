@@ -1,17 +1,17 @@
 """The loop between a source, an executor and a consumer. One `Run` is one `pmap`, from first item to last outcome.
 
-A run has *slots*, coroutines that each repeat: cut the next batch from the source, pack it, wait for a turn, lease a worker,
-await the worker, hand the outcomes to the sink. Decisions are made synchronously (`_cut`, `_conclude`, `_staff`), as plain
+A run has *slots*, coroutines that each repeat: cut the next batch from the source, pack it, wait for a turn, lease a place,
+await the place, hand the outcomes to the sink. Decisions are made synchronously (`_cut`, `_conclude`, `_staff`), as plain
 values; only then is anything awaited.
 
-There are twice as many slots as the run may hold workers, so that, while workers compute, the next batch for each of them is
-already cut and packed: a slot that has packed waits for its *turn*, of which there is one for each worker. Whoever has a turn
-takes the foremost of the packed batches, not his own: calls that came back undone (their worker died, or their batch outlived
-its time budget) are cut and packed before new ones and overtake those that wait. A call that has failed and is to be tried
-again is one of them; until its time has come, it lies in `put_off` and holds up nobody.
+There are twice as many slots as the run may hold places, so that, while workers compute, the next batch for each of them is
+already cut and packed: a slot that has packed waits for its *turn* (`turns.py`), of which there is one for each place. Whoever
+has a turn takes the foremost of the packed batches, not his own: calls that came back undone (their worker died, or their batch
+outlived its time budget) are cut and packed before new ones and overtake those that wait. Calls that have failed and are to be
+tried again are among them; until their time has come, they are put off (`put_off.py`) and hold up nobody.
 
 A slot that finds nothing to do ends instead of waiting, and whatever makes work appear (room in the window, an item from the
-pump, calls that came back) starts one: so no slot ever waits for an event that another one must send.
+pump, calls that came back, more places) starts one: so no slot ever waits for an event that another one must send.
 
 A run of one batch is one slot in the caller's own task, so that a map over one item costs little more than the round trip to
 its worker. Else there is a task group with the slots and the feedback coroutine in it. Where there are several slots, the
@@ -19,8 +19,8 @@ caller's task only waits: asyncio's `Task.cancel` reaches that one task, and mus
 of one worker while the others go on.
 
 # Invariants:
-#   pulled - handed <= window                 (memory does not grow with the input)
-#   slots <= 2 * limit, turns <= limit        (the run's share of the executor)
+#   window.pulled - window.handed <= window.size()   (memory does not grow with the input)
+#   slots <= 2 * limit, turns <= limit               (the run's share of the executor)
 #   len(packed) == slots that have packed and not yet taken
 #   every pulled item is in exactly one of: the pump's store, again, put_off, packed, a slot's batch, the sink, handed
 #
@@ -31,27 +31,38 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Callable
 from heapq import heappop, heappush
 from math import ceil
-from typing import Any, Protocol
+from typing import Protocol
 
 import anyio
 import anyio.abc
 import anyio.lowlevel
 
 from asyncpar._contract.batches import Batch, BatchDone
-from asyncpar._contract.executor import Adoptable, AdoptedFunction, Executor, Parcel
+from asyncpar._contract.executor import Executor, Fate, Parcel, Session
 from asyncpar._platform.background import is_own_cancellation
 from asyncpar._platform.off_loop import run_off_loop
 from asyncpar._run.batching import BatchSizer, BatchTiming
 from asyncpar._run.feedback import Feedback
-from asyncpar._run.outcomes import annotate, explain_tuples, first_error, keep_program_alive, raisable, take_out
+from asyncpar._run.outcomes import (
+    annotate,
+    explain_tuples,
+    first_error,
+    in_sequence,
+    keep_program_alive,
+    raisable,
+    without,
+)
 from asyncpar._run.progress import Meter
+from asyncpar._run.put_off import PutOff
 from asyncpar._run.retrying import RetryPolicy
 from asyncpar._run.sources import PumpedSource, Source
 from asyncpar._run.statistics import Statistics
+from asyncpar._run.turns import Turns
+from asyncpar._run.window import Window
 
-_WINDOW_BATCHES = 4  # batches in the window for each worker: one running, one next, two waiting for an earlier one; a guess
 _PUMP_PIECE = 64  # items between two turns of the event loop; 3 % at 3 µs an item
 
 _numbers = itertools.count()  # of the runs of this program
@@ -71,21 +82,22 @@ class Run:
     """One map: `drive()` it once, then look at `error`; `hand()` opens the window again; `statistics()` at any time.
 
     Args:
-        limit: how many workers the run may hold at once.
+        executor: where batches run; `open_session` opens a session of it.
+        most: how many places the run may hold at once; None: all.
         window: how many items may be pulled and not yet handed; None: chosen from the batch size.
         stop_on_error: the first call that fails for good ends the run.
         retrying: which calls that failed are run again.
         meter: told, in the event loop, each time a batch has been taken in.
+        clock: seconds, by which round trips are measured.
     """
 
     # What every run begins with; as attributes of the class they cost a run of one batch nothing
-    _function: AdoptedFunction | None = None
+    _session: Session | None = None
     _group: anyio.abc.TaskGroup | None = None
-    _turns: anyio.Semaphore | None = None
+    _turns: Turns | None = None
     _feedback: Feedback | None = None
+    _put_off: PutOff | None = None
     _completed: anyio.Event | None = None
-    _room_made: anyio.Event | None = None  # the pump waits for it
-    _put_off_sooner: anyio.Event | None = None  # whoever brings back what was put off waits for it
     _slots = 1
     _next_index = 0
     _blocked = False  # a slot ended for want of room in the window
@@ -93,45 +105,48 @@ class Run:
     _error: BaseException | None = None
     closing_error: BaseException | None = None  # what closing the source raised
     completed = False  # every item that came has an outcome in the sink
-    _handed = _finished = _failed = _batches = _retried = _abandoned = 0
+    _finished = _failed = _batches = _retried = _abandoned = 0
     _busy_seconds = 0.0
     _inline_bytes = _shared_bytes = 0
 
     def __init__(
         self,
-        program: Adoptable,
+        open_session: Callable[[], Session],
         source: Source,
-        executor: Executor[Any],
+        executor: Executor,
         sizer: BatchSizer,
         sink: Sink,
         *,
-        limit: int,
+        most: int | None,
         window: int | None,
         stop_on_error: bool = False,
         retrying: RetryPolicy | None = None,
         meter: Meter | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._program = program
+        self._open_session = open_session
         self._source = source
         self._executor = executor
         self._sizer = sizer
         self._sink = sink
-        self._limit = limit
-        self._fixed_window = window
+        self._most = most
+        self._limit = limit = self._allowed()
+        self._window = Window(window, sizer, limit, source.stored)
         self._stop_on_error = stop_on_error
         self._retrying = retrying
         self._meter = meter
-        self._pulled = source.stored
-        self._again: list[tuple[int, Batch, int]] = []  # a heap: (index of the first call, its batch, its position there)
-        self._packed: list[tuple[int, Parcel]] = []  # a heap: (index of the first call, its parcel)
-        self._put_off: list[tuple[float, int, Batch]] = []  # a heap: (when its time comes, index of the call, its batch)
+        self._clock = clock
+        self._again: list[
+            tuple[int, int, Batch, int]
+        ] = []  # a heap: (index of the first call, a number, batch, position there)
+        self._packed: list[tuple[int, int, Parcel]] = []  # a heap: (index of the first call, a number, its parcel)
         self._began = time.monotonic()
         self._number = next(_numbers)
 
     async def drive(self) -> None:
         """Runs to the end in the caller's task. What went wrong stands in `error` afterwards; only a cancellation is raised."""
         try:
-            self._function = self._program.adopted_by(self._executor)
+            self._session = self._open_session()
             has_packed = await self._pack_next()
             if self._source.exhausted and self._retrying is None:  # the whole run is in hand
                 await self._slot(has_packed)
@@ -144,8 +159,8 @@ class Run:
             self._fail(error)
         finally:
             self._stopping = True
-            if self._function is not None:
-                self._function.discard()
+            if self._session is not None:
+                self._session.close()
             if self._meter is not None:
                 self._meter.close()
             if self._source.needs_closing:
@@ -161,21 +176,22 @@ class Run:
 
     def hand(self, count: int) -> None:
         """`count` items have been handed to the user: there is room for as many."""
-        self._handed += count
-        if self._blocked and self._has_room(self._next_size()):
+        self._window.hand(count)
+        self._unblock()
+
+    def _unblock(self) -> None:
+        if self._blocked and self._window.has_room_for_batch():
             self._blocked = False
             self._staff()
-        if self._room_made is not None and self._has_room(1):
-            self._room_made.set()
 
     def statistics(self) -> Statistics:
         sizer = self._sizer
         return Statistics(
-            pulled=self._pulled,
+            pulled=self._window.pulled,
             finished=self._finished,
             failed=self._failed,
-            handed=self._handed,
-            window=self._window(),
+            handed=self._window.handed,
+            window=self._window.size(),
             batches=self._batches,
             batch_size=sizer.size,
             workers=self._limit,
@@ -188,29 +204,48 @@ class Run:
             abandoned=self._abandoned,
             inline_bytes=self._inline_bytes,
             shared_bytes=self._shared_bytes,
-            zero_copy_hits=0 if self._function is None else self._function.zero_copy_hits,
+            zero_copy_hits=0 if self._session is None else self._session.counters().get("zero_copy_hits", 0),
         )
+
+    # The run's share of the executor
+
+    def _allowed(self) -> int:
+        places = self._executor.places
+        return places if self._most is None else min(self._most, places)
+
+    def _follow_places(self) -> None:
+        """There are more places now, or fewer."""
+        self._limit = self._window.workers = self._allowed()
+        if self._turns is not None:
+            self._turns.resize(self._limit)
+        self._window.look()
+        self._unblock()
+        self._staff()
+
+    def _most_slots(self) -> int:
+        return max(1, 2 * self._limit if self._executor.traits.prepares else self._limit)
 
     # Slots
 
     async def _drive_slots(self, has_packed: bool) -> None:
-        most_slots = self._most_slots()
         self._completed = anyio.Event()
-        self._feedback = Feedback(self._sizer, most_slots)
-        if most_slots > self._limit:
-            self._turns = anyio.Semaphore(self._limit, fast_acquire=True)
+        self._feedback = Feedback(self._sizer, self._most_slots())
+        self._turns = Turns(self._limit)
+        stop_watching = self._executor.watch(self._follow_places)
         try:
             async with anyio.create_task_group() as self._group:
+                self._put_off = PutOff(self._group, self._bring_back)
                 self._group.start_soon(self._feedback.run)
                 if isinstance(self._source, PumpedSource):
                     self._group.start_soon(self._pump, self._source)
-                if most_slots > 1:
+                if self._most_slots() > 1:
                     self._group.start_soon(self._slot, has_packed)
                 else:
                     await self._slot(has_packed)
                 await self._wait_completed(self._completed)
                 self._group.cancel_scope.cancel()  # the feedback coroutine has nothing more to hear
         finally:
+            stop_watching()
             self._group = None
 
     async def _wait_completed(self, completed: anyio.Event) -> None:
@@ -241,30 +276,35 @@ class Run:
         batch = self._cut()
         if batch is None:
             return False
-        assert self._function is not None
+        assert self._session is not None
         batch.near_end = self._is_near_end()
-        parcel = self._function.pack(batch, self._sizer.budget(len(batch)))
+        parcel = self._session.pack(batch, self._sizer.budget(len(batch)))
         if parcel.unfinished:
             self._staff()  # others need not wait for this one
             await run_off_loop(parcel.finish)
-        heappush(self._packed, (batch.start, parcel))
+        heappush(self._packed, (batch.start, next(_numbers), parcel))
         return True
 
     async def _run_foremost(self) -> None:
-        executor, turns = self._executor, self._turns
+        session, turns = self._session, self._turns
+        assert session is not None
         if turns is not None:
             await turns.acquire()
         try:
-            async with executor.lease() as worker:
+            place = session.lease_nowait() or await session.lease()
+            try:
                 if self._stopping:  # since this slot began to wait
                     return
-                parcel = heappop(self._packed)[1]
-                began = executor.clock()
+                parcel = heappop(self._packed)[2]
+                began = self._clock()
                 try:
-                    answer = await worker.run(parcel)
+                    answer = await place.run(parcel)
                 finally:
-                    self._abandoned += worker.abandoned
-                round_trip = executor.clock() - began
+                    if place.fate is not Fate.FREE:
+                        self._abandoned += place.fate in (Fate.LEFT, Fate.DETAINED)
+                round_trip = self._clock() - began
+            finally:
+                session.release(place)
         finally:
             if turns is not None:
                 turns.release()
@@ -279,13 +319,10 @@ class Run:
             self._slots += 1
             self._group.start_soon(self._slot)
 
-    def _most_slots(self) -> int:
-        return 2 * self._limit if self._executor.prepares else self._limit
-
     def _see_whether_complete(self) -> None:
         if self._completed is None:
             return
-        done = self._source.exhausted and not self._again and not self._put_off and not self._slots
+        done = self._source.exhausted and not self._again and not self._calls_put_off() and not self._slots
         if done or self._stopping:
             self._completed.set()
 
@@ -299,8 +336,8 @@ class Run:
             return self._cut_again()
         if self._source.exhausted:
             return None
-        size = self._next_size()
-        if not self._source.is_async and not self._has_room(size):
+        size, is_pumped = self._window.next_batch(), self._source.is_pumped
+        if not is_pumped and self._window.room() < size:
             self._blocked = True
             return None
         columns = self._source.take(size)
@@ -309,10 +346,10 @@ class Run:
             return None
         if not columns:
             return None
-        batch = Batch(self._next_index, columns, function=self._source.function)
-        self._next_index += len(batch)
-        if not self._source.is_async:
-            self._pulled += len(batch)
+        begin, self._next_index = self._next_index, self._next_index + len(columns[0])
+        batch = Batch(range(begin, self._next_index), columns, function=self._source.function)
+        if not is_pumped:
+            self._window.pulled += len(batch)
         return batch
 
     def _cut_again(self) -> Batch:
@@ -321,15 +358,26 @@ class Run:
         Where hardly any others are to come, each worker has its share: these take longer than was thought, and the others would
         watch one of them make them all.
         """
-        _, batch, begin = heappop(self._again)
-        size = self._next_size()
+        _, _, batch, begin = heappop(self._again)
+        size = self._window.next_batch()
         if self._is_near_end():
             size = min(size, ceil(len(batch) / (2 * self._limit)))
         if len(batch) - begin <= size:
-            return batch.part(begin, len(batch), deaths=batch.deaths) if begin else batch
+            return batch.part(begin, len(batch)) if begin else batch
         end = begin + size
-        heappush(self._again, (batch.start + end, batch, end))
-        return batch.part(begin, end, deaths=batch.deaths)
+        heappush(self._again, (batch.indices[end], next(_numbers), batch, end))
+        return batch.part(begin, end)
+
+    def _run_again(self, batch: Batch) -> None:
+        heappush(self._again, (batch.start, next(_numbers), batch, 0))
+
+    def _bring_back(self, batch: Batch) -> None:
+        """The time of a batch that was put off has come."""
+        self._run_again(batch)
+        self._staff()
+
+    def _calls_put_off(self) -> int:
+        return 0 if self._put_off is None else self._put_off.calls
 
     def _conclude(self, done: BatchDone, round_trip: float) -> None:
         """Takes in what became of a batch."""
@@ -341,18 +389,25 @@ class Run:
         self._shared_bytes += done.shared_bytes
         self._busy_seconds += busy_seconds
         for rest in done.rest:
-            heappush(self._again, (rest.start, rest, 0))
+            self._run_again(rest)
         if self._feedback is not None:
-            ran, failed = len(done.values), len(done.errors)
-            self._feedback.report(BatchTiming(ran, busy_seconds, round_trip, self._remaining(), self._limit, failed))
+            ran, failed, workers = len(done.values), len(done.errors), max(self._limit, 1)
+            self._feedback.report(BatchTiming(ran, busy_seconds, round_trip, self._remaining(), workers, failed))
         if done.errors and self._retrying is not None:
             for stretch in self._take_out_retries(done, self._retrying):
-                self._put(stretch)
+                self._put_in_sequence(stretch)
         else:
-            self._put(done)
+            self._put_in_sequence(done)
         if self._meter is not None:
             remaining = self._source.remaining
             self._meter.update(self.statistics(), None if remaining is None else self._next_index + remaining)
+
+    def _put_in_sequence(self, done: BatchDone) -> None:
+        if type(done.batch.indices) is range:
+            self._put(done)
+        else:  # it was retried: an outcome here and there
+            for stretch in in_sequence(done):
+                self._put(stretch)
 
     def _put(self, done: BatchDone) -> None:
         """Gives to the sink what will not change any more."""
@@ -376,23 +431,20 @@ class Run:
         if not positions:
             return [done]
         self._retried += len(positions)
-        stretches, again = take_out(done, positions)
-        for batch in again:
+        for batch in done.batch.failed(positions):
             wait = retrying.wait_seconds(batch.failures)
-            if wait:
-                heappush(self._put_off, (anyio.current_time() + wait, batch.start, batch))
+            if wait and self._put_off is not None:
+                self._put_off.add(batch, wait)
             else:
-                heappush(self._again, (batch.start, batch, 0))
-        if self._put_off:
-            self._see_to_put_off()
-        return stretches
+                self._run_again(batch)
+        return without(done, positions)
 
     def _remaining(self) -> int | None:
         """Calls that are not even packed."""
         remaining = self._source.remaining
         if remaining is None:
             return None
-        return remaining + len(self._put_off) + sum(len(batch) - begin for _, batch, begin in self._again)
+        return remaining + self._calls_put_off() + sum(len(batch) - begin for _, _, batch, begin in self._again)
 
     def _fail(self, error: BaseException) -> None:
         """Ends the run; the first error is the one that is raised."""
@@ -407,14 +459,9 @@ class Run:
             return False
         if self._again:
             return True
-        if isinstance(self._source, PumpedSource):
+        if self._source.is_pumped:
             return self._source.stored > 0
-        return not self._source.exhausted and self._has_room(self._next_size())
-
-    def _next_size(self) -> int:
-        if self._fixed_window is None:
-            return self._sizer.size
-        return min(self._sizer.size, max(1, self._fixed_window // (2 * self._limit)))
+        return not self._source.exhausted and self._window.has_room_for_batch()
 
     def _is_near_end(self) -> bool:
         """Whether there will not be another batch of new calls for each worker."""
@@ -423,53 +470,18 @@ class Run:
         remaining = self._source.remaining
         return remaining is not None and remaining < self._limit * self._sizer.size
 
-    def _window(self) -> int:
-        if self._fixed_window is not None:
-            return self._fixed_window
-        return _WINDOW_BATCHES * self._limit * self._sizer.size
-
-    def _has_room(self, count: int) -> bool:
-        return self._pulled - self._handed + count <= self._window()
-
-    # Calls that wait for another attempt
-
-    def _see_to_put_off(self) -> None:
-        """Makes sure that somebody brings back what was put off, and knows of the earliest."""
-        assert self._group is not None
-        if self._put_off_sooner is None:
-            self._group.start_soon(self._bring_back)
-            self._put_off_sooner = anyio.Event()
-        else:
-            self._put_off_sooner.set()
-
-    async def _bring_back(self) -> None:
-        while self._put_off:
-            self._put_off_sooner = anyio.Event()
-            with anyio.CancelScope(deadline=self._put_off[0][0]):
-                await self._put_off_sooner.wait()
-            now = anyio.current_time()
-            while self._put_off and self._put_off[0][0] <= now:
-                _, start, batch = heappop(self._put_off)
-                heappush(self._again, (start, batch, 0))
-            self._staff()
-        self._put_off_sooner = None
-
     # The two ends of the source
 
     async def _pump(self, source: PumpedSource) -> None:
         try:
             while True:
-                while not self._has_room(1):
-                    self._room_made = anyio.Event()
-                    await self._room_made.wait()
-                    self._room_made = None
-                room = min(self._window() - self._pulled + self._handed, source.most_at_once)
-                count = await source.pump(room)
+                room = await self._window.wait_for_room()
+                count = await source.pump(min(room, source.most_at_once))
                 if not count:
                     break
-                self._pulled += count
+                self._window.pulled += count
                 self._staff()
-                if self._pulled % _PUMP_PIECE == 0:
+                if self._window.pulled % _PUMP_PIECE == 0:
                     await anyio.lowlevel.checkpoint()  # a source that never waits must not hold the event loop
         except BaseException as error:
             if is_own_cancellation(error):

@@ -41,7 +41,7 @@ _PULL_PIECE = 64  # items pulled between two looks at the clock; 3 % at 20 ns an
 class Source(ABC):
     """Where a run's items come from."""
 
-    is_async = False
+    is_pumped = False  # its items come from a `PumpedSource`'s store
     needs_closing = True
     exhausted = False
     error: BaseException | None = None
@@ -143,7 +143,7 @@ class IteratorSource(Source):
 class PumpedSource(Source):
     """A source whose items come when somebody awaits them: the run's pump, one task, which fills a store."""
 
-    is_async = True
+    is_pumped = True
     most_at_once = 1  # items that one `pump` may bring
 
     @abstractmethod

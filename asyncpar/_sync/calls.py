@@ -20,8 +20,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby, islice, repeat
 from operator import is_
 from types import BuiltinMethodType, MethodType, ModuleType
@@ -32,8 +32,7 @@ import anyio
 from asyncpar._basics.wording import short_repr
 from asyncpar._child.call_forms import BareCall, KeywordCall, MixedCall
 from asyncpar._contract.batches import Batch
-from asyncpar._contract.executor import AdoptedFunction, Executor, Parcel, Program
-from asyncpar._memory.loans import MmapMode
+from asyncpar._contract.executor import Executor, Hints, Parcel, Place, Program, Session
 from asyncpar._run.sources import Columns, PumpedSource
 
 Call: TypeAlias = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
@@ -288,50 +287,53 @@ class CallSource(PumpedSource):
         return tuple([column[begin:end] for column in columns])
 
 
-class CallsProgram(NamedTuple):
-    """What a run of calls executes: whatever functions its batches bring. It stops at the first error."""
-
-    timeout: float | None
-    max_nbytes: int | None
-    mmap_mode: MmapMode
-
-    def adopted_by(self, executor: Executor[Any]) -> AdoptedFunction:
-        return _AdoptedCalls(executor, self)
+def each_its_own(*_: object) -> Any:
+    """Stands for the functions of a run whose batches bring their own."""
+    raise AssertionError("a batch of calls says what they call")
 
 
-class _AdoptedCalls(AdoptedFunction):
-    """The functions of the run, each adopted once and kept until the run ends, unless there are very many of them."""
+class CallsSession(Session):
+    """Sessions of one executor, one for each function of the run, kept until it ends, unless there are very many of them."""
 
-    def __init__(self, executor: Executor[Any], program: CallsProgram) -> None:
+    def __init__(self, executor: Executor, program: Program, hints: Hints) -> None:
         self._executor = executor
         self._program = program
-        self._adopted: dict[int, AdoptedFunction] = {}  # {id of the function, which the value keeps alive: …}
-        self._hits_of_discarded = 0
-        # Every slot may hold a parcel whose function has been discarded before its worker got it, and keeps it
-        self._most = max(_KEPT_FUNCTIONS, 4 * executor.capacity)
+        self._hints = hints
+        self._lending = executor.open(program, hints)
+        self._sessions: dict[int, Session] = {}  # {id of the function, which the value keeps alive: …}
+        self._counted: Counter[str] = Counter()  # by sessions that have been closed
+        # Every slot may hold a parcel whose session has been closed before its worker got it, and keeps it
+        self._most = max(_KEPT_FUNCTIONS, 4 * executor.places)
 
     def pack(self, batch: Batch, budget: float) -> Parcel:
         function = batch.function
         assert function is not None, "a source of calls says what they call"
-        adopted = self._adopted.get(id(function))
-        if adopted is None:
-            timeout, max_nbytes, mmap_mode = self._program
-            program = Program(function, stop_on_error=True, timeout=timeout, max_nbytes=max_nbytes, mmap_mode=mmap_mode)
-            adopted = self._executor.adopt(program)
-            while len(self._adopted) >= self._most:
-                self._discard_one()
-            self._adopted[id(function)] = adopted
-        return adopted.pack(batch, budget)
+        session = self._sessions.get(id(function))
+        if session is None:
+            session = self._executor.open(self._program._replace(fn=function), self._hints)
+            while len(self._sessions) >= self._most:
+                self._close_one()
+            self._sessions[id(function)] = session
+        return session.pack(batch, budget)
 
-    @property
-    def zero_copy_hits(self) -> int:
-        return self._hits_of_discarded + sum(adopted.zero_copy_hits for adopted in self._adopted.values())
+    def lease_nowait(self) -> Place | None:
+        return self._lending.lease_nowait()
 
-    def discard(self) -> None:
-        while self._adopted:
-            self._discard_one()
+    async def lease(self) -> Place:
+        return await self._lending.lease()
 
-    def _discard_one(self) -> None:
-        adopted = self._adopted.pop(next(iter(self._adopted)))
-        adopted.discard()
-        self._hits_of_discarded += adopted.zero_copy_hits
+    def release(self, place: Place) -> None:
+        self._lending.release(place)
+
+    def counters(self) -> Mapping[str, int]:
+        return sum((Counter(session.counters()) for session in self._sessions.values()), self._counted)
+
+    def close(self) -> None:
+        while self._sessions:
+            self._close_one()
+        self._lending.close()
+
+    def _close_one(self) -> None:
+        session = self._sessions.pop(next(iter(self._sessions)))
+        session.close()
+        self._counted += Counter(session.counters())

@@ -22,7 +22,7 @@ from asyncpar._memory.loans import MmapMode
 from asyncpar._memory.options import DEFAULT_MAX_NBYTES, check_mmap_mode, resolve_max_nbytes
 from asyncpar._platform.cpus import cpu_count, resolve_n_jobs
 from asyncpar._platform.nesting import depth
-from asyncpar.executors import NAMES, default_name, make_executor
+from asyncpar.executors import NAMES, default_name, is_foreign_pool, make_executor
 from asyncpar.executors.inline import InlineExecutor
 
 Prefer: TypeAlias = Literal["processes", "threads"] | None
@@ -103,14 +103,14 @@ class Backend:
 
     name: str
     kind: str
-    make: Callable[[], Executor[Any]] | None = None
+    make: Callable[[], Executor] | None = None
     key: Hashable | None = None
-    given: Executor[Any] | None = None
+    given: Executor | None = None
 
 
 _settings: ContextVar[Settings | None] = ContextVar("asyncpar_settings", default=None)
 _NO_SETTINGS = Settings()
-_registered: dict[str, Callable[..., Executor[Any]]] = {}
+_registered: dict[str, Callable[..., Executor]] = {}
 _default_backend: list[str] = []  # the name that `register_parallel_backend(make_default=True)` has set last
 
 
@@ -207,7 +207,7 @@ class parallel_backend(parallel_config):
         return self._settings.backend, self._settings.n_jobs
 
 
-def register_parallel_backend(name: str, factory: Callable[..., Executor[Any]], make_default: bool = False) -> None:
+def register_parallel_backend(name: str, factory: Callable[..., Executor], make_default: bool = False) -> None:
     """Makes `name` known as a backend.
 
     Args:
@@ -284,6 +284,9 @@ def find_backend(backend: Any, n_jobs: int, inner_max_num_threads: int | None, p
         _refuse_params(type(backend).__name__, inner_max_num_threads, params)
         kind = "inline" if isinstance(backend, InlineExecutor) else "other"  # in the caller's thread, not in the portal's
         return Backend(type(backend).__name__, kind, given=backend)
+    if is_foreign_pool(backend):
+        _refuse_params(type(backend).__name__, inner_max_num_threads, params)
+        return Backend(type(backend).__name__, "other", lambda: _make_over(backend))
     if hasattr(backend, "get_start_method") and hasattr(backend, "Process"):
         backend = "process"
     if backend in _registered:
@@ -345,8 +348,11 @@ def _not_n_jobs(n_jobs: object) -> ValueError:
 
 
 def _resolve_jobs(n_jobs: int | None, backend: Any) -> int:
-    if isinstance(backend, Executor) and (n_jobs is None or n_jobs < 0):
-        return backend.capacity
+    if n_jobs is None or n_jobs < 0:
+        if is_foreign_pool(backend):
+            backend = _make_over(backend)
+        if isinstance(backend, Executor):
+            return max(1, backend.workers)
     if n_jobs == 0:
         raise _not_n_jobs(n_jobs)
     return 1 if n_jobs is None else resolve_n_jobs(n_jobs)
@@ -374,14 +380,20 @@ def _refuse_params(name: str, inner_max_num_threads: int | None, params: Mapping
         )
 
 
-def _make_shared(name: str) -> Executor[Any]:
+def _make_over(pool: Any) -> Executor:
+    from asyncpar.executors.futures import FuturesExecutor
+
+    return FuturesExecutor(pool)
+
+
+def _make_shared(name: str) -> Executor:
     executor = make_executor(name)
     if name == "thread":
         executor.grow(_MOST_THREADS)
     return executor
 
 
-def _make_processes(threads: int, params: Mapping[str, Any]) -> Executor[Any]:
+def _make_processes(threads: int, params: Mapping[str, Any]) -> Executor:
     from asyncpar.executors.process import ProcessExecutor
 
     arguments = {_PROCESS_PARAMS[name]: value for name, value in params.items()}
@@ -403,7 +415,7 @@ def _meant(names: Iterable[str]) -> str:
     return "".join(f"; {name}: {hint}" for name, hint in hints if hint)
 
 
-def _make_registered(name: str, params: Mapping[str, Any]) -> Executor[Any]:
+def _make_registered(name: str, params: Mapping[str, Any]) -> Executor:
     executor = _registered[name](**params)
     if not isinstance(executor, Executor):
         raise TypeError(f"the factory of backend {name!r} must return an Executor, not {executor!r}")

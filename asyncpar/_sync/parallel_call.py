@@ -28,14 +28,17 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
-from asyncpar._contract.executor import Executor
+from asyncpar._contract.executor import Executor, Hints
+from asyncpar._contract.lending import PooledExecutor
+from asyncpar._map.options import RunOptions
+from asyncpar._map.plan import Plan
 from asyncpar._platform.background import wait_through
 from asyncpar._platform.off_loop import is_off_loop
-from asyncpar._run.batching import BatchSize, make_sizer
+from asyncpar._run.batching import BatchSize
 from asyncpar._run.scheduler import Run
 from asyncpar._run.sinks import HandOverSink, ListSink
 from asyncpar._run.statistics import Statistics
-from asyncpar._sync.calls import CallPuller, CallSource, CallsProgram
+from asyncpar._sync.calls import CallPuller, CallSource, CallsSession, each_its_own
 from asyncpar._sync.config import Backend, Memmapping
 from asyncpar._sync.portal import Portal, Task, current_portal
 from asyncpar._wire.unfinished import Hold, hold_unfinished_modules
@@ -80,9 +83,9 @@ class KeptExecutor:
 
     def __init__(self) -> None:
         self._portal: Portal | None = None
-        self._executor: Executor[Any] | None = None
+        self._executor: Executor | None = None
 
-    def open(self, portal: Portal, make: Callable[[], Executor[Any]]) -> Executor[Any]:
+    def open(self, portal: Portal, make: Callable[[], Executor]) -> Executor:
         """In the portal's loop."""
         if self._executor is None or self._executor.closed or self._portal is not portal:
             self._portal, self._executor = portal, make()
@@ -298,7 +301,7 @@ class ParallelCall:
 
     async def _run_and_close(self, sink: ListSink | HandOverSink) -> BaseException | None:
         """What went wrong first, if anything did."""
-        owned: Executor[Any] | None = None
+        owned: Executor | None = None
         error: BaseException | None = None
         try:
             executor, is_owned = self._open_executor()
@@ -310,20 +313,19 @@ class ParallelCall:
             closing_error = None if owned is None else await _closing_error(owned)
         return closing_error if error is None else error
 
-    async def _drive(self, executor: Executor[Any], sink: ListSink | HandOverSink) -> BaseException | None:
+    async def _drive(self, executor: Executor, sink: ListSink | HandOverSink) -> BaseException | None:
         request = self._request
-        limit = min(request.n_jobs, executor.capacity)
-        self._run = run = Run(
-            CallsProgram(request.timeout, request.memmapping.max_nbytes, request.memmapping.mmap_mode),
-            self._source,
-            executor,
-            make_sizer(request.batch_size, 1, self._source.remaining, limit),
-            sink,
-            limit=limit,
-            window=request.window,
-            stop_on_error=True,
-            meter=self if self._listener.wanted else None,
+        options = RunOptions(
+            executor=executor,
+            n_jobs=request.n_jobs,
+            ordered=request.ordered,
+            batch_size=request.batch_size,
+            buffersize=request.window,
+            timeout=request.timeout,
         )
+        hints = Hints(request.memmapping.max_nbytes, request.memmapping.mmap_mode)
+        plan = Plan(each_its_own, 0, self._source, options, hints, CallsSession)
+        self._run = run = plan.make_run(sink, meter=self if self._listener.wanted else None)
         await run.drive()
         if run.error is None and not run.completed:
             return _ended_early()
@@ -340,7 +342,7 @@ class ParallelCall:
         if self._run is not None:
             self._run.hand(count)
 
-    def _open_executor(self) -> tuple[Executor[Any], bool]:
+    def _open_executor(self) -> tuple[Executor, bool]:
         """The executor, and whether it is this call's own."""
         backend, portal = self._request.backend, self._portal
         if backend.given is not None:
@@ -352,7 +354,7 @@ class ParallelCall:
                 executor = portal.executors[backend.key] = backend.make()
         else:
             executor = backend.make() if self._kept is None else self._kept.open(portal, backend.make)
-        if backend.kind != "other":
+        if isinstance(executor, PooledExecutor) and backend.kind != "other":
             executor.grow(self._request.n_jobs)
         return executor, backend.key is None and self._kept is None
 
@@ -361,7 +363,7 @@ def _ended_early() -> ExecutorUnavailableError:
     return ExecutorUnavailableError("the call was ended before all results were there")
 
 
-async def _closing_error(executor: Executor[Any]) -> Exception | None:
+async def _closing_error(executor: Executor) -> Exception | None:
     """Closes it, and returns what it raises."""
     try:
         await wait_through(executor.aclose)

@@ -25,7 +25,6 @@ import queue
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Hashable
-from typing import Any
 
 import anyio
 
@@ -39,7 +38,7 @@ class Portal:
     """A thread with an event loop in it. `executors` are those that it keeps warm, and are the loop's own affair."""
 
     def __init__(self) -> None:
-        self.executors: dict[Hashable, Executor[Any]] = {}
+        self.executors: dict[Hashable, Executor] = {}
         self._pid = os.getpid()
         self._tasks: set[asyncio.Task[None]] = set()  # the loop itself holds them only weakly
         self._scopes: set[anyio.CancelScope] = set()

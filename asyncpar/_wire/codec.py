@@ -56,7 +56,7 @@ EncodedElements: TypeAlias = tuple[list[Pickled], list[int]]
 EncodedColumn: TypeAlias = tuple[Column] | EncodedElements | tuple[Pickled, int, bool]
 
 
-class Place(Protocol):
+class BufferPlacer(Protocol):
     """Where buffers of `threshold` bytes or more go: it copies one and returns its block, or None if it has no room.
 
     `find` gives the block of one that it has copied already; `copy` is for what it will not be asked for again, in pieces.
@@ -82,10 +82,10 @@ class Undeliverable:
 class _Keeper:
     """Keeps large buffers out of the pickles of a message, and gathers them: themselves, or the blocks that hold them."""
 
-    def __init__(self, buffers: list[Any], pace: Pace | None, place: Place | None) -> None:
+    def __init__(self, buffers: list[Any], pace: Pace | None, placer: BufferPlacer | None) -> None:
         self.buffers = buffers
         self.pace = pace
-        self.place = place
+        self.placer = placer
         self.hits = 0
 
     def __call__(self, buffer: pickle.PickleBuffer) -> bool:
@@ -100,25 +100,25 @@ class _Keeper:
         """What stands for a pickle in the message: a large one travels beside the message's own, out of band."""
         if len(pickled) == 1 and len(pickled[0]) < OUT_OF_BAND_BYTES:
             return pickled[0]
-        place = self.place
-        if place is not None and sum(map(len, pickled)) >= place.threshold:
+        placer = self.placer
+        if placer is not None and sum(map(len, pickled)) >= placer.threshold:
             self._leave_copying_to_a_thread()
-            block = place.copy(pickled)
+            block = placer.copy(pickled)
             if block is not None:
                 self.buffers.insert(first, block)
                 return None
         return pickle.PickleBuffer(join(pickled, self.pace))
 
     def _block_of(self, data: memoryview) -> Block | None:
-        place = self.place
-        if place is None or data.nbytes < place.threshold:
+        placer = self.placer
+        if placer is None or data.nbytes < placer.threshold:
             return None
-        block = place.find(data)
+        block = placer.find(data)
         if block is not None:
             self.hits += 1
             return block
         self._leave_copying_to_a_thread()
-        return place(data)
+        return placer(data)
 
     def _leave_copying_to_a_thread(self) -> None:
         """In the event loop nothing is copied; nor waited for, while a thread places what others look for, too."""
@@ -141,9 +141,9 @@ class Encoder:
     The reader needs the buffers of the message's own pickle first, so the columns come first and `frame` last.
     """
 
-    def __init__(self, pace: Pace | None = None, place: Place | None = None) -> None:
+    def __init__(self, pace: Pace | None = None, placer: BufferPlacer | None = None) -> None:
         self._pace = pace
-        self._place = place
+        self._placer = placer
         self._column_buffers: list[Any] = []  # buffers, and blocks that are yet to be lent
         self._keeper: _Keeper | None = None  # once there is something that may need it
 
@@ -155,7 +155,7 @@ class Encoder:
     @property
     def _keep(self) -> _Keeper:
         if self._keeper is None:
-            self._keeper = _Keeper(self._column_buffers, self._pace, self._place)
+            self._keeper = _Keeper(self._column_buffers, self._pace, self._placer)
         return self._keeper
 
     def column(self, column: Column, describe: Callable[..., tuple[str, str]], *context: object) -> EncodedColumn:
@@ -167,7 +167,7 @@ class Encoder:
             self._pace(weight)
         if type(column) not in _SEQUENCES:
             return self._array(column, copy=weight > 0)
-        large = sys.maxsize if self._place is None else self._place.threshold
+        large = sys.maxsize if self._placer is None else self._placer.threshold
         if self._pace is not None:  # what is not apart is pickled in the event loop, with the message
             large = min(large, IN_LOOP_BYTES)
         return (column,) if weight < large else self._apart(column, pickle.Pickler, shares=False)
@@ -175,10 +175,10 @@ class Encoder:
     def _array(self, column: Any, *, copy: bool) -> EncodedColumn:
         if copy:  # it is not in one piece, and pickle would hold the GIL while it copies
             column = column.copy()
-        place = self._place
-        if place is None or (column.nbytes < place.threshold and not _lies_in_a_file(column)):
+        placer = self._placer
+        if placer is None or (column.nbytes < placer.threshold and not _lies_in_a_file(column)):
             return (column,)
-        return self._apart(column, _pickler_class(place), shares=column[0].nbytes >= place.threshold)
+        return self._apart(column, _pickler_class(placer), shares=column[0].nbytes >= placer.threshold)
 
     def _apart(self, column: Column, pickler_class: Any, *, shares: bool) -> EncodedColumn:
         keep, before = self._keep, len(self._column_buffers)
@@ -187,7 +187,7 @@ class Encoder:
 
     def _one_by_one(self, column: Column, describe: Callable[[int], tuple[str, str]]) -> EncodedColumn:
         keep = self._keep
-        dump = _ElementPickler(keep, _pickler_class(keep.place))
+        dump = _ElementPickler(keep, _pickler_class(keep.placer))
         pickles: list[Pickled] = []
         counts: list[int] = []
         for position, element in enumerate(column):
@@ -297,14 +297,14 @@ def _view(buffer: Buffer | Shared, map_shared: Callable[[Shared], memoryview] | 
 
 
 def encode_function(
-    fn: Callable[..., Any], pace: Pace | None = None, place: Place | None = None
+    fn: Callable[..., Any], pace: Pace | None = None, placer: BufferPlacer | None = None
 ) -> tuple[EncodedElements, list[Any]]:
     """`fn` as a column of one, by reference where a worker can import it and else by value, and its large buffers."""
     buffers: list[Any] = []
-    keep = _Keeper(buffers, pace, place)
+    keep = _Keeper(buffers, pace, placer)
     try:
         by_name = is_importable(fn)
-        pickled: list[Buffer] = [pickle.dumps(fn, PROTOCOL)] if by_name else _ElementPickler(keep, _pickler_class(place))(fn)
+        pickled: list[Buffer] = [pickle.dumps(fn, PROTOCOL)] if by_name else _ElementPickler(keep, _pickler_class(placer))(fn)
     except (*_NOT_OF_AN_ELEMENT, ExecutorUnavailableError):
         raise
     except BaseException as error:
@@ -337,18 +337,18 @@ class _ElementPickler:
         return self._writer.take()
 
 
-def _pickler_class(place: Place | None) -> Any:
+def _pickler_class(placer: BufferPlacer | None) -> Any:
     """For what is not plain."""
     from asyncpar._wire.pickler import Pickler  # which takes 30 ms, for it imports cloudpickle
 
     main = sys.modules.get(_SPAWNED_MAIN)
     if main is not None and main.__name__ == _SPAWNED_MAIN:
         sys.modules["cloudpickle"].register_pickle_by_value(main)
-    if place is None or loaded_numpy() is None:
+    if placer is None or loaded_numpy() is None:
         return guarded(Pickler)
     from asyncpar._wire.arrays import argument_pickler, result_pickler  # which imports numpy
 
-    return guarded(result_pickler() if place.holds_results else argument_pickler())
+    return guarded(result_pickler() if placer.holds_results else argument_pickler())
 
 
 def is_importable(fn: Callable[..., Any]) -> bool:

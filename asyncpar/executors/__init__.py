@@ -10,19 +10,24 @@ What must never break: see `_contract`; and no executor leaves anything behind w
 
 from __future__ import annotations
 
+import importlib
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from anyio.lowlevel import RunVar
 
 from asyncpar._basics.hints import instead_of_executor, meant_executor_name
 from asyncpar._contract.executor import Executor
+from asyncpar._contract.lending import PooledExecutor
 from asyncpar._platform.nesting import depth
 from asyncpar._wire.unfinished import is_importing
 
+if TYPE_CHECKING:
+    from concurrent.futures import Executor as ForeignPool
+
 NAMES = ("process", "thread", "inline")
 
-_defaults: RunVar[dict[str, Executor[Any]] | None] = RunVar("asyncpar_default_executors", None)
+_defaults: RunVar[dict[str, PooledExecutor[Any]] | None] = RunVar("asyncpar_default_executors", None)
 
 
 def default_name() -> str:
@@ -37,24 +42,37 @@ def default_name() -> str:
     return "thread" if gil is not None and not gil() else "process"
 
 
-def check_executor(executor: object) -> None:
-    """Refuses what is neither a name nor an executor.
+def is_foreign_pool(value: object) -> bool:
+    """Whether it is a `concurrent.futures.Executor`; where nobody has imported that module, nothing is."""
+    futures = sys.modules.get("concurrent.futures")
+    return futures is not None and isinstance(value, futures.Executor)
+
+
+def check_executor(executor: object) -> str | Executor | ForeignPool | None:
+    """Refuses what is neither a name, an executor nor a pool that can be used as one.
 
     Raises:
         ValueError: an unknown name; the message lists the known ones.
         TypeError: something else.
     """
-    if isinstance(executor, str):
-        if executor not in NAMES:
-            known = ", ".join(map(repr, NAMES))
-            meant = meant_executor_name(executor, NAMES)
-            raise ValueError(f"unknown executor {executor!r}; known are {known}, or an Executor object{meant}")
-    elif executor is not None and not isinstance(executor, Executor):
+    if executor is None or isinstance(executor, Executor):
+        return executor
+    if is_foreign_pool(executor):
+        pool: ForeignPool = cast("ForeignPool", executor)
+        return pool
+    if not isinstance(executor, str):
         instead = instead_of_executor(executor)
-        raise TypeError(f"executor must be a name, an Executor or None, not {executor!r:.200}{instead}")
+        raise TypeError(
+            f"executor must be a name, an Executor, a concurrent.futures pool or None, not {executor!r:.200}{instead}"
+        )
+    if executor not in NAMES:
+        known = ", ".join(map(repr, NAMES))
+        meant = meant_executor_name(executor, NAMES)
+        raise ValueError(f"unknown executor {executor!r}; known are {known}, or an Executor object{meant}")
+    return executor
 
 
-def default_executor(name: str, n_jobs: int | None) -> Executor[Any]:
+def default_executor(name: str, n_jobs: int | None) -> Executor:
     """The event loop's own executor of that name, with room for `n_jobs` workers at the least."""
     if name == "inline":
         return make_executor(name)
@@ -70,7 +88,7 @@ def default_executor(name: str, n_jobs: int | None) -> Executor[Any]:
     return executor
 
 
-def make_executor(name: str) -> Executor[Any]:
+def make_executor(name: str) -> PooledExecutor[Any]:
     """A new one of that name."""
     if name == "process":
         from asyncpar.executors.process import ProcessExecutor
@@ -83,3 +101,30 @@ def make_executor(name: str) -> Executor[Any]:
     from asyncpar.executors.inline import InlineExecutor
 
     return InlineExecutor()
+
+
+_SHOWN = {  # the contract, for whoever writes an executor: {name: where it stands}
+    "Answer": "executor",
+    "Batch": "batches",
+    "BatchDone": "batches",
+    "Executor": "executor",
+    "Fate": "executor",
+    "Hints": "executor",
+    "Parcel": "executor",
+    "Place": "executor",
+    "Pool": "lending",
+    "PooledExecutor": "lending",
+    "PooledSession": "lending",
+    "Program": "executor",
+    "Session": "executor",
+    "Traits": "executor",
+    "nothing_done": "batches",
+    "timed_out": "batches",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _SHOWN.get(name)
+    if home is None:
+        raise AttributeError(f"module 'asyncpar.executors' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"asyncpar._contract.{home}"), name)

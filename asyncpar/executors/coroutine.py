@@ -1,21 +1,19 @@
-"""Coroutine functions in the caller's own event loop: a worker is a place among `concurrency` calls under way."""
+"""Coroutine functions in the caller's own event loop, with a place for each call that may be under way."""
 
 from __future__ import annotations
 
-from asyncpar._contract.executor import Executor
-from asyncpar.executors.inline import InlineWorker
+from asyncpar._contract.executor import Traits
+from asyncpar._contract.lending import PooledExecutor
+from asyncpar.executors.inline import InlinePlace
 
 
-class CoroutineExecutor(Executor[InlineWorker]):
+class CoroutineExecutor(PooledExecutor[InlinePlace]):
     """Awaits up to `concurrency` calls at once in the event loop of the caller; one executor serves one run.
 
     Each call runs in a task of its run, so cancelling the run cancels the calls that are under way.
     """
 
-    prepares = False
+    traits = Traits(stops="kill", prepares=False)  # each call is cancelled
 
-    def __init__(self, concurrency: int) -> None:
-        super().__init__(capacity=concurrency)
-
-    async def _start_worker(self) -> InlineWorker:
-        return InlineWorker()
+    async def start_place(self) -> InlinePlace:
+        return InlinePlace()

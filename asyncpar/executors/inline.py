@@ -16,13 +16,14 @@ import anyio.lowlevel
 from asyncpar._child.control import private_page
 from asyncpar._child.run_batch import MOST_ERRORS, BatchReport, run_batch
 from asyncpar._contract.batches import BatchDone, timed_out
-from asyncpar._contract.executor import Executor, Parcel, Worker
+from asyncpar._contract.executor import Parcel, Place, Traits
+from asyncpar._contract.lending import PooledExecutor
 from asyncpar._platform.background import is_own_cancellation
 
 _TOO_LATE = object()
 
 
-class InlineWorker(Worker):
+class InlinePlace(Place):
     """Runs calls where it stands; coroutine calls are awaited one by one."""
 
     async def run(self, parcel: Parcel) -> BatchDone:
@@ -35,7 +36,7 @@ class InlineWorker(Worker):
         return BatchDone(batch, *report, "the caller's task", batch.rest(len(report.values)))
 
 
-class InlineExecutor(Executor[InlineWorker]):
+class InlineExecutor(PooledExecutor[InlinePlace]):
     """Runs every call in the caller's own task, for debugging.
 
     >>> import anyio, asyncpar
@@ -45,13 +46,13 @@ class InlineExecutor(Executor[InlineWorker]):
     [1, 2]
     """
 
-    prepares = False
+    traits = Traits(stops="between_calls", prepares=False)
 
     def __init__(self) -> None:
-        super().__init__(capacity=1)
+        super().__init__(1)
 
-    async def _start_worker(self) -> InlineWorker:
-        return InlineWorker()
+    async def start_place(self) -> InlinePlace:
+        return InlinePlace()
 
 
 def _make_calls(parcel: Parcel) -> BatchReport:

@@ -23,7 +23,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import anyio
@@ -32,20 +32,22 @@ import anyio.lowlevel
 from asyncpar._basics.validation import check_inner_threads, is_int, is_positive_int, to_bytes, to_count, to_seconds
 from asyncpar._child.control import make_nameless_file
 from asyncpar._child.protocol import ProgramOptions
-from asyncpar._contract.executor import Executor, Program
+from asyncpar._contract.batches import Batch
+from asyncpar._contract.executor import Fate, Hints, Program, Traits
+from asyncpar._contract.lending import PooledExecutor, PooledSession
 from asyncpar._memory.blocks import Area
 from asyncpar._memory.loans import NOWHERE
 from asyncpar._memory.placer import Placer
 from asyncpar._platform.background import BackgroundTask, start_background
 from asyncpar._platform.cpus import resolve_max_workers
 from asyncpar._platform.memory import available_memory
-from asyncpar._processes.parcel import PickledProgram, SentProgram
+from asyncpar._processes.parcel import PickledProgram, ProcessParcel, SentProgram
 from asyncpar._processes.reloading import generation
 from asyncpar._processes.worker import Initializer, Limits, ProcessWorker
 from asyncpar._processes.zygote_client import Zygote, start_zygote
 from asyncpar._processes.zygote_start import describe_lost_start, refuse_unless_supported
 from asyncpar._wire.codec import is_importable
-from asyncpar._wire.unfinished import hold_unfinished_modules
+from asyncpar._wire.unfinished import Hold, hold_unfinished_modules
 from asyncpar.errors import ExecutorUnavailableError
 
 LEAST_MEMORY = 1 << 25  # bytes; about what an interpreter holds by itself
@@ -55,7 +57,7 @@ _MOST_STARTS = 3  # of a worker that is killed each time before it is ready
 _KEPT_FUNCTIONS = 64  # a name costs a worker a hundred bytes; a run of an importable function saves 10 µs by this
 
 
-class ProcessExecutor(Executor[ProcessWorker]):
+class ProcessExecutor(PooledExecutor[ProcessWorker]):
     """Runs calls in up to `max_workers` processes (default: as many as processors).
 
     Workers are forked in about a millisecond from a small helper process, on demand, with the working directory,
@@ -95,6 +97,8 @@ class ProcessExecutor(Executor[ProcessWorker]):
     >>> anyio.run(main)
     [1, 1, 2, 6, 24]
     """
+
+    traits = Traits(stops="kill")
 
     def __init__(
         self,
@@ -147,36 +151,40 @@ class ProcessExecutor(Executor[ProcessWorker]):
         self._importable: dict[Hashable, SentProgram] = {}  # {its options, and the id of its function, which it holds: program}
         _executors.add(self)
 
-    def adopt(self, program: Program) -> PickledProgram:
-        self._bind_to_loop()
+    def open(self, program: Program, hints: Hints) -> ProcessSession:
+        self.pool.bind_to_loop()
         if (now := generation()) != self._generation:
             self._generation = now
             self._part_with_old_code()
         unfinished = hold_unfinished_modules(program.fn)
         if unfinished is None:
-            return self._adopt_and_pickle(program)
+            return self._open(program, hints)
         try:
-            adopted = self._adopt_and_pickle(program)
+            session = self._open(program, hints)
         except BaseException:
             unfinished.release()
             raise
-        adopted.unfinished_modules = unfinished
-        return adopted
+        session.unfinished_modules = unfinished
+        return session
 
-    def _adopt_and_pickle(self, program: Program) -> PickledProgram:
-        fn, concurrency, stop_on_error, timeout, max_nbytes, mmap_mode = program
-        threshold = NOWHERE if max_nbytes is None else max_nbytes
-        place = Placer(self._get_arguments, threshold)
-        options = concurrency, stop_on_error, timeout, threshold, mmap_mode
-        if not is_importable(fn):
-            return PickledProgram(program, self._pickle(fn, options, place), place, self._forget_program)
+    def _open(self, program: Program, hints: Hints) -> ProcessSession:
+        fn, concurrency, stop_on_error, timeout = program
+        threshold = NOWHERE if hints.max_nbytes is None else hints.max_nbytes
+        placer = Placer(self._get_arguments, threshold)
+        options = concurrency, stop_on_error, timeout, threshold, hints.mmap_mode
+        is_kept = is_importable(fn)
+        sent = self._importable_program(fn, options) if is_kept else self._pickle(fn, options, placer)
+        return ProcessSession(self, program, sent, placer, is_kept=is_kept)
+
+    def _importable_program(self, fn: Callable[..., Any], options: ProgramOptions) -> SentProgram:
+        """That of an importable function, kept from run to run."""
         key = id(fn), options
         kept = self._importable.get(key)
         if kept is None:
             if len(self._importable) >= _KEPT_FUNCTIONS:
-                self._forget_program(self._importable.pop(next(iter(self._importable))))
+                self.forget_program(self._importable.pop(next(iter(self._importable))))
             kept = self._importable[key] = self._pickle(fn, options, None)
-        return PickledProgram(program, kept, place, None)
+        return kept
 
     def _pickle(self, fn: Callable[..., Any], options: ProgramOptions, place: Placer | None) -> SentProgram:
         self._last_program_id += 1
@@ -191,46 +199,44 @@ class ProcessExecutor(Executor[ProcessWorker]):
 
     def _share_of_results(self) -> int:
         """How many bytes of results each worker may share now: there may be more workers than a moment ago."""
-        return self._max_shared_bytes // 2 // self.capacity
+        return self._max_shared_bytes // 2 // max(1, self.places)
 
-    def grow(self, capacity: int) -> None:
-        if capacity <= self.capacity:
-            return
-        super().grow(capacity)
-        for worker in self._workers:
-            worker.share_of_results = self._share_of_results()
+    def grow(self, size: int) -> None:
+        if size > self.places:
+            super().grow(size)
+            for worker in self._workers:
+                worker.share_of_results = self._share_of_results()
 
     def _collect_loans(self) -> None:
         for worker in list(self._workers):
             worker.collect_loans()
 
-    def _shelve(self, worker: ProcessWorker) -> None:
-        worker.idle_since = time.monotonic()
-        if worker.shares:
-            if self._rest_due is None:
-                self._something_due.set()
-            self._rest_due = worker.idle_since + _REST_SECONDS
-        super()._shelve(worker)
-
-    def _take_back(self, worker: ProcessWorker) -> None:
-        if not worker.usable:
+    def release(self, worker: ProcessWorker) -> None:
+        """Takes back a worker that was lent."""
+        if worker.fate is not Fate.FREE:
             self._workers.discard(worker)
             if self._old_zygotes:
                 self._something_due.set()
         elif worker.generation != self._generation:
             self._send_home(worker)
-        super()._take_back(worker)
+        elif not self.pool.has_waiters:
+            self._note_idle(worker)
+        self.pool.release(worker)
+
+    def _note_idle(self, worker: ProcessWorker) -> None:
+        worker.idle_since = time.monotonic()
+        if worker.shares:
+            if self._rest_due is None:
+                self._something_due.set()
+            self._rest_due = worker.idle_since + _REST_SECONDS
 
     def _part_with_old_code(self) -> None:
         """Fresh workers are forked from now on; the run that wants them need not wait for the end of the others."""
         if self._preload and self._zygote is not None:
             self._old_zygotes.append(self._zygote)
             self._zygote = None
-        idle = list(self._idle)
-        self._idle.clear()
-        for worker in idle:
+        for worker in self.pool.let_idle_go():
             self._send_home(worker)
-            self._forget_worker()
 
     def _send_home(self, worker: ProcessWorker) -> None:
         worker.hang_up()
@@ -248,14 +254,14 @@ class ProcessExecutor(Executor[ProcessWorker]):
             await zygote.aclose()
             self._old_zygotes.remove(zygote)
 
-    async def _start_worker(self) -> ProcessWorker:
+    async def start_place(self) -> ProcessWorker:
         async with self._starting:
-            self._refuse_if_closed()
+            self.pool.refuse_if_closed()
             if self._life is None:
                 self._life = await start_background(self._live, self._end_without_loop)
-                if self._closed:  # meanwhile, by somebody who found nothing to end
+                if self.pool.closed:  # meanwhile, by somebody who found nothing to end
                     self._life.cancel()
-                    self._refuse_if_closed()
+                    self.pool.refuse_if_closed()
         attempts_left = _MOST_STARTS
         while True:
             worker = await self._fork()
@@ -263,7 +269,7 @@ class ProcessExecutor(Executor[ProcessWorker]):
             try:
                 await self._set_up(worker)
             except ExecutorUnavailableError:
-                self._refuse_if_closed()
+                self.pool.refuse_if_closed()
                 if not worker.was_killed or not attempts_left:
                     raise
             else:
@@ -272,9 +278,9 @@ class ProcessExecutor(Executor[ProcessWorker]):
     async def _set_up(self, worker: ProcessWorker) -> None:
         self._workers.add(worker)
         try:
-            if self._closed:  # meanwhile
+            if self.pool.closed:  # meanwhile
                 await worker.kill()
-                self._refuse_if_closed()
+                self.pool.refuse_if_closed()
             await worker.set_up(self._initializer, self._limits)
         except BaseException:
             self._workers.discard(worker)
@@ -289,7 +295,7 @@ class ProcessExecutor(Executor[ProcessWorker]):
                 return await self._make_worker(zygote, born)
             except ConnectionError:  # it has been killed, which nobody knew before
                 await zygote.aclose()
-                self._refuse_if_closed()  # or that was why
+                self.pool.refuse_if_closed()  # or that was why
         if self._zygote is None or not self._zygote.alive:  # nobody else has started one meanwhile
             self._zygote = start_zygote(self._preload, self._grace)
         zygote = self._zygote
@@ -303,7 +309,7 @@ class ProcessExecutor(Executor[ProcessWorker]):
         process = await zygote.fork(self._get_arguments().descriptor)
         return ProcessWorker(process, zygote, self._grace, born, self._share_of_results())
 
-    async def _shut_down(self) -> None:
+    async def shut_down(self) -> None:
         """What has to be done is done by `_live`, so that it is done even if whoever waits here is cancelled."""
         if self._life is not None:
             self._life.cancel()
@@ -319,7 +325,7 @@ class ProcessExecutor(Executor[ProcessWorker]):
                 await self._end_everything()
 
     async def _end_everything(self) -> None:
-        self._refuse_from_now_on()
+        self.pool.close()
         workers = list(self._workers)  # also those that are given back meanwhile, and of no use then
         with anyio.CancelScope(shield=True):
             for worker in workers:
@@ -346,7 +352,7 @@ class ProcessExecutor(Executor[ProcessWorker]):
         while True:
             self._something_due = anyio.Event()
             await self._see_off()
-            oldest = self._idle[0].idle_since if self._idle else time.monotonic()
+            oldest = self.pool.idle[0].idle_since if self.pool.idle else time.monotonic()
             retire_due = oldest + self._idle_timeout
             due = retire_due if self._rest_due is None else min(retire_due, self._rest_due)
             with anyio.move_on_after(max(due - time.monotonic(), 0)):
@@ -363,23 +369,23 @@ class ProcessExecutor(Executor[ProcessWorker]):
         """
         self._rest_due = None
         for pause in (_REST_SECONDS / 10, _REST_SECONDS):
-            for worker in self._idle:
+            for worker in self.pool.idle:
                 worker.rest()
             await anyio.sleep(pause)
             self._collect_loans()
             await self._trim_arguments()
         if self._rest_due is None:  # nobody has worked meanwhile
-            for worker in self._idle:
+            for worker in self.pool.idle:
                 worker.shares = False
 
     async def _retire_idle_workers(self) -> None:
         expired = time.monotonic() - self._idle_timeout
-        while self._idle and self._idle[0].idle_since <= expired:
-            worker = self._idle.pop(0)
+        while self.pool.idle and self.pool.idle[0].idle_since <= expired:
+            worker = self.pool.idle.pop(0)
             self._workers.discard(worker)
             await worker.retire()
-            self._forget_worker()
-        if not self._started and self._zygote is not None:
+            self.pool.forget_one()
+        if not self.pool.started and self._zygote is not None:
             zygote = self._zygote
             await zygote.aclose()  # and forgotten only then: if this is cancelled, somebody else has to see to it
             if self._zygote is zygote:
@@ -407,21 +413,53 @@ class ProcessExecutor(Executor[ProcessWorker]):
             self._arguments.close()
 
     def _forget_all(self, why_closed: str) -> None:
-        self._closed = True
-        self._why_closed = why_closed
+        self.pool.forget_waiters()
+        self.pool.close(why_closed)
         self._life = None  # if it goes on, it has nothing to end
-        self._idle.clear()
         self._workers.clear()
         self._leaving.clear()
-        self._waiters.clear()
         self._something_due = anyio.Event()
 
     def _all_zygotes(self) -> list[Zygote]:
         return [*self._old_zygotes, *([] if self._zygote is None else [self._zygote])]
 
-    def _forget_program(self, program: SentProgram) -> None:
+    def forget_program(self, program: SentProgram) -> None:
+        """No run needs it any longer: workers forget it with their next message."""
         for worker in self._workers:
-            worker.forget(program, idle=worker in self._idle)
+            worker.forget(program, idle=worker in self.pool.idle)
+
+
+class ProcessSession(PooledSession[ProcessWorker]):
+    """One run in a `ProcessExecutor`. `is_kept`: its program stays with the workers."""
+
+    unfinished_modules: Hold | None = None  # held for as long as the run goes on
+
+    def __init__(
+        self, executor: ProcessExecutor, program: Program, sent: SentProgram, placer: Placer, *, is_kept: bool
+    ) -> None:
+        self.pool = executor.pool
+        self._executor = executor
+        self._placer = placer
+        self._pickled = PickledProgram(program, sent, placer)
+        self._is_kept = is_kept
+
+    def pack(self, batch: Batch, budget: float) -> ProcessParcel:
+        return ProcessParcel(self._pickled, batch, budget)
+
+    def release(self, place: ProcessWorker) -> None:
+        self._executor.release(place)
+
+    def counters(self) -> Mapping[str, int]:
+        return {"zero_copy_hits": self._pickled.hits}
+
+    def close(self) -> None:
+        self._placer.forget()
+        if self.unfinished_modules is not None:
+            self.unfinished_modules.release()
+        if not self._is_kept:
+            sent = self._pickled.sent
+            self._executor.forget_program(sent)
+            sent.buffers = []
 
 
 _executors: weakref.WeakSet[ProcessExecutor] = weakref.WeakSet()

@@ -10,6 +10,8 @@ were stuck.
 from __future__ import annotations
 
 import threading
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import anyio
@@ -19,36 +21,50 @@ from asyncpar._basics.wording import in_words
 from asyncpar._child.control import POSITION, RECEIVED, STOP, private_page, seconds_left
 from asyncpar._child.run_batch import BatchReport, run_batch
 from asyncpar._contract.batches import BatchDone, complete_timeouts, timed_out
-from asyncpar._contract.executor import Executor, Parcel, Worker
+from asyncpar._contract.executor import Fate, Parcel, Place, Traits
+from asyncpar._contract.lending import PooledExecutor
 from asyncpar._platform.background import LoopHandle
 from asyncpar._platform.cpus import resolve_max_workers
 from asyncpar._platform.nesting import enter_worker_thread
 
 
-class ThreadWorker(Worker):
-    """A place for one batch at a time in some thread."""
+class ThreadPlace(Place):
+    """A place for one batch at a time in some thread.
 
-    def __init__(self, executor: ThreadExecutor) -> None:
-        self._executor = executor
+    Args:
+        run_in_thread: calls a function in a thread; when it is cancelled it returns at once, and leaves the thread to itself.
+        freed: called in the event loop when a call that kept its place has ended.
+        is_replaceable: there is another thread in the place of one that is left to itself.
+    """
+
+    def __init__(
+        self,
+        run_in_thread: Callable[[Callable[[], None]], Awaitable[None]],
+        freed: Callable[[], None],
+        *,
+        is_replaceable: bool,
+    ) -> None:
+        self._run_in_thread = run_in_thread
+        self._freed = freed
+        self._is_replaceable = is_replaceable
 
     async def run(self, parcel: Parcel) -> BatchDone:
-        job = _Job(parcel, LoopHandle(), self._executor)
+        job = _Job(parcel, LoopHandle(), self._freed)
         timeout = parcel.program.timeout
         try:
             # Calls that overlap cannot be told apart from here; they have their timeouts in their own event loop
             if timeout is None or parcel.program.concurrency:
-                await self._run_in_thread(job)
+                await self._run_in_thread(job.run)
             elif (overdue := await self._run_until_overdue(job, timeout)) is not None:
-                self.usable = False
-                self.abandoned = True
+                self.fate = Fate.LEFT
+                if not self._is_replaceable:
+                    self.fate = Fate.DETAINED if job.abandon() else Fate.FREE
                 return job.done_before(overdue, timeout)
         except BaseException:
-            self.abandoned = self.detained = job.abandon()
+            if job.abandon():
+                self.fate = Fate.DETAINED
             raise
         return job.done()
-
-    async def _run_in_thread(self, job: _Job) -> None:
-        await anyio.to_thread.run_sync(job.run, abandon_on_cancel=True, limiter=self._executor.thread_limiter)
 
     async def _run_until_overdue(self, job: _Job, timeout: float) -> int | None:
         """Returns the position of a call that has run for too long, or None when all is done."""
@@ -58,7 +74,7 @@ class ThreadWorker(Worker):
         async def run() -> None:
             nonlocal failure
             try:
-                await self._run_in_thread(job)
+                await self._run_in_thread(job.run)
             except Exception as error:  # raised below: a task group would wrap it
                 failure = error
             group.cancel_scope.cancel()
@@ -73,7 +89,7 @@ class ThreadWorker(Worker):
         return overdue
 
 
-class ThreadExecutor(Executor[ThreadWorker]):
+class ThreadExecutor(PooledExecutor[ThreadPlace]):
     """Runs calls in up to `max_workers` threads of this process (default: as many as processors).
 
     Nothing is copied or pickled. Cancelling a run starts no further call; a call that is running is abandoned.
@@ -86,32 +102,26 @@ class ThreadExecutor(Executor[ThreadWorker]):
     [1, 2]
     """
 
+    traits = Traits(stops="between_calls")
+
     def __init__(self, max_workers: int | None = None) -> None:
         super().__init__(resolve_max_workers(max_workers))
         self._limiter: anyio.CapacityLimiter | None = None
 
-    @property
-    def thread_limiter(self) -> anyio.CapacityLimiter:
-        """Ours, not the loop's default one: our lending is the limit, and other users of threads keep their share."""
-        if self._limiter is None:
+    async def start_place(self) -> ThreadPlace:
+        if self._limiter is None:  # ours, not the loop's: our lending is the limit, and other users of threads keep their share
             self._limiter = anyio.CapacityLimiter(float("inf"))
-        return self._limiter
-
-    async def _start_worker(self) -> ThreadWorker:
-        return ThreadWorker(self)
-
-    def forget_abandoned(self) -> None:
-        """An abandoned call has ended, so its place is free again."""
-        self._forget_worker()
+        run_in_thread = partial(anyio.to_thread.run_sync, abandon_on_cancel=True, limiter=self._limiter)
+        return ThreadPlace(run_in_thread, self.pool.forget_one, is_replaceable=True)
 
 
 class _Job:
     """One batch in its thread, and the agreement on who frees its place when it is abandoned."""
 
-    def __init__(self, parcel: Parcel, loop: LoopHandle, executor: ThreadExecutor) -> None:
+    def __init__(self, parcel: Parcel, loop: LoopHandle, freed: Callable[[], None]) -> None:
         self._parcel = parcel
         self._loop = loop
-        self._executor = executor
+        self._freed = freed
         self.page = private_page()
         self._first_column: list[Any] = []  # a copy, so that it can be emptied
         self._report = BatchReport([], {}, [])
@@ -133,7 +143,7 @@ class _Job:
         finally:
             self.page[POSITION] = RECEIVED
             if self._end():
-                self._loop.call_soon(self._executor.forget_abandoned)
+                self._loop.call_soon(self._freed)
 
     def done(self) -> BatchDone:
         """What became of the batch, once it has run."""

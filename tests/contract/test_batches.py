@@ -12,34 +12,27 @@ import numpy as np
 import pytest
 
 from asyncpar import Executor, ProcessExecutor, ThreadExecutor, batching, pmap
-from asyncpar._contract.batches import Batch, BatchDone
-from asyncpar._contract.executor import Parcel, Program
+from asyncpar._contract.batches import Batch
 from asyncpar._processes.parcel import ProcessParcel
 from tests.functions import double, double_soon, identity
+from tests.places import open_session, run_parcel
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.anyio
 
 
-async def run_parcel(executor: Executor[Any], parcel: Parcel) -> BatchDone:
-    async with executor.lease() as worker:
-        answer = await worker.run(parcel)
-    done: BatchDone = answer.read()
-    return done
-
-
 @pytest.mark.parametrize("function", [double, double_soon])
-async def test_a_batch_that_outlives_its_budget_gives_the_rest_back_unstarted(executor: Executor[Any], function: Any) -> None:
+async def test_a_batch_that_outlives_its_budget_gives_the_rest_back_unstarted(executor: Executor, function: Any) -> None:
     concurrency = 1 if function is double_soon else 0
-    adopted = executor.adopt(Program(function, concurrency))
-    done = await run_parcel(executor, adopted.pack(Batch(10, ([1, 2, 3],)), budget=1e-9))
+    session = open_session(executor, function, concurrency)
+    done = await run_parcel(session, session.pack(Batch(range(10, 13), ([1, 2, 3],)), budget=1e-9))
     assert done.values == [2]
     assert [(rest.start, list(rest.columns[0]), rest.attempts) for rest in done.rest] == [(11, [2, 3], 1)]
 
 
 @pytest.mark.parametrize("ordered", [True, False])
 async def test_when_every_batch_outlives_its_budget_all_results_are_there(
-    executor: Executor[Any], ordered: bool, monkeypatch: pytest.MonkeyPatch
+    executor: Executor, ordered: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batching.AdaptiveSizer, "budget", lambda self, calls: 1e-9)
     outcomes = [outcome async for outcome in pmap(double, iter(range(200)), executor=executor, ordered=ordered).outcomes()]
@@ -69,7 +62,9 @@ def say_so_and_wait(directory: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [ProcessExecutor, ThreadExecutor])
-async def test_while_a_worker_computes_its_next_batch_is_already_pulled(kind: type[Executor[Any]], tmp_path: Path) -> None:
+async def test_while_a_worker_computes_its_next_batch_is_already_pulled(
+    kind: type[ProcessExecutor | ThreadExecutor], tmp_path: Path
+) -> None:
     pulled: list[int] = []
     second_pulled = anyio.Event()
 
@@ -103,7 +98,7 @@ async def test_a_fixed_batch_size_is_honoured_exactly(batch_size: int) -> None:
     assert results.statistics().batches == -(-50 // batch_size)
 
 
-async def test_statistics_show_what_the_control_law_believes(executor: Executor[Any]) -> None:
+async def test_statistics_show_what_the_control_law_believes(executor: Executor) -> None:
     results = pmap(identity, range(20_000), executor=executor)
     await results
     statistics = results.statistics()
@@ -119,10 +114,10 @@ async def test_statistics_show_what_the_control_law_believes(executor: Executor[
 
 async def test_a_slice_of_a_range_costs_the_same_however_long_it_is() -> None:
     async with ProcessExecutor(1) as executor:
-        adopted = executor.adopt(Program(double))
+        session = open_session(executor, double)
         sizes = []
         for length in (10, 10**6):
-            parcel = adopted.pack(Batch(0, (range(length),)), 1.0)
+            parcel = session.pack(Batch(range(length), (range(length),)), 1.0)
             assert isinstance(parcel, ProcessParcel)
             sizes.append(len(parcel.frame(known=True, news=None).payload))
     assert sizes[1] - sizes[0] < 10
@@ -131,7 +126,7 @@ async def test_a_slice_of_a_range_costs_the_same_however_long_it_is() -> None:
 async def test_rows_of_an_array_travel_as_one_buffer() -> None:
     array: Any = np.zeros((1000, 100))
     async with ProcessExecutor(1) as executor:
-        parcel = executor.adopt(Program(double)).pack(Batch(0, (array,)), 1.0)
+        parcel = open_session(executor, double).pack(Batch(range(1000), (array,)), 1.0)
         assert isinstance(parcel, ProcessParcel)
         frame = parcel.frame(known=True, news=None)
     assert [len(buffer) for buffer in frame.buffers] == [1000 * 100 * 8]

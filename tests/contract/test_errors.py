@@ -84,20 +84,20 @@ def make_lock(_: object) -> Any:
     return threading.Lock()
 
 
-async def test_the_first_error_is_raised_as_itself(executor: Executor[Any]) -> None:
+async def test_the_first_error_is_raised_as_itself(executor: Executor) -> None:
     with pytest.raises(ValueError, match="bad 5") as caught:
         await pmap(raise_value_error, [5], executor=executor)
     assert type(caught.value) is ValueError
     assert caught.value.args == ("bad 5",)
 
 
-async def test_a_note_names_the_index_and_the_item(executor: Executor[Any]) -> None:
+async def test_a_note_names_the_index_and_the_item(executor: Executor) -> None:
     with pytest.raises(ValueError) as caught:
         await pmap(odd_only, [1, 3, 5, 8], executor=executor)
     assert any("call 3, item 8" in note for note in caught.value.__notes__)
 
 
-async def test_the_note_shortens_a_long_item(executor: Executor[Any]) -> None:
+async def test_the_note_shortens_a_long_item(executor: Executor) -> None:
     with pytest.raises(ValueError) as caught:
         await pmap(raise_value_error, ["x" * 10_000], executor=executor)
     (note,) = caught.value.__notes__
@@ -105,7 +105,7 @@ async def test_the_note_shortens_a_long_item(executor: Executor[Any]) -> None:
     assert len(note) < 250
 
 
-async def test_the_traceback_shows_the_lines_of_the_worker(executor: Executor[Any]) -> None:
+async def test_the_traceback_shows_the_lines_of_the_worker(executor: Executor) -> None:
     with pytest.raises(ValueError) as caught:
         await pmap(odd_only, [2], executor=executor)
     printed = "".join(traceback.format_exception(caught.value))
@@ -120,7 +120,7 @@ async def test_a_process_gives_its_traceback_as_the_cause() -> None:
     assert "run_batch" not in str(caught.value.__cause__)  # our own lines are no news to anybody
 
 
-async def test_an_exception_with_a_finicky_constructor_keeps_its_type(executor: Executor[Any]) -> None:
+async def test_an_exception_with_a_finicky_constructor_keeps_its_type(executor: Executor) -> None:
     with pytest.raises(TwoArguments, match="salt and pepper") as caught:
         await pmap(raise_two_arguments, [0], executor=executor)
     assert (caught.value.first, caught.value.second) == ("salt", "pepper")
@@ -136,13 +136,13 @@ async def test_an_exception_that_cannot_be_pickled_is_named() -> None:
     assert "raise HoldsALock" in str(caught.value.__cause__)
 
 
-async def test_an_exception_without_words_still_arrives(executor: Executor[Any]) -> None:
+async def test_an_exception_without_words_still_arrives(executor: Executor) -> None:
     with pytest.raises(Unprintable):
         await pmap(raise_unprintable, [0], executor=executor)
 
 
 @pytest.mark.parametrize("kind", [StopIteration, StopAsyncIteration])
-async def test_stop_iteration_from_a_call_does_not_end_a_loop_silently(executor: Executor[Any], kind: type[Exception]) -> None:
+async def test_stop_iteration_from_a_call_does_not_end_a_loop_silently(executor: Executor, kind: type[Exception]) -> None:
     with pytest.raises(RuntimeError, match=f"a call raised {kind.__name__}") as caught:
         await pmap(raise_stop, [kind], executor=executor)
     assert isinstance(caught.value.__cause__, kind)
@@ -150,7 +150,7 @@ async def test_stop_iteration_from_a_call_does_not_end_a_loop_silently(executor:
         _ = [result async for result in pmap(raise_stop, [kind], executor=executor)]
 
 
-async def test_a_stream_delivers_what_came_before_the_error(executor: Executor[Any]) -> None:
+async def test_a_stream_delivers_what_came_before_the_error(executor: Executor) -> None:
     got = []
     with pytest.raises(ValueError, match="4 is even"):
         async for result in pmap(odd_only, [1, 3, 4, 5], executor=executor, n_jobs=1):
@@ -213,7 +213,7 @@ def raise_with_an_array(x: int) -> int:
     return x
 
 
-async def test_an_exception_may_hold_what_cannot_be_compared(executor: Executor[Any]) -> None:
+async def test_an_exception_may_hold_what_cannot_be_compared(executor: Executor) -> None:
     results = await pmap(raise_with_an_array, range(3), executor=executor, on_error="return")
     assert results[::2] == [0, 2]
     assert isinstance(results[1], ValueError)
@@ -231,7 +231,7 @@ def raise_changing(x: object) -> None:
     raise ChangesItsMessage(x)
 
 
-async def test_an_exception_that_changes_its_message_arrives_unchanged(executor: Executor[Any]) -> None:
+async def test_an_exception_that_changes_its_message_arrives_unchanged(executor: Executor) -> None:
     with pytest.raises(ChangesItsMessage) as caught:
         await pmap(raise_changing, [5], executor=executor)
     assert caught.value.args == ("code 5",)
@@ -296,7 +296,7 @@ def raise_difficult(item: tuple[int, str]) -> int:
     return x
 
 
-async def test_difficult_exceptions_cost_their_calls_and_not_the_run(executor: Executor[Any]) -> None:
+async def test_difficult_exceptions_cost_their_calls_and_not_the_run(executor: Executor) -> None:
     results = await pmap(raise_difficult, [(x, "y") for x in range(200)], executor=executor, on_error="return")
     for x, result in enumerate(results):
         kind = type(DIFFICULT[x % 20]) if x % 20 < len(DIFFICULT) else int
@@ -309,7 +309,7 @@ def raise_full(x: int) -> None:
     raise FULL
 
 
-async def test_an_object_that_many_calls_raise_has_one_note(executor: Executor[Any]) -> None:
+async def test_an_object_that_many_calls_raise_has_one_note(executor: Executor) -> None:
     FULL.__notes__ = []
     results: list[Any] = await pmap(raise_full, range(2000), executor=executor, on_error="return")
     assert all(type(result) is ValueError and len(result.__notes__) == 1 for result in results)
@@ -383,7 +383,7 @@ async def breaks_half_way_async(length: int) -> AsyncIterator[int]:
 @pytest.mark.parametrize("source", [breaks_half_way, breaks_half_way_async])
 @pytest.mark.parametrize("batch_size", ["auto", 1, 100])
 async def test_a_source_that_raises_half_way_delivers_what_was_computed(
-    executor: Executor[Any], source: Any, batch_size: Any
+    executor: Executor, source: Any, batch_size: Any
 ) -> None:
     got = []
     with pytest.raises(HalfWay):
@@ -394,7 +394,7 @@ async def test_a_source_that_raises_half_way_delivers_what_was_computed(
         await pmap(double, source(30), executor=executor, batch_size=batch_size)
 
 
-async def test_one_object_serves_one_run(executor: Executor[Any]) -> None:
+async def test_one_object_serves_one_run(executor: Executor) -> None:
     awaited = pmap(double, [1], executor=executor)
     assert await awaited == [2]
     streamed = pmap(double, [1], executor=executor)
@@ -408,7 +408,7 @@ async def test_one_object_serves_one_run(executor: Executor[Any]) -> None:
             used.outcomes()
 
 
-async def test_a_stream_may_be_begun_with_anext_and_continued_with_a_loop(executor: Executor[Any]) -> None:
+async def test_a_stream_may_be_begun_with_anext_and_continued_with_a_loop(executor: Executor) -> None:
     results: ParallelMap[int]
     async with pmap(double, range(5), executor=executor) as results:
         first = await anext(results)
@@ -416,7 +416,7 @@ async def test_a_stream_may_be_begun_with_anext_and_continued_with_a_loop(execut
     assert [first, *rest] == [0, 2, 4, 6, 8]
 
 
-async def test_a_failed_run_leaves_the_executor_usable(executor: Executor[Any]) -> None:
+async def test_a_failed_run_leaves_the_executor_usable(executor: Executor) -> None:
     for _ in range(5):
         with pytest.raises(ValueError):
             await pmap(raise_value_error, range(10), executor=executor)

@@ -59,38 +59,38 @@ SOURCES = {
 
 @pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES.keys())
 @pytest.mark.parametrize("batch_size", ["auto", 1, 7])
-async def test_results_are_those_of_a_comprehension(executor: Executor[Any], source: Any, batch_size: Any) -> None:
+async def test_results_are_those_of_a_comprehension(executor: Executor, source: Any, batch_size: Any) -> None:
     assert await pmap(double, source(), executor=executor, batch_size=batch_size) == [2 * x for x in range(50)]
 
 
 @pytest.mark.parametrize("ordered", [True, False])
 @pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES.keys())
-async def test_a_stream_gives_the_same_results(executor: Executor[Any], source: Any, ordered: bool) -> None:
+async def test_a_stream_gives_the_same_results(executor: Executor, source: Any, ordered: bool) -> None:
     async with pmap(double, source(), executor=executor, ordered=ordered) as results:
         got = [result async for result in results]
     assert (got if ordered else sorted(got)) == [2 * x for x in range(50)]
 
 
 @pytest.mark.parametrize("empty", [[], range(0), iter(()), numbers(0), np.zeros(0)], ids=lambda value: type(value).__name__)
-async def test_nothing_in_gives_nothing_out(executor: Executor[Any], empty: Any) -> None:
+async def test_nothing_in_gives_nothing_out(executor: Executor, empty: Any) -> None:
     assert await pmap(double, empty, executor=executor) == []
 
 
-async def test_an_empty_async_source_gives_nothing(executor: Executor[Any]) -> None:
+async def test_an_empty_async_source_gives_nothing(executor: Executor) -> None:
     assert [result async for result in pmap(double, async_numbers(0), executor=executor)] == []
 
 
 @pytest.mark.parametrize("second", [lambda: range(5), lambda: numbers(9), lambda: async_numbers(9)])
-async def test_several_iterables_are_zipped(executor: Executor[Any], second: Any) -> None:
+async def test_several_iterables_are_zipped(executor: Executor, second: Any) -> None:
     assert await pmap(add, range(5), second(), executor=executor) == [0, 2, 4, 6, 8]
 
 
-async def test_rows_of_an_array_are_items(executor: Executor[Any]) -> None:
+async def test_rows_of_an_array_are_items(executor: Executor) -> None:
     table = np.arange(12.0).reshape(4, 3)
     assert await pmap(np.sum, table, executor=executor) == [3.0, 12.0, 21.0, 30.0]
 
 
-async def test_large_arrays_come_back_whole_and_writable(executor: Executor[Any]) -> None:
+async def test_large_arrays_come_back_whole_and_writable(executor: Executor) -> None:
     arrays = [np.full((300, 300), number) for number in range(5)]
     for number, result in enumerate(await pmap(np.negative, arrays, executor=executor)):
         assert (result == -number).all()
@@ -98,7 +98,7 @@ async def test_large_arrays_come_back_whole_and_writable(executor: Executor[Any]
 
 
 @pytest.mark.parametrize("batch_size", ["auto", 3])
-async def test_coroutine_functions_run_in_the_workers_of_a_named_executor(executor: Executor[Any], batch_size: Any) -> None:
+async def test_coroutine_functions_run_in_the_workers_of_a_named_executor(executor: Executor, batch_size: Any) -> None:
     assert await pmap(double_soon, range(40), executor=executor, batch_size=batch_size) == [2 * x for x in range(40)]
 
 
@@ -129,22 +129,22 @@ FUNCTIONS = {
 
 
 @pytest.mark.parametrize("function", FUNCTIONS.values(), ids=FUNCTIONS.keys())
-async def test_functions_may_come_from_anywhere(executor: Executor[Any], function: Any) -> None:
+async def test_functions_may_come_from_anywhere(executor: Executor, function: Any) -> None:
     assert await pmap(function, range(10), executor=executor) == [x + 3 for x in range(10)]
 
 
-async def test_builtins_and_ufuncs_are_functions_too(executor: Executor[Any]) -> None:
+async def test_builtins_and_ufuncs_are_functions_too(executor: Executor) -> None:
     assert await pmap(math.sqrt, [1, 4, 9], executor=executor) == [1.0, 2.0, 3.0]
     assert await pmap(np.sqrt, [1, 4, 9], executor=executor) == [1.0, 2.0, 3.0]
     assert await pmap("ab".__contains__, ["a", "c"], executor=executor) == [True, False]
 
 
-async def test_results_may_be_lambdas(executor: Executor[Any]) -> None:
+async def test_results_may_be_lambdas(executor: Executor) -> None:
     first, second = await pmap(_closure, [1, 2], executor=executor)
     assert (first(10), second(10)) == (11, 12)
 
 
-async def test_errors_can_be_returned_among_the_results(executor: Executor[Any]) -> None:
+async def test_errors_can_be_returned_among_the_results(executor: Executor) -> None:
     results = await pmap(odd_only, range(20), executor=executor, on_error="return")
     assert results[1::2] == [2 * x for x in range(1, 20, 2)]
     assert [str(error) for error in results[::2]] == [f"{x} is even" for x in range(0, 20, 2)]
@@ -152,7 +152,7 @@ async def test_errors_can_be_returned_among_the_results(executor: Executor[Any])
 
 
 @pytest.mark.parametrize("batch_size", ["auto", 1, 20])
-async def test_failed_calls_can_be_skipped(executor: Executor[Any], batch_size: Any) -> None:
+async def test_failed_calls_can_be_skipped(executor: Executor, batch_size: Any) -> None:
     source = list(range(20))
     expected = [2 * x for x in range(1, 20, 2)]
     assert await pmap(odd_only, source, executor=executor, on_error="skip", batch_size=batch_size) == expected
@@ -160,12 +160,12 @@ async def test_failed_calls_can_be_skipped(executor: Executor[Any], batch_size: 
     assert [result async for result in streamed] == expected
 
 
-async def test_a_window_full_of_skipped_calls_does_not_stop_a_stream(executor: Executor[Any]) -> None:
+async def test_a_window_full_of_skipped_calls_does_not_stop_a_stream(executor: Executor) -> None:
     evens_then_one = [*range(0, 200, 2), 1]
     assert [r async for r in pmap(odd_only, iter(evens_then_one), executor=executor, on_error="skip", buffersize=2)] == [2]
 
 
-async def test_outcomes_tell_index_value_error_and_duration(executor: Executor[Any]) -> None:
+async def test_outcomes_tell_index_value_error_and_duration(executor: Executor) -> None:
     outcomes = [outcome async for outcome in pmap(odd_only, range(6), executor=executor).outcomes()]
     assert [outcome.index for outcome in outcomes] == list(range(6))
     assert [outcome.value for outcome in outcomes] == [None, 2, None, 6, None, 10]
@@ -197,7 +197,7 @@ async def test_calls_in_this_process_see_the_callers_context_variables(function:
     assert ([result async for result in results] if stream else await results) == [(x, "mine") for x in range(20)]
 
 
-async def test_items_are_private_copies_or_the_same_object_as_in_the_comprehension(executor: Executor[Any]) -> None:
+async def test_items_are_private_copies_or_the_same_object_as_in_the_comprehension(executor: Executor) -> None:
     shared = [0]
     results = await pmap(identity, [shared, shared], executor=executor, batch_size=2)
     assert results == [[0], [0]]

@@ -50,7 +50,7 @@ class Counted:
 
 @pytest.mark.parametrize("kind", ["sync", "asynchronous"])
 @pytest.mark.parametrize("buffersize", [1, 3, 20])
-async def test_no_more_is_pulled_than_the_window(executor: Executor[Any], kind: str, buffersize: int) -> None:
+async def test_no_more_is_pulled_than_the_window(executor: Executor, kind: str, buffersize: int) -> None:
     source = Counted()
     async with pmap(double, getattr(source, kind)(), executor=executor, buffersize=buffersize) as results:
         for handed in range(50):
@@ -60,7 +60,7 @@ async def test_no_more_is_pulled_than_the_window(executor: Executor[Any], kind: 
 
 
 @pytest.mark.parametrize("ordered", [True, False])
-async def test_the_automatic_window_is_bounded_too(executor: Executor[Any], ordered: bool) -> None:
+async def test_the_automatic_window_is_bounded_too(executor: Executor, ordered: bool) -> None:
     source = Counted()
     async with pmap(double, source.sync(), executor=executor, ordered=ordered, batch_size=5) as results:
         for handed in range(100):
@@ -68,10 +68,10 @@ async def test_the_automatic_window_is_bounded_too(executor: Executor[Any], orde
             statistics = results.statistics()
             assert statistics.pulled - statistics.handed <= statistics.window
             assert source.pulled - handed - 1 <= statistics.window
-    assert statistics.window <= 5 * 4 * executor.capacity
+    assert statistics.window <= 5 * 4 * executor.workers
 
 
-async def test_statistics_account_for_every_item(executor: Executor[Any]) -> None:
+async def test_statistics_account_for_every_item(executor: Executor) -> None:
     results = pmap(double, range(100), executor=executor)
     assert results.statistics().pulled == 0
     await results
@@ -83,7 +83,7 @@ async def test_statistics_account_for_every_item(executor: Executor[Any]) -> Non
 
 
 @pytest.mark.parametrize("kind", ["sync", "asynchronous"])
-async def test_leaving_the_block_closes_the_source(executor: Executor[Any], kind: str) -> None:
+async def test_leaving_the_block_closes_the_source(executor: Executor, kind: str) -> None:
     source = Counted()
     async with pmap(double, getattr(source, kind)(), executor=executor) as results:
         async for result in results:
@@ -92,7 +92,7 @@ async def test_leaving_the_block_closes_the_source(executor: Executor[Any], kind
     assert source.closed
 
 
-async def test_an_exception_in_the_consumer_passes_and_stops_the_run(executor: Executor[Any]) -> None:
+async def test_an_exception_in_the_consumer_passes_and_stops_the_run(executor: Executor) -> None:
     source = Counted()
     with pytest.raises(KeyError, match="mine"):
         async with pmap(double, source.sync(), executor=executor) as results:
@@ -102,7 +102,7 @@ async def test_an_exception_in_the_consumer_passes_and_stops_the_run(executor: E
     assert await pmap(double, [4], executor=executor) == [8]
 
 
-async def test_a_map_that_is_closed_before_it_began_closes_its_source(executor: Executor[Any]) -> None:
+async def test_a_map_that_is_closed_before_it_began_closes_its_source(executor: Executor) -> None:
     source = Counted()
     generator = source.sync()
     async with pmap(double, generator, executor=executor):
@@ -110,7 +110,7 @@ async def test_a_map_that_is_closed_before_it_began_closes_its_source(executor: 
     assert next(generator, None) is None  # closed: it gives nothing any more
 
 
-async def test_a_dropped_stream_stops_by_itself(executor: Executor[Any]) -> None:
+async def test_a_dropped_stream_stops_by_itself(executor: Executor) -> None:
     closed = anyio.Event()
 
     async def source() -> AsyncIterator[int]:
@@ -128,7 +128,7 @@ async def test_a_dropped_stream_stops_by_itself(executor: Executor[Any]) -> None
         await closed.wait()
 
 
-async def test_cancelling_an_await_closes_the_source(executor: Executor[Any]) -> None:
+async def test_cancelling_an_await_closes_the_source(executor: Executor) -> None:
     source = Counted()
     with anyio.move_on_after(0.05) as scope:
         await pmap(double, source.asynchronous(), executor=executor)
@@ -137,7 +137,7 @@ async def test_cancelling_an_await_closes_the_source(executor: Executor[Any]) ->
     assert await pmap(double, range(100), executor=executor) == [2 * x for x in range(100)]
 
 
-async def test_a_timeout_around_anext_loses_nothing_inside_the_block(executor: Executor[Any]) -> None:
+async def test_a_timeout_around_anext_loses_nothing_inside_the_block(executor: Executor) -> None:
     gate = anyio.Event()
 
     async def source() -> AsyncIterator[int]:
@@ -154,7 +154,7 @@ async def test_a_timeout_around_anext_loses_nothing_inside_the_block(executor: E
         assert await anext(results) == 4
 
 
-async def test_two_tasks_cannot_iterate_over_one_map(executor: Executor[Any]) -> None:
+async def test_two_tasks_cannot_iterate_over_one_map(executor: Executor) -> None:
     async def source() -> AsyncIterator[int]:
         await anyio.sleep_forever()
         yield 1
@@ -188,7 +188,7 @@ async def test_a_map_that_is_closed_while_it_begins_runs_nothing() -> None:
         assert len(calls) == before
 
 
-async def test_a_source_that_never_waits_does_not_hold_the_event_loop(executor: Executor[Any]) -> None:
+async def test_a_source_that_never_waits_does_not_hold_the_event_loop(executor: Executor) -> None:
     turns = 0
 
     async def count_turns() -> None:
@@ -227,7 +227,7 @@ async def test_a_stream_in_order_gives_nothing_that_comes_after_the_call_that_fa
         assert given == [0]
 
 
-async def test_an_error_of_a_call_matters_more_than_one_of_closing_its_source(executor: Executor[Any]) -> None:
+async def test_an_error_of_a_call_matters_more_than_one_of_closing_its_source(executor: Executor) -> None:
     def source() -> Iterator[int]:
         try:
             yield from itertools.count()
@@ -346,7 +346,7 @@ async def test_a_run_that_waits_for_a_worker_may_be_cancelled_just_as_the_execut
         group.start_soon(_run, pmap(call, [1], executor=executor))
         await wait_until(entered.is_set)
         group.start_soon(wait_in_line)
-        await wait_until(lambda: executor._waiters)
+        await wait_until(lambda: executor.pool.has_waiters)
         group.start_soon(executor.aclose)
         group.start_soon(cancel)
         leave.set()
@@ -420,7 +420,7 @@ def test_an_abandoned_thread_may_outlive_its_event_loop(loop: str) -> None:
     assert left.wait(30)
 
 
-async def test_a_map_that_was_awaited_may_be_closed(executor: Executor[Any]) -> None:
+async def test_a_map_that_was_awaited_may_be_closed(executor: Executor) -> None:
     async with pmap(identity, [1, 2], executor=executor) as results:
         assert await results == [1, 2]
     await results.aclose()
@@ -463,11 +463,11 @@ async def test_no_more_coroutine_calls_are_under_way_than_allowed() -> None:
     assert most == 7
 
 
-async def _collect(executor: Executor[Any], beacon: Beacon) -> None:
+async def _collect(executor: Executor, beacon: Beacon) -> None:
     await pmap(beacon.spin, range(2), executor=executor, batch_size=1)
 
 
-async def _nap(executor: Executor[Any], beacon: Beacon) -> None:
+async def _nap(executor: Executor, beacon: Beacon) -> None:
     await pmap(beacon.nap, range(10**6), executor=executor, batch_size=10**6)
 
 

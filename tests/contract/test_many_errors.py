@@ -57,7 +57,7 @@ def named(result: Any) -> Any:
     [("5 %", 1000), ("every other one", "auto"), ("all of them", "auto"), ("sixty of a thousand in a row", "auto")],
 )
 async def test_each_error_stands_in_the_place_of_its_item(
-    executor: Executor[Any], rate: str, batch_size: int | Literal["auto"]
+    executor: Executor, rate: str, batch_size: int | Literal["auto"]
 ) -> None:
     call = Refusing(RATES[rate])
     results = await pmap(call, range(COUNT), executor=executor, on_error="return", batch_size=batch_size)
@@ -66,7 +66,7 @@ async def test_each_error_stands_in_the_place_of_its_item(
 
 @on_asyncio
 @pytest.mark.parametrize("rate", ["every other one", "sixty of a thousand in a row"])
-async def test_what_fails_is_left_out_and_nothing_else(executor: Executor[Any], rate: str) -> None:
+async def test_what_fails_is_left_out_and_nothing_else(executor: Executor, rate: str) -> None:
     call = Refusing(RATES[rate])
     results = pmap(call, range(COUNT), executor=executor, on_error="skip")
     assert [result async for result in results] == [x * x for x in range(COUNT) if not call.fails(x)]
@@ -76,7 +76,7 @@ async def test_what_fails_is_left_out_and_nothing_else(executor: Executor[Any], 
 
 @on_asyncio
 @pytest.mark.parametrize("rate", ["every other one"])
-async def test_each_outcome_is_that_of_its_item(executor: Executor[Any], rate: str) -> None:
+async def test_each_outcome_is_that_of_its_item(executor: Executor, rate: str) -> None:
     call = Refusing(RATES[rate])
     outcomes = [outcome async for outcome in pmap(call, range(COUNT), executor=executor).outcomes()]
     assert [outcome.index for outcome in outcomes] == list(range(COUNT))
@@ -93,7 +93,7 @@ async def test_errors_of_coroutine_calls_stand_in_their_places(where: str | None
 
 @on_asyncio
 @pytest.mark.parametrize("rate", ["5 %", "all of them"])
-async def test_what_fails_is_tried_again_and_nothing_else(executor: Executor[Any], rate: str) -> None:
+async def test_what_fails_is_tried_again_and_nothing_else(executor: Executor, rate: str) -> None:
     call = Refusing(RATES[rate])
     results = pmap(call, range(300), executor=executor, on_error="return", retries=2)
     assert list(map(named, await results)) == list(map(call.expected, range(300)))

@@ -67,7 +67,7 @@ def refuse_with_odd_notes(_: object) -> None:
     raise error
 
 
-async def test_an_item_without_a_repr_is_named_by_its_class(executor: Executor[Any]) -> None:
+async def test_an_item_without_a_repr_is_named_by_its_class(executor: Executor) -> None:
     items = [RaisesWhen("__repr__", kind) for kind in ODD_KINDS] + [RaisesWhen("", Alarm)]
     errors: list[Any] = await pmap(refuse, items, executor=executor, on_error="return")
     assert [str(error) for error in errors] == ["no"] * len(items)
@@ -94,7 +94,7 @@ def spin_for_ever(_: object) -> None:
 
 
 @pytest.mark.parametrize("function", [refuse_for_good, refuse_with_odd_notes])
-async def test_an_exception_that_takes_no_note_arrives_without_one(executor: Executor[Any], function: Any) -> None:
+async def test_an_exception_that_takes_no_note_arrives_without_one(executor: Executor, function: Any) -> None:
     results = await pmap(function, range(3), executor=executor, on_error="return")
     assert [str(error) for error in results] == ["no"] * 3
     with pytest.raises((RefusesNotes, ValueError), match="no"):
@@ -106,7 +106,7 @@ class Unprintable(Exception):
         raise SystemExit
 
 
-async def test_the_closing_of_a_source_takes_nothing_from_the_error_of_a_block(executor: Executor[Any]) -> None:
+async def test_the_closing_of_a_source_takes_nothing_from_the_error_of_a_block(executor: Executor) -> None:
     def careful() -> Any:
         try:
             yield from range(100)

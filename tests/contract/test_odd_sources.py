@@ -131,14 +131,14 @@ def names(value: Any) -> str:
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=names)
-async def test_odd_sources_give_what_iterating_over_them_gives(executor: Executor[Any], source: Any) -> None:
+async def test_odd_sources_give_what_iterating_over_them_gives(executor: Executor, source: Any) -> None:
     for batch_size in ("auto", 25):
         assert await pmap(double, source(), executor=executor, batch_size=batch_size) == [2 * x for x in range(50)]
     assert [result async for result in pmap(double, source(), executor=executor)] == [2 * x for x in range(50)]
     assert await pmap(add, range(60), source(), executor=executor) == [2 * x for x in range(50)]
 
 
-async def test_a_class_that_makes_async_iterables_may_be_iterated_over_itself(executor: Executor[Any]) -> None:
+async def test_a_class_that_makes_async_iterables_may_be_iterated_over_itself(executor: Executor) -> None:
     class Colour(enum.Enum):
         RED = 1
         BLUE = 2
@@ -150,7 +150,7 @@ async def test_a_class_that_makes_async_iterables_may_be_iterated_over_itself(ex
     assert results == [1, 2]
 
 
-async def test_a_list_that_becomes_shorter_ends_there(executor: Executor[Any]) -> None:
+async def test_a_list_that_becomes_shorter_ends_there(executor: Executor) -> None:
     numbers, letters = list(range(40)), list("a" * 60)
     got = []
     async for number, _ in pmap(pair, numbers, letters, executor=executor, batch_size=1, buffersize=4):
@@ -165,7 +165,7 @@ def pair(first: Any, second: Any) -> tuple[Any, Any]:
 
 
 @pytest.mark.parametrize("stream", [True, False])
-async def test_a_generator_that_is_running_already_raises_what_iterating_raises(executor: Executor[Any], stream: bool) -> None:
+async def test_a_generator_that_is_running_already_raises_what_iterating_raises(executor: Executor, stream: bool) -> None:
     seen: list[str] = []
 
     def recursive() -> Iterator[int]:
@@ -181,7 +181,7 @@ async def test_a_generator_that_is_running_already_raises_what_iterating_raises(
 
 
 @pytest.mark.parametrize("stream", [True, False])
-async def test_an_async_generator_that_maps_itself_is_told_so(executor: Executor[Any], stream: bool) -> None:
+async def test_an_async_generator_that_maps_itself_is_told_so(executor: Executor, stream: bool) -> None:
     async def recursive() -> AsyncIterator[int]:
         results = pmap(double, generator, executor=executor)
         with pytest.raises(RuntimeError, match="asynchronous generator is already running"):
@@ -198,7 +198,7 @@ class Alarm(BaseException):
 
 @pytest.mark.parametrize("kind", [Alarm, SystemExit])
 @pytest.mark.parametrize("stream", [True, False])
-async def test_any_exception_of_a_source_is_raised(executor: Executor[Any], kind: Any, stream: bool) -> None:
+async def test_any_exception_of_a_source_is_raised(executor: Executor, kind: Any, stream: bool) -> None:
     def breaks() -> Iterator[int]:
         yield from range(20)
         raise kind
@@ -217,7 +217,7 @@ async def test_any_exception_of_a_source_is_raised(executor: Executor[Any], kind
 
 @pytest.mark.parametrize("kind", [RuntimeError, Alarm, SystemExit])
 @pytest.mark.parametrize("stream", [True, False])
-async def test_all_generators_are_closed_whatever_the_first_raises(executor: Executor[Any], kind: Any, stream: bool) -> None:
+async def test_all_generators_are_closed_whatever_the_first_raises(executor: Executor, kind: Any, stream: bool) -> None:
     closed = []
 
     def careful(name: str) -> Iterator[int]:
@@ -282,7 +282,7 @@ def another(item: Touchy) -> Touchy:
     return Touchy(item.number)
 
 
-async def test_items_and_results_are_neither_compared_nor_hashed_nor_tested(executor: Executor[Any]) -> None:
+async def test_items_and_results_are_neither_compared_nor_hashed_nor_tested(executor: Executor) -> None:
     items = [Touchy(number) for number in range(12)]
     for source in (items, iter(items)):
         results = await pmap(another, source, executor=executor, batch_size=5)
@@ -343,7 +343,7 @@ SUBCLASSES: list[Any] = [
 
 
 @pytest.mark.parametrize("batch_size", ["auto", 1, 9])
-async def test_subclasses_of_plain_types_stay_what_they_are(executor: Executor[Any], batch_size: Any) -> None:
+async def test_subclasses_of_plain_types_stay_what_they_are(executor: Executor, batch_size: Any) -> None:
     for source in SUBCLASSES:
         expected = [what_it_is(item) for item in source]
         assert await pmap(what_it_is, source, executor=executor, batch_size=batch_size) == expected

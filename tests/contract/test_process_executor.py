@@ -279,14 +279,14 @@ async def test_n_jobs_bounds_the_workers_of_a_run(n_jobs: int) -> None:
         assert 1 <= len(set(pids)) <= n_jobs
 
 
-async def test_an_executor_refuses_work_once_closed(executor: Executor[Any]) -> None:
+async def test_an_executor_refuses_work_once_closed(executor: Executor) -> None:
     await executor.aclose()
     await executor.aclose()  # a second time does nothing
     with pytest.raises(ExecutorUnavailableError, match="is closed; keep its `async with` open"):
         await pmap(double, [1], executor=executor)
 
 
-async def test_several_runs_share_an_executor(executor: Executor[Any]) -> None:
+async def test_several_runs_share_an_executor(executor: Executor) -> None:
     results: dict[int, list[int]] = {}
 
     async def run(number: int) -> None:
@@ -302,7 +302,7 @@ async def test_runs_take_turns_on_the_workers_that_they_share() -> None:
     """Workers are lent for one batch, first come, first served: neither long runs nor a one-item run are starved."""
     finished = [anyio.Event() for _ in range(3)]
 
-    async def consume(executor: Executor[Any], finished: anyio.Event) -> None:
+    async def consume(executor: Executor, finished: anyio.Event) -> None:
         async with pmap(identity, endless(), executor=executor, batch_size=1) as results:
             for _ in range(10):
                 await anext(results)
@@ -365,7 +365,7 @@ async def test_an_executor_of_another_loop_is_refused() -> None:
         await anyio.to_thread.run_sync(anyio.run, use_elsewhere)
 
 
-async def kill_the_worker(executor: Executor[Any]) -> None:
+async def kill_the_worker(executor: Executor) -> None:
     (pid,) = await pmap(process_id, [0], executor=executor)
     psutil.Process(pid).kill()
     await wait_until(lambda: not psutil.pid_exists(pid))

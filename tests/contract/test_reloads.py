@@ -18,8 +18,8 @@ import psutil
 import pytest
 
 from asyncpar import ProcessExecutor, pmap
-from asyncpar._contract.executor import Program
 from tests.functions import process_id
+from tests.places import open_session
 from tests.reloaded import NEW, WAYS, Source, make_source
 from tests.waiting import wait_until
 
@@ -152,7 +152,7 @@ async def test_an_executor_may_be_closed_before_they_have_left(source: Source) -
         (zygote,) = psutil.Process().children()
         old = [zygote, *zygote.children()]
         source.reload()
-        Program(process_id).adopted_by(executor)  # as a run does when it begins
+        open_session(executor, process_id)  # as a run does when it begins
     assert not any(process.is_running() for process in old)
 
 

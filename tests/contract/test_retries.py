@@ -47,9 +47,7 @@ class Flaky:
 @on_every_loop
 @pytest.mark.parametrize("batch_size", ["auto", 1, 4])
 @pytest.mark.parametrize("retry_wait", [0.0, 0.01])
-async def test_a_call_that_fails_is_tried_again(
-    executor: Executor[Any], tmp_path: Path, batch_size: Any, retry_wait: float
-) -> None:
+async def test_a_call_that_fails_is_tried_again(executor: Executor, tmp_path: Path, batch_size: Any, retry_wait: float) -> None:
     flaky = Flaky(tmp_path, {2: 1, 5: 2})
     results = pmap(flaky, range(8), executor=executor, retries=2, batch_size=batch_size, retry_wait=retry_wait)
     outcomes = [outcome async for outcome in results.outcomes()]
@@ -60,7 +58,7 @@ async def test_a_call_that_fails_is_tried_again(
 
 
 @on_every_loop
-async def test_after_the_last_retry_the_error_is_raised_as_it_is(executor: Executor[Any], tmp_path: Path) -> None:
+async def test_after_the_last_retry_the_error_is_raised_as_it_is(executor: Executor, tmp_path: Path) -> None:
     flaky = Flaky(tmp_path, {1: 9})
     with pytest.raises(ConnectionError, match="1 is not ready") as caught:
         await pmap(flaky, range(3), executor=executor, retries=2)
@@ -70,7 +68,7 @@ async def test_after_the_last_retry_the_error_is_raised_as_it_is(executor: Execu
 
 @on_every_loop
 @pytest.mark.parametrize("retry_on", [ValueError, (ValueError, KeyError)])
-async def test_other_errors_are_not_tried_again(executor: Executor[Any], tmp_path: Path, retry_on: Any) -> None:
+async def test_other_errors_are_not_tried_again(executor: Executor, tmp_path: Path, retry_on: Any) -> None:
     flaky = Flaky(tmp_path, {1: 9})
     with pytest.raises(ConnectionError):
         await pmap(flaky, range(3), executor=executor, retries=5, retry_on=retry_on)
@@ -215,19 +213,20 @@ async def test_a_call_may_fail_more_often_than_numbers_can_be_doubled() -> None:
 
 @given(length=st.integers(1, 30), positions=st.sets(st.integers(0, 29)), strides=st.lists(st.integers(1, 9), min_size=30))
 def test_taking_out_calls_keeps_what_the_others_came_to(length: int, positions: set[int], strides: list[int]) -> None:
-    from asyncpar._run.outcomes import take_out, to_outcomes
+    from asyncpar._run.outcomes import to_outcomes, without
 
     errors: dict[int, BaseException] = {position: KeyError(position) for position in positions if position < length}
     timings: list[tuple[int, float]] = []
     while sum(calls for calls, _ in timings) < length:
         calls = min(strides.pop(), length - sum(calls for calls, _ in timings))
         timings.append((calls, float(calls)))
-    done = BatchDone(Batch(100, (range(length),)), list(range(length)), errors, timings, "worker")
-    stretches, again = take_out(done, sorted(errors))
-    assert [(batch.start - 100, list(batch.columns[0]), batch.failures) for batch in again] == [
-        (position, [position], 1) for position in sorted(errors)
-    ]
-    kept = [outcome for stretch in stretches for outcome in to_outcomes(stretch)]
+    batch = Batch(range(100, 100 + length), (range(length),))
+    done = BatchDone(batch, list(range(length)), errors, timings, "worker")
+    again = batch.failed(sorted(errors))
+    assert [index for part in again for index in part.indices] == [100 + position for position in sorted(errors)]
+    assert [item for part in again for item in part.columns[0]] == sorted(errors)
+    assert {(part.failures, part.attempts) for part in again} <= {(1, 2)}
+    kept = [outcome for stretch in without(done, sorted(errors)) for outcome in to_outcomes(stretch)]
     assert [(outcome.index, outcome.value) for outcome in kept] == [
         (100 + position, position) for position in range(length) if position not in errors
     ]

@@ -398,7 +398,7 @@ async def test_an_idle_executor_holds_no_shared_memory(monkeypatch: pytest.Monke
             assert shared_bytes() > MIB
             del results
             await wait_until(lambda: shared_bytes() < MIB)
-            await wait_until(lambda: not any(worker.shares for worker in executor._idle))
+            await wait_until(lambda: not any(worker.shares for worker in executor.pool.idle))
         assert_same(await pmap(identity, [large()], executor=executor), [large()])
 
 

@@ -50,7 +50,7 @@ async def stoppable(request: pytest.FixtureRequest, anyio_backend: object) -> An
 @pytest.mark.parametrize("batch_size", ["auto", 1, 7, 20])
 @pytest.mark.parametrize("ordered", [True, False])
 async def test_only_the_call_that_takes_too_long_fails(
-    stoppable: Executor[Any], tmp_path: Path, batch_size: Any, ordered: bool
+    stoppable: Executor, tmp_path: Path, batch_size: Any, ordered: bool
 ) -> None:
     stuck = Stuck(tmp_path)
     items = [0, 1, -2, 3, 4, 5, -6, *range(7, 20)]
@@ -68,7 +68,7 @@ async def test_only_the_call_that_takes_too_long_fails(
     assert await pmap(double, range(5), executor=stoppable) == [0, 2, 4, 6, 8]
 
 
-async def test_the_error_stops_the_run_unless_told_otherwise(stoppable: Executor[Any], tmp_path: Path) -> None:
+async def test_the_error_stops_the_run_unless_told_otherwise(stoppable: Executor, tmp_path: Path) -> None:
     stuck = Stuck(tmp_path)
     with pytest.raises(TimeoutError, match="call 1, item -1") as caught:
         await pmap(stuck, [0, -1, 2], executor=stoppable, timeout=0.2)
@@ -77,7 +77,7 @@ async def test_the_error_stops_the_run_unless_told_otherwise(stoppable: Executor
     assert await pmap(stuck, [3], executor=stoppable, timeout=60.0) == [6]
 
 
-async def test_a_call_has_its_time_for_itself_also_late_in_a_batch(executor: Executor[Any]) -> None:
+async def test_a_call_has_its_time_for_itself_also_late_in_a_batch(executor: Executor) -> None:
     results = await pmap(time.sleep, [0.1] * 8, executor=executor, timeout=0.6, batch_size=8)
     assert results == [None] * 8
 
@@ -147,7 +147,7 @@ async def test_a_coroutine_call_is_cancelled_in_the_callers_loop() -> None:
     assert (values[1].index, values[1].item) == (1, 60.0)
 
 
-async def test_a_coroutine_call_is_cancelled_in_a_worker(stoppable: Executor[Any]) -> None:
+async def test_a_coroutine_call_is_cancelled_in_a_worker(stoppable: Executor) -> None:
     values = await pmap(nap_in_asyncio, [0.0, 60.0, 0.01], timeout=0.5, on_error="return", executor=stoppable)
     assert (values[0], values[2]) == (0.0, 0.01)
     assert isinstance(values[1], CallTimeoutError)
@@ -161,7 +161,7 @@ async def time_out_in_its_own_words(text: str) -> None:
 
 
 @pytest.mark.parametrize("timeout", [None, 60.0])
-async def test_a_timeout_that_a_call_raises_itself_arrives_as_it_was_raised(executor: Executor[Any], timeout: Any) -> None:
+async def test_a_timeout_that_a_call_raises_itself_arrives_as_it_was_raised(executor: Executor, timeout: Any) -> None:
     for where in (executor, None):
         results = pmap(time_out_in_its_own_words, ["", "mine"], executor=where, timeout=timeout, on_error="return")
         first, second = await results

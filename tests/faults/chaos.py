@@ -102,7 +102,7 @@ class _Active:
 class _Shared:
     """An executor that runs share, and how often something was done to it."""
 
-    def __init__(self, make: Callable[[], Executor[Any]]) -> None:
+    def __init__(self, make: Callable[[], Executor]) -> None:
         self._make = make
         self.executor = make()
         self._disturbed_at = -math.inf

@@ -101,7 +101,7 @@ async def _count(executor: ProcessExecutor, directory: Path) -> Growth:
 async def _start_all_workers(executor: ProcessExecutor, directory: Path) -> None:
     """By calls that wait for each other, one in each worker."""
     with tempfile.TemporaryDirectory(dir=directory) as name:
-        met, capacity = Path(name), executor.capacity
+        met, capacity = Path(name), executor.workers
 
         def meet(number: int) -> None:
             (met / str(number)).touch()

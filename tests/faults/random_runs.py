@@ -258,7 +258,7 @@ class Record:
     cancelled: bool = False
 
 
-async def carry_out(plan: Plan, executor: Executor[Any] | None, executions: Executions, source: Source, record: Record) -> None:
+async def carry_out(plan: Plan, executor: Executor | None, executions: Executions, source: Source, record: Record) -> None:
     """Runs it, and records what comes; only a cancellation is raised."""
     try:
         await _consume(plan, _start(plan, executor, executions, source), record)
@@ -269,7 +269,7 @@ async def carry_out(plan: Plan, executor: Executor[Any] | None, executions: Exec
         raise
 
 
-def _start(plan: Plan, executor: Executor[Any] | None, executions: Executions, source: Source) -> ParallelMap[Any]:
+def _start(plan: Plan, executor: Executor | None, executions: Executions, source: Source) -> ParallelMap[Any]:
     options = plan.options | {"executor": executor}
     fn = obey_soon if plan.coroutine else obey
     if plan.zipped:

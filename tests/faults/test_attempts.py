@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from asyncpar import ProcessExecutor, pmap
-from asyncpar._processes.zygote_client import WorkerProcess, Zygote
+from asyncpar._processes.zygote_client import ForkedProcess, Zygote
 from tests.faults.executions import Executions
 
 pytestmark = pytest.mark.anyio
@@ -48,7 +48,7 @@ async def test_calls_that_ran_between_a_timeout_and_the_kill_count_as_attempts(
     executions, let_go = Executions(tmp_path / "executions"), tmp_path / "let go"
     kill = Zygote.kill
 
-    def kill_late(zygote: Zygote, worker: WorkerProcess) -> None:
+    def kill_late(zygote: Zygote, worker: ForkedProcess) -> None:
         let_go.touch()  # so that the overdue call ends after all
         while not executions.by_call()[1]:
             pass

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from asyncpar import ExecutorUnavailableError, ProcessExecutor, WorkerDiedError, pmap
-from asyncpar._processes.zygote_client import WorkerProcess, Zygote
+from asyncpar._processes.zygote_client import ForkedProcess, Zygote
 from tests.functions import double
 from tests.waiting import wait_until
 
@@ -82,7 +82,7 @@ async def test_an_end_that_is_reported_late_is_reported_as_it_was(
 ) -> None:
     kill = Zygote.kill
 
-    def kill_and_let_report(zygote: Zygote, worker: WorkerProcess) -> None:
+    def kill_and_let_report(zygote: Zygote, worker: ForkedProcess) -> None:
         kill(zygote, worker)
         os.kill(zygote._pid, signal.SIGCONT)
 

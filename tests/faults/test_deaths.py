@@ -20,7 +20,9 @@ import psutil
 import pytest
 
 from asyncpar import ExecutorUnavailableError, ProcessExecutor, WorkerDiedError, pmap
+from asyncpar._contract.executor import Fate
 from tests.functions import Beacon, die_on_negative, double, kill_self, process_id
+from tests.places import held_place
 from tests.waiting import wait_until
 
 on_every_loop = pytest.mark.anyio
@@ -136,7 +138,7 @@ async def test_an_idle_worker_that_was_killed_is_replaced_unnoticed() -> None:
 @on_every_loop
 async def test_workers_that_were_killed_before_their_first_call_are_no_calls_fault() -> None:
     async with ProcessExecutor(3) as executor:
-        async with executor.lease(), executor.lease(), executor.lease():
+        async with held_place(executor), held_place(executor), held_place(executor):
             (zygote,) = psutil.Process().children()
             workers = zygote.children()
         for worker in workers:
@@ -182,7 +184,7 @@ async def test_one_zygote_takes_its_place_however_many_workers_are_wanted() -> N
 
 
 async def lease_for_a_moment(executor: ProcessExecutor) -> None:
-    async with executor.lease():
+    async with held_place(executor):
         await anyio.lowlevel.checkpoint()
 
 
@@ -436,9 +438,9 @@ async def test_a_worker_that_is_lent_and_unused_when_its_executor_closes_is_not_
     before = descriptors()
     async with ProcessExecutor(1) as executor:
         await pmap(double, [1], executor=executor)
-        async with anyio.create_task_group() as group, executor.lease() as worker:
+        async with anyio.create_task_group() as group, held_place(executor) as worker:
             group.start_soon(executor.aclose)
-            await wait_until(lambda: not worker.usable)
+            await wait_until(lambda: worker.fate is Fate.GONE)
     assert descriptors() == before
 
 

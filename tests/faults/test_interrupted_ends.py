@@ -21,9 +21,10 @@ import pytest
 from asyncpar import Executor, ExecutorUnavailableError, ProcessExecutor, ThreadExecutor, pmap
 from asyncpar._child.control import STOP
 from asyncpar._child.protocol import KILL, Record
+from asyncpar._contract.lending import PooledExecutor
 from asyncpar._platform.background import BackgroundTask, start_background
-from asyncpar._processes.zygote_client import WorkerProcess, Zygote
-from asyncpar.executors.inline import InlineWorker
+from asyncpar._processes.zygote_client import ForkedProcess, Zygote
+from asyncpar.executors.inline import InlinePlace
 from tests.faults.executions import Executions
 from tests.functions import Beacon, double
 from tests.waiting import wait_until
@@ -63,7 +64,7 @@ async def test_leaving_a_stream_waits_for_its_source_also_if_the_task_is_cancell
     assert closed
 
 
-class _CancelsAScopeOfItsOwn(InlineWorker):
+class _CancelsAScopeOfItsOwn(InlinePlace):
     def __init__(self, let_go: anyio.Event) -> None:
         self._let_go = let_go
 
@@ -78,12 +79,12 @@ class _CancelsAScopeOfItsOwn(InlineWorker):
         return await super().run(parcel)
 
 
-class _TwoPlaces(Executor[_CancelsAScopeOfItsOwn]):
+class _TwoPlaces(PooledExecutor[_CancelsAScopeOfItsOwn]):
     def __init__(self, let_go: anyio.Event) -> None:
-        super().__init__(capacity=2)
+        super().__init__(2)
         self._let_go = let_go
 
-    async def _start_worker(self) -> _CancelsAScopeOfItsOwn:
+    async def start_place(self) -> _CancelsAScopeOfItsOwn:
         return _CancelsAScopeOfItsOwn(self._let_go)
 
 
@@ -156,7 +157,7 @@ async def test_a_kill_that_waits_to_be_sent_is_sent_also_if_whoever_sends_it_is_
         assert not psutil.pid_exists(beacon.pid)
 
 
-def _fill_control_socket(zygote: Zygote, worker: WorkerProcess) -> None:
+def _fill_control_socket(zygote: Zygote, worker: ForkedProcess) -> None:
     with pytest.raises(BlockingIOError):
         while True:
             zygote._control.send(Record(KILL, worker.worker_id + 1000).pack())  # for a worker that there is not
@@ -186,7 +187,7 @@ async def test_a_worker_that_comes_as_its_executor_closes_is_given_back() -> Non
     async with ProcessExecutor(1) as executor:
 
         async def begin_to_close() -> None:
-            executor._refuse_from_now_on()
+            executor.pool.close()
 
         await _let_worker_be_asked_for(executor, meanwhile=begin_to_close)
     assert not psutil.Process().children(recursive=True)
@@ -196,8 +197,7 @@ async def _let_worker_be_asked_for(executor: ProcessExecutor, meanwhile: Any) ->
     """Replaces a worker, which has to wait until `meanwhile` is over."""
     await pmap(double, [1], executor=executor)
     (worker,) = executor._workers
-    executor._idle.clear()
-    executor._forget_worker()
+    executor.pool.let_idle_go()
     await worker.retire()
     executor._workers.clear()
     zygote = executor._zygote
@@ -213,5 +213,5 @@ async def _let_worker_be_asked_for(executor: ProcessExecutor, meanwhile: Any) ->
         await meanwhile()
 
 
-async def _run(fn: Any, executor: Executor[Any], items: Iterable[int] = (0,)) -> list[Any]:
+async def _run(fn: Any, executor: Executor, items: Iterable[int] = (0,)) -> list[Any]:
     return await pmap(fn, items, executor=executor, batch_size=1)

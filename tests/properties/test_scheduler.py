@@ -10,14 +10,16 @@ import anyio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asyncpar import Executor, pmap
+from asyncpar import pmap
 from asyncpar._contract.batches import BatchDone
-from asyncpar._contract.executor import Parcel, Worker
+from asyncpar._contract.executor import Parcel, Place
+from asyncpar._contract.lending import PooledExecutor
 
 
-class Moody(Worker):
+class Moody(Place):
     """Doubles what it is given. `moods` says, batch after batch, how many turns of the event loop it takes, and after how many
-    calls it gives the rest of the batch back undone, as a worker that died would.
+    calls it gives the rest of the batch back undone, as a worker that died would. `sizes`: how many places there are while the
+    next batches run, and after each of them.
     """
 
     def __init__(self, executor: MoodyExecutor) -> None:
@@ -25,14 +27,19 @@ class Moody(Worker):
 
     async def run(self, parcel: Parcel) -> BatchDone:
         turns, done = next(self._executor.moods)
+        meanwhile, afterwards = next(self._executor.sizes, (None, None))
         batch = parcel.batch
         self._executor.under_way += 1
         self._executor.most_under_way = max(self._executor.most_under_way, self._executor.under_way)
         try:
+            if meanwhile is not None:
+                self._executor.pool.resize(meanwhile)
             for _ in range(turns):
                 await anyio.lowlevel.checkpoint()
         finally:
             self._executor.under_way -= 1
+            if afterwards is not None:
+                self._executor.pool.resize(afterwards)
         done = len(batch) if done is None else min(done, len(batch))
         items = batch.columns[0][:done]
         self._executor.executed += list(items)
@@ -46,15 +53,16 @@ class Moody(Worker):
         return BatchDone(batch.part(0, done), values, errors, ((done, 1e-4 * done),), "moody", rest)
 
 
-class MoodyExecutor(Executor[Moody]):
-    def __init__(self, capacity: int, moods: list[tuple[int, int | None]], bad: set[int]) -> None:
-        super().__init__(capacity)
+class MoodyExecutor(PooledExecutor[Moody]):
+    def __init__(self, size: int, moods: list[tuple[int, int | None]], bad: set[int], sizes: list[tuple[int, int]]) -> None:
+        super().__init__(size)
+        self.sizes = iter(sizes)
         self.moods = itertools.chain(moods, itertools.repeat((0, None)))
         self.bad = bad
         self.executed: list[int] = []
         self.under_way = self.most_under_way = 0
 
-    async def _start_worker(self) -> Moody:
+    async def start_place(self) -> Moody:
         return Moody(self)
 
 
@@ -79,7 +87,8 @@ class Pulled:
 settings_of_runs = st.fixed_dictionaries(
     {
         "length": st.integers(0, 60),
-        "capacity": st.integers(1, 4),
+        "size": st.integers(1, 4),
+        "sizes": st.lists(st.tuples(st.integers(0, 4), st.integers(1, 4)), max_size=10),
         "moods": st.lists(st.tuples(st.integers(0, 4), st.none() | st.integers(0, 5)), max_size=40),
         "bad": st.sets(st.integers(0, 60), max_size=5),
         "kind": st.sampled_from(["sync", "asynchronous", "list"]),
@@ -120,7 +129,7 @@ async def stream_and_check(run: dict[str, Any]) -> None:
         assert (outcome.error is not None) == (outcome.index in run["bad"])
         assert outcome.value == (None if outcome.error is not None else 2 * outcome.index)
     assert sorted(executor.executed) == list(range(run["length"]))
-    assert executor.most_under_way <= min(run["capacity"], run["n_jobs"] or run["capacity"])
+    assert executor.most_under_way <= min(max([run["size"], *map(max, run["sizes"])]), run["n_jobs"] or 4)
 
 
 @given(settings_of_runs, st.sampled_from(["return", "skip"]))
@@ -152,14 +161,14 @@ def test_leaving_early_at_any_point_leaves_no_batch_under_way(run: dict[str, Any
         executed = len(executor.executed)
         await anyio.lowlevel.checkpoint()
         assert len(executor.executed) == executed
-        assert executor._started == len(executor._idle)  # every worker has come back
+        assert executor.pool.started == len(executor.pool.idle)  # every worker has come back
 
     anyio.run(check, backend=run["backend"])
 
 
 def set_up(run: dict[str, Any]) -> tuple[MoodyExecutor, Pulled, dict[str, Any]]:
     options = {name: run[name] for name in ("ordered", "batch_size", "buffersize", "n_jobs")}
-    return MoodyExecutor(run["capacity"], run["moods"], run["bad"]), Pulled(run["length"]), options
+    return MoodyExecutor(run["size"], run["moods"], run["bad"], run["sizes"]), Pulled(run["length"]), options
 
 
 def source_of(source: Pulled, run: dict[str, Any]) -> Any:

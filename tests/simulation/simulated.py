@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
+from functools import partial
 
 from asyncpar._contract.batches import BatchDone
-from asyncpar._contract.executor import Executor, Parcel, Program, Worker
+from asyncpar._contract.executor import Hints, Parcel, Place, Program
+from asyncpar._contract.lending import PooledExecutor
 from asyncpar._run.batching import make_sizer
 from asyncpar._run.scheduler import Run
 from asyncpar._run.sinks import StreamSink
@@ -38,7 +40,7 @@ class Report:
     first_result: float
 
 
-class SimulatedWorker(Worker):
+class SimulatedWorker(Place):
     """Sleeps for as long as the calls and the round trip would have taken; the results are Nones."""
 
     def __init__(self, executor: SimulatedExecutor) -> None:
@@ -53,16 +55,15 @@ class SimulatedWorker(Worker):
         return BatchDone(batch, [None] * calls, {}, ((calls, busy),), "simulated", batch.rest(calls))
 
 
-class SimulatedExecutor(Executor[SimulatedWorker]):
+class SimulatedExecutor(PooledExecutor[SimulatedWorker]):
     """`workers` of them, each `round_trip` seconds away."""
 
     def __init__(self, workers: int, round_trip: float, profile: Profile) -> None:
         super().__init__(workers)
         self.round_trip = round_trip
         self.profile = profile
-        self.clock = asyncio.get_running_loop().time
 
-    async def _start_worker(self) -> SimulatedWorker:
+    async def start_place(self) -> SimulatedWorker:
         return SimulatedWorker(self)
 
 
@@ -76,7 +77,9 @@ async def _simulate(profile: Profile, workers: int, round_trip: float, ordered: 
     sink = StreamSink(ordered=ordered, ends_at_error=True)
     source = open_source([range(profile.length)])
     sizer = make_sizer("auto", 1, source.remaining, workers)
-    run = Run(Program(id), source, executor, sizer, sink, limit=workers, window=None)
+    clock = asyncio.get_running_loop().time
+    open_session = partial(executor.open, Program(id), Hints())
+    run = Run(open_session, source, executor, sizer, sink, most=None, window=None, clock=clock)
     began = time.process_time()
     consuming = asyncio.create_task(_consume(run, sink))
     await run.drive()
@@ -86,7 +89,7 @@ async def _simulate(profile: Profile, workers: int, round_trip: float, ordered: 
     if run.error is not None:
         raise run.error
     assert handed == profile.length, "items were lost"
-    makespan, batches = executor.clock(), run.statistics().batches
+    makespan, batches = clock(), run.statistics().batches
     bound = max(profile.longest, profile.total / workers)
     utilisation = profile.total / (workers * makespan)
     return Report(makespan, makespan / bound, utilisation, batches, spent / batches, peak_window, first_result)

@@ -143,7 +143,7 @@ def test_threads_of_libraries_are_limited_in_workers(monkeypatch: pytest.MonkeyP
 def registered() -> Iterator[list[Any]]:
     made: list[Any] = []
 
-    def factory(**params: Any) -> asyncpar.Executor[Any]:
+    def factory(**params: Any) -> asyncpar.Executor:
         made.append(params)
         return asyncpar.ThreadExecutor(2)
 

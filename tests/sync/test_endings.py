@@ -86,8 +86,8 @@ def test_a_generator_may_be_dropped_in_the_thread_that_reads_its_results(tmp_pat
 
 
 class Unclosable(asyncpar.ThreadExecutor):
-    async def _shut_down(self) -> None:
-        await super()._shut_down()
+    async def shut_down(self) -> None:
+        await super().shut_down()
         raise OSError("no end")
 
 

@@ -196,14 +196,14 @@ def test_without_tqdm_a_message_says_so(monkeypatch: pytest.MonkeyPatch, capsys:
     assert capsys.readouterr().err == expected
 
 
-async def test_a_map_tells_its_progress_too(executor: Executor[Any]) -> None:
+async def test_a_map_tells_its_progress_too(executor: Executor) -> None:
     snapshots: list[Statistics] = []
     assert await pmap(double, range(100), executor=executor, progress=snapshots.append) == [2 * x for x in range(100)]
     assert snapshots[-1].finished == 100
     assert [snapshot.finished for snapshot in snapshots] == sorted(snapshot.finished for snapshot in snapshots)
 
 
-async def test_what_the_progress_function_of_a_map_raises_ends_the_map(executor: Executor[Any]) -> None:
+async def test_what_the_progress_function_of_a_map_raises_ends_the_map(executor: Executor) -> None:
     def broken(statistics: Statistics) -> None:
         raise LookupError("no terminal")
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tests.benchmarks.frame import Case, Contender, Target, scaled
 from tests.benchmarks.timing import median_seconds, run_in
+from tests.places import held_place
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -36,7 +37,7 @@ def _asyncpar(quick: bool) -> float:
         began = perf_counter()
         assert await pmap(math.sqrt, [4], executor=executor) == [2.0]
         taken = perf_counter() - began
-        await held.enter_async_context(executor.lease())
+        await held.enter_async_context(held_place(executor))
         return taken
 
     return run_in("asyncio", main)

@@ -1,0 +1,184 @@
+"""Answers batches: knows the programs of the runs that are going on, reads the calls, has them made, writes what became of them.
+
+It knows nothing of processes, sockets or signals, so that whatever carries its messages can use it: worker processes, and the
+pools of others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from asyncpar._basics.notes import add_note
+from asyncpar._child.control import POSITION, RECEIVED, ControlPage
+from asyncpar._child.multiprocessing_ties import take_on_key
+from asyncpar._child.own_imports import import_own
+from asyncpar._child.protocol import DONE, FAILED, LAST, BatchMessage, DoneMessage, News
+from asyncpar._child.run_batch import BatchReport, run_batch
+from asyncpar._memory.loans import MmapMode
+from asyncpar._wire.codec import BufferPlacer, Decoder, Encoder, Undeliverable
+from asyncpar._wire.failures import PackedError, pack_error
+from asyncpar._wire.frames import Frame
+
+if TYPE_CHECKING:
+    from asyncpar._child.lifetime import Lifetime
+    from asyncpar._child.shared_memory import SharedMemory
+
+
+class _Program(NamedTuple):
+    """What a run executes here."""
+
+    fn: Callable[..., Any]
+    concurrency: int
+    stop_on_error: bool
+    timeout: float | None
+    threshold: int
+    mmap_mode: MmapMode
+
+
+class BatchServer:
+    """Answers one batch after another.
+
+    Args:
+        control: where it says what it is doing.
+        memory: through which large buffers go; None: they travel with the messages.
+    """
+
+    lifetime: Lifetime | None = None  # says when the worker has to leave, if it ever has to
+
+    def __init__(self, control: ControlPage, memory: SharedMemory | None) -> None:
+        self._control = control
+        self._memory = memory
+        self._programs: dict[int, _Program] = {}  # {program id: program}
+        self._coroutines: Any = None  # the module, once there was a coroutine function; it imports asyncio
+        self._runner: Any = None  # asyncio.Runner, from then on
+
+    def knows(self, program_id: int) -> bool:
+        return program_id in self._programs
+
+    def answer(self, decoder: Decoder, *, lends: bool) -> Frame:
+        """The answer to a BATCH; `lends`: its buffers may lie in shared memory."""
+        message: BatchMessage = decoder.message
+        program_id, new_program, news, budget, near_end, encoded_columns = message
+        if news is not None:
+            self._take_in(news)
+        memory = self._memory
+        mapped_before = None
+        if memory is not None:
+            mmap_mode = self._programs[program_id].mmap_mode if new_program is None else new_program[1][-1]
+            mapped_before = memory.begin_batch(decoder, mmap_mode) if lends else memory.let_go()
+        columns, spoiled = decoder.columns(encoded_columns)
+        if new_program is not None:
+            function, options = new_program
+            self._programs[program_id] = _Program(only(decoder, function), *options)
+        del mapped_before
+        program = self._programs[program_id]
+        if spoiled:
+            program = program._replace(fn=partial(_call_unless_undeliverable, program.fn))
+        report = self._make_calls(program, columns, budget, near_end)
+        self._control[POSITION] = RECEIVED
+        leaves = self.lifetime is not None and self.lifetime.end_batch(len(report.values))
+        if memory is None:
+            return _done(report, DONE, None)
+        if report.errors and program.mmap_mode == "r" and memory.borrows:
+            _explain_read_only(report.errors)
+        return memory.lend(_done(report, LAST if leaves else DONE, memory.placer_from(program.threshold)))
+
+    def forget(self, program_ids: tuple[int, ...]) -> None:
+        for program_id in program_ids:
+            self._programs.pop(program_id, None)
+
+    def close(self) -> None:
+        if self._runner is not None:
+            self._runner.close()
+
+    def _take_in(self, news: News) -> None:
+        forget, most_shared, key = news
+        self.forget(forget)
+        assert self._memory is not None, "there are news for worker processes only"
+        self._memory.limit_results(most_shared)
+        if key is not None:
+            take_on_key(key)
+
+    def _make_calls(self, program: _Program, columns: list[Any], budget: float, near_end: bool) -> BatchReport:
+        leave = None if self.lifetime is None else self.lifetime.is_over
+        if program.concurrency:
+            return self._run_coroutines(program, columns, budget, leave)
+        singly = leave is not None or program.timeout is not None
+        return run_batch(
+            program.fn, columns, self._control, budget, program.stop_on_error, singly=singly, near_end=near_end, leave=leave
+        )
+
+    def _run_coroutines(
+        self, program: _Program, columns: list[Any], budget: float, leave: Callable[[int], bool] | None
+    ) -> BatchReport:
+        if self._runner is None:
+            self._coroutines = import_own("asyncpar._child.run_coroutines")
+            self._runner = self._coroutines.asyncio.Runner()
+        batch = self._coroutines.run_coroutines(
+            program.fn,
+            columns,
+            self._control,
+            budget,
+            concurrency=program.concurrency,
+            stop_on_error=program.stop_on_error,
+            timeout=program.timeout,
+            leave=leave,
+        )
+        report: BatchReport = self._runner.run(batch)
+        return report
+
+
+def failure(error: BaseException) -> Frame:
+    """The answer where a run cannot go on: its function could not be read, say."""
+    return Encoder().frame(FAILED, tuple(pack_error(error, hidden_frames=1)))
+
+
+def _explain_read_only(errors: dict[int, BaseException]) -> None:
+    for error in errors.values():
+        message = error.args[0] if type(error) is ValueError and error.args else None
+        if type(message) is str and message.endswith(" is read-only"):  # as numpy says it of an array
+            add_note(
+                error,
+                "large arguments are shared between workers, and read-only; "
+                'mmap_mode="c" gives each call a copy that is made when it is written to',
+            )
+
+
+def _done(report: BatchReport, kind: int, placer: BufferPlacer | None) -> Frame:
+    encoder = Encoder(None, placer)
+    values = encoder.column(report.values, _describe_result, report.values)
+    message: DoneMessage = (
+        values,
+        _pack_errors(report.errors) if report.errors else {},
+        report.timings,
+    )
+    return encoder.frame(kind, message)
+
+
+def _pack_errors(errors: dict[int, BaseException]) -> dict[int, PackedError]:
+    """One object that many calls have raised is packed once: its traceback has grown with each of them."""
+    packed: dict[int, PackedError] = {}  # {id of an error: it, packed}
+    for error in errors.values():
+        if id(error) not in packed:
+            packed[id(error)] = pack_error(error, hidden_frames=1)
+    return {position: packed[id(error)] for position, error in errors.items()}
+
+
+def only(decoder: Decoder, encoded: Any) -> Any:
+    ((value,),), _ = decoder.columns([encoded])
+    if type(value) is Undeliverable:
+        raise value.error
+    return value
+
+
+def _call_unless_undeliverable(fn: Callable[..., Any], *arguments: Any) -> Any:
+    for argument in arguments:
+        if type(argument) is Undeliverable:
+            raise argument.error
+    return fn(*arguments)
+
+
+def _describe_result(values: list[Any], position: int) -> tuple[str, str]:
+    return f"the result, a {type(values[position]).__qualname__},", "result"

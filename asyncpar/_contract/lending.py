@@ -1,0 +1,245 @@
+"""Lending: a pool of places, lent in turn to all the runs that share an executor.
+
+Places are started when somebody waits and fewer than `size` exist, lent last-in-first-out (the most recent one is the warmest),
+and handed directly to whoever has waited longest. So a run that leases a place for each batch cannot starve another: between two
+of its batches the queue moves.
+
+The size may change at any time. Where there are too many places then, idle ones are let go at once and lent ones when they come
+back; with a size of 0 everybody waits.
+
+# started == len(idle) + lent + starting + detained
+# waiters is not empty  =>  idle is empty and started >= size
+"""
+
+from __future__ import annotations
+
+import weakref
+from abc import abstractmethod
+from collections import deque
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Generic, Self, TypeVar
+
+import anyio
+
+from asyncpar._contract.batches import Batch
+from asyncpar._contract.executor import Executor, Fate, Hints, Parcel, Place, Program, Session
+from asyncpar._platform.background import current_loop
+from asyncpar.errors import ExecutorUnavailableError
+
+P = TypeVar("P", bound=Place)
+
+
+class Pool(Generic[P]):
+    """Up to `size` places, each made by `start` at first need; `owner`: what to call it in messages."""
+
+    def __init__(self, start: Callable[[], Awaitable[P]], size: int, owner: str) -> None:
+        self.size = size
+        self.idle: list[P] = []  # the warmest last
+        self.started = 0
+        self.closed = False
+        self._start = start
+        self._owner = owner
+        self._why_closed = "is closed; keep its `async with` open for as long as it is used"
+        self._waiters: deque[_Waiter[P]] = deque()
+        self._watchers: list[Callable[[], object]] = []
+        self._loop: weakref.ref[object] | None = None  # to the event loop that it belongs to
+
+    @property
+    def has_waiters(self) -> bool:
+        return bool(self._waiters)
+
+    def lease_nowait(self) -> P | None:
+        """An idle place, if there is one."""
+        if self.closed:
+            self.refuse_if_closed()
+        return self.idle.pop() if self.idle else None
+
+    async def lease(self) -> P:
+        """A place, in turn."""
+        place = self.lease_nowait()
+        if place is not None:
+            return place
+        if self.started < self.size and not self._waiters:
+            self.started += 1
+            return await self._start_counted()
+        waiter: _Waiter[P] = _Waiter()
+        self._waiters.append(waiter)
+        try:
+            await waiter.event.wait()
+        except BaseException:  # cancelled: perhaps just when its turn had come, which then goes to the next
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+            elif waiter.place is not None:
+                self.release(waiter.place)
+            elif waiter.may_start:
+                self.forget_one()
+            raise
+        self.refuse_if_closed()
+        return waiter.place if waiter.place is not None else await self._start_counted()
+
+    async def _start_counted(self) -> P:
+        try:
+            return await self._start()
+        except BaseException:
+            self.forget_one()
+            raise
+
+    def release(self, place: P) -> None:
+        """Takes a place back, as its fate says."""
+        if place.fate is Fate.DETAINED:
+            return
+        if place.fate is not Fate.FREE or self.closed or self.started > self.size:
+            self.forget_one()
+        elif self._waiters:
+            self._waiters.popleft().wake(place=place)
+        else:
+            self.idle.append(place)
+
+    def forget_one(self) -> None:
+        """One of those that were lent or detained is no more."""
+        self.started -= 1
+        self._let_waiters_start()
+
+    def let_idle_go(self) -> list[P]:
+        """Forgets all idle places, and returns them."""
+        idle = self.idle[:]
+        self.idle.clear()
+        self.started -= len(idle)
+        self._let_waiters_start()
+        return idle
+
+    def resize(self, size: int) -> list[P]:
+        """Allows `size` places from now on; returns idle ones that are too many, and forgotten."""
+        if size == self.size:
+            return []
+        self.size = size
+        too_many = self.idle[: max(0, min(len(self.idle), self.started - size))]
+        del self.idle[: len(too_many)]
+        self.started -= len(too_many)
+        self._let_waiters_start()
+        for changed in self._watchers[:]:
+            changed()
+        return too_many
+
+    def watch(self, changed: Callable[[], object]) -> Callable[[], None]:
+        """Has `changed` called after each change of the size, until what is returned is called."""
+        self._watchers.append(changed)
+        return lambda: self._watchers.remove(changed)
+
+    def close(self, why: str | None = None) -> None:
+        """Lends nothing any more. `why` completes a message: "this ProcessExecutor …"."""
+        if why is not None:
+            self._why_closed = why
+        self.closed = True
+        while self._waiters:
+            self._waiters.popleft().wake()
+        self.idle.clear()
+
+    def forget_waiters(self) -> None:
+        """Of an event loop that is no more, or not ours: nobody can be woken."""
+        self._waiters.clear()
+
+    def refuse_if_closed(self) -> None:
+        """Raises ExecutorUnavailableError once it is closed."""
+        if self.closed:
+            raise ExecutorUnavailableError(f"this {self._owner} {self._why_closed}")
+
+    def bind_to_loop(self) -> None:
+        """Raises ExecutorUnavailableError in another event loop than at the first time, and once it is closed."""
+        if self.closed:
+            self.refuse_if_closed()
+        loop = current_loop()
+        if self._loop is None:
+            self._loop = weakref.ref(loop)
+        elif self._loop() is not loop:
+            raise ExecutorUnavailableError(
+                f"this {self._owner} belongs to another event loop; make one in each event loop that needs one"
+            )
+
+    def _let_waiters_start(self) -> None:
+        while self._waiters and self.started < self.size:
+            self.started += 1
+            self._waiters.popleft().wake(may_start=True)
+
+
+class _Waiter(Generic[P]):
+    """Somebody in line: woken with a place, with leave to start one, or with neither because the executor closes."""
+
+    def __init__(self) -> None:
+        self.event = anyio.Event()
+        self.place: P | None = None
+        self.may_start = False
+
+    def wake(self, *, place: P | None = None, may_start: bool = False) -> None:
+        self.place = place
+        self.may_start = may_start
+        self.event.set()
+
+
+class PooledSession(Session, Generic[P]):
+    """A session whose places come from a pool."""
+
+    def __init__(self, program: Program, pool: Pool[P]) -> None:
+        self.program = program
+        self.pool = pool
+
+    def pack(self, batch: Batch, budget: float) -> Parcel:
+        return Parcel(self.program, batch, budget)
+
+    def lease_nowait(self) -> P | None:
+        return self.pool.lease_nowait()
+
+    async def lease(self) -> P:
+        return await self.pool.lease()
+
+    def release(self, place: P) -> None:
+        self.pool.release(place)
+
+
+class PooledExecutor(Executor, Generic[P]):
+    """An executor of up to `size` places in a pool. A subclass says how one is started, and how all end."""
+
+    def __init__(self, size: int) -> None:
+        self.pool: Pool[P] = Pool(self.start_place, size, type(self).__name__)
+
+    @abstractmethod
+    async def start_place(self) -> P:
+        """A new place, ready to run."""
+
+    async def shut_down(self) -> None:
+        """Ends all places, those that are lent included, and whatever else belongs to the executor."""
+
+    @property
+    def places(self) -> int:
+        return self.pool.size
+
+    @property
+    def closed(self) -> bool:
+        return self.pool.closed
+
+    def watch(self, changed: Callable[[], object]) -> Callable[[], None]:
+        return self.pool.watch(changed)
+
+    def grow(self, size: int) -> None:
+        """Allows at least `size` places."""
+        if size > self.pool.size:
+            self.pool.resize(size)
+
+    def open(self, program: Program, hints: Hints) -> Session:
+        self.pool.bind_to_loop()
+        return PooledSession(program, self.pool)
+
+    async def aclose(self) -> None:
+        self.pool.close()
+        with anyio.CancelScope(shield=True):
+            await self.shut_down()
+
+    async def __aenter__(self) -> Self:
+        self.pool.refuse_if_closed()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()

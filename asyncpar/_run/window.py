@@ -1,0 +1,66 @@
+"""The window: how many items may be pulled from the source and not yet handed to the consumer. It is what bounds memory.
+
+# pulled - handed <= size()
+"""
+
+from __future__ import annotations
+
+import anyio
+
+from asyncpar._run.batching import BatchSizer
+
+_BATCHES = 4  # for each worker: one running, one next, two waiting for an earlier one; a guess
+
+
+class Window:
+    """Counts items in and out.
+
+    Args:
+        fixed: its size; None: chosen from the batch size and the number of workers.
+        workers: how many the run may hold.
+        pulled: items that have been pulled already.
+    """
+
+    handed = 0
+    _opened: anyio.Event | None = None  # somebody waits for it
+
+    def __init__(self, fixed: int | None, sizer: BatchSizer, workers: int, pulled: int) -> None:
+        self.workers = workers
+        self.pulled = pulled
+        self._fixed = fixed
+        self._sizer = sizer
+
+    def size(self) -> int:
+        """How many items it has room for, now."""
+        return _BATCHES * max(self.workers, 1) * self._sizer.size if self._fixed is None else self._fixed
+
+    def room(self) -> int:
+        """How many more items may be pulled; 0 or less: none."""
+        return self.size() - self.pulled + self.handed
+
+    def next_batch(self) -> int:
+        """How many calls the next batch should have, so that the window holds two for each worker."""
+        if self._fixed is None:
+            return self._sizer.size
+        return min(self._sizer.size, max(1, self._fixed // max(1, 2 * self.workers)))
+
+    def has_room_for_batch(self) -> bool:
+        return self.room() >= self.next_batch()
+
+    def hand(self, count: int) -> None:
+        """So many items have left it."""
+        self.handed += count
+        self.look()
+
+    def look(self) -> None:
+        """Wakes whoever waits for room, if there is some now."""
+        if self._opened is not None and self.room() >= 1:
+            self._opened.set()
+
+    async def wait_for_room(self) -> int:
+        """Returns the room, once there is any. For one task at a time."""
+        while (room := self.room()) < 1:
+            self._opened = anyio.Event()
+            await self._opened.wait()
+            self._opened = None
+        return room

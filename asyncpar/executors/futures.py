@@ -1,0 +1,291 @@
+"""Other people's pools: any `concurrent.futures.Executor` runs the batches.
+
+A pool that is a `ThreadPoolExecutor` shares this program's memory, and nothing is pickled. Any other gets tasks of bytes: one
+task is one batch, made by `_child/pool_main.py`, and errors of calls come back inside its result, so that the pool never sees
+them. There are two places for each of its workers, so that the next batch is there when a worker has finished one.
+
+What such a pool cannot do: it cannot end a call that is running. A run that is cancelled takes back what the pool has not begun,
+and leaves the rest to itself; its places are lent again when that has ended.
+
+When one worker of a pool of processes dies, most pools are broken, and all that was under way in them is lost. Then nobody knows
+which call is to blame, so that **suspects run alone**: each batch that was lost runs again with nothing beside it. If the pool
+breaks again, it was that batch, and its calls run one by one; the one that breaks the pool now fails with `WorkerDiedError`, and
+no other does. For that, somebody must make a new pool each time: the function that `FuturesExecutor` was given. A pool that was
+given as an object cannot be replaced, and the run ends.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import weakref
+from collections.abc import Callable
+from concurrent.futures import BrokenExecutor, CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import Executor as ForeignPool
+from contextvars import copy_context
+from functools import partial
+from typing import Any
+
+import anyio
+from anyio.lowlevel import RunVar
+
+from asyncpar._basics.validation import is_positive_int, to_count
+from asyncpar._child.pool_main import UNKNOWN, PoolAnswer, run_in_pool
+from asyncpar._child.protocol import FAILED
+from asyncpar._contract.batches import Batch, BatchDone, nothing_done
+from asyncpar._contract.executor import Answer, Fate, Hints, Place, Program, Session, Traits
+from asyncpar._contract.lending import Pool, PooledExecutor, PooledSession
+from asyncpar._memory.loans import NOWHERE
+from asyncpar._platform.background import LoopHandle
+from asyncpar._platform.cpus import cpu_count
+from asyncpar._platform.nesting import depth
+from asyncpar._platform.off_loop import run_off_loop
+from asyncpar._processes.parcel import PickledProgram, ProcessAnswer, ProcessParcel, SentProgram, unpack_failure
+from asyncpar._wire.frames import Frame, weigh
+from asyncpar._wire.pace import IN_LOOP_BYTES
+from asyncpar.errors import ExecutorUnavailableError, WorkerDiedError
+from asyncpar.executors.thread import ThreadPlace
+
+_SMALL_PROGRAM = 1 << 14  # bytes that are sent with every batch rather than asked for; a guess
+
+_program_ids = itertools.count(int.from_bytes(os.urandom(6), "big") << 16)  # workers may serve other programs as well
+
+
+class FuturesExecutor(PooledExecutor[Place]):
+    """Runs calls in a pool that is a `concurrent.futures.Executor`: of threads, processes or interpreters, loky's, mpi4py's, ….
+
+    The pool stays its owner's, who shuts it down. If `pool` is a function that makes one, each pool that it makes is shut down
+    here, and a broken one is replaced: a call that kills its worker then fails alone, with a `WorkerDiedError`. A run whose pool
+    cannot be replaced ends with `ExecutorUnavailableError`.
+
+    A call that is running cannot be ended. When a run is cancelled, or a call outlives its timeout in a thread, the call is left to
+    itself, and counted as abandoned; in other pools a call that takes too long fails when it returns. A timeout of a coroutine call
+    cancels it.
+
+    Args:
+        pool: the pool, or a function without arguments that makes one. It is called at once.
+        workers: how many workers the pool has. None: what it says itself (`_max_workers`), or as many as there are processors.
+
+    Raises:
+        TypeError: `pool` is neither.
+        ValueError: `workers` is no positive number.
+
+    >>> import anyio, math, asyncpar
+    >>> from concurrent.futures import ThreadPoolExecutor
+    >>> async def main():
+    ...     async with asyncpar.FuturesExecutor(lambda: ThreadPoolExecutor(2)) as executor:
+    ...         return await asyncpar.pmap(math.sqrt, [4, 9], executor=executor)
+    >>> anyio.run(main)
+    [2.0, 3.0]
+    """
+
+    def __init__(self, pool: ForeignPool | Callable[[], ForeignPool], workers: int | None = None) -> None:
+        if workers is not None and not is_positive_int(workers):
+            raise ValueError(f"workers must be a number of workers, 1 or more, or None, not {workers!r}")
+        self._make = None if isinstance(pool, ForeignPool) else pool
+        self.foreign_pool = pool if isinstance(pool, ForeignPool) else _made_by(pool)
+        self._shares_memory = _shares_memory(self.foreign_pool)
+        self.traits = Traits(stops="between_calls") if self._shares_memory else Traits(stops="never", depth=2)
+        if workers is None:
+            workers = getattr(self.foreign_pool, "_max_workers", None) or cpu_count()
+        super().__init__(to_count(workers) * self.traits.depth)
+        self._replacing = anyio.Lock()
+        self._gate = _Gate()
+
+    def open(self, program: Program, hints: Hints) -> Session:
+        if self._shares_memory:
+            return super().open(program, hints)
+        self.pool.bind_to_loop()
+        return _PickledSession(program, self.pool)
+
+    async def start_place(self) -> Place:
+        if self._shares_memory:
+            return ThreadPlace(self._run_in_thread, self.pool.forget_one, is_replaceable=False)
+        return _PoolPlace(self, self._gate)
+
+    async def shut_down(self) -> None:
+        if self._make is not None:
+            await run_off_loop(self.foreign_pool.shutdown)
+
+    async def _run_in_thread(self, fn: Callable[[], None]) -> None:
+        await result_of(self.submit(self.foreign_pool, copy_context().run, fn))
+
+    def submit(self, pool: ForeignPool, fn: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        """Starts a task in the pool.
+
+        Raises:
+            ExecutorUnavailableError: the pool has been shut down.
+            BrokenExecutor: it is broken.
+        """
+        try:
+            return pool.submit(fn, *arguments)
+        except BrokenExecutor:
+            raise
+        except RuntimeError as error:
+            raise ExecutorUnavailableError(f"the {type(pool).__name__} takes no calls: {error}") from error
+
+    async def replace(self, broken: ForeignPool, batch: Batch, error: BrokenExecutor) -> None:
+        """Makes a new pool in the place of one that is broken, unless somebody has done so.
+
+        Raises:
+            ExecutorUnavailableError: nobody can make one.
+        """
+        if self._make is None:
+            raise ExecutorUnavailableError(
+                f"the {type(broken).__name__} is broken ({error}) since a worker of it died, perhaps while it ran "
+                f"{batch.describe(0)}, or one of the {len(batch) - 1} after it; give FuturesExecutor a function that makes a "
+                f"pool, such as FuturesExecutor(lambda: ProcessPoolExecutor(4)), and it will replace broken ones"
+            ) from error
+        async with self._replacing:
+            if self.foreign_pool is broken:
+                await run_off_loop(partial(broken.shutdown, wait=True))
+                self.foreign_pool = await run_off_loop(partial(_made_by, self._make))
+
+
+class _PickledSession(PooledSession[Place]):
+    def __init__(self, program: Program, pool: Pool[Place]) -> None:
+        super().__init__(program, pool)
+        options = program.concurrency, program.stop_on_error, program.timeout, NOWHERE, None
+        self._pickled = PickledProgram(program, SentProgram(program.fn, options, next(_program_ids), None), None)
+
+    def pack(self, batch: Batch, budget: float) -> ProcessParcel:
+        return self._pickled.pack(batch, budget)
+
+
+class _PoolPlace(Place):
+    """A place in a pool that shares no memory with us."""
+
+    def __init__(self, executor: FuturesExecutor, gate: _Gate) -> None:
+        self._executor = executor
+        self._gate = gate
+
+    async def run(self, parcel: ProcessParcel) -> Answer:
+        batch = parcel.batch
+        is_suspect = batch.deaths > 0
+        await self._gate.enter(alone=is_suspect)
+        try:
+            pool = self._executor.foreign_pool
+            try:
+                return await self._run_in(pool, parcel)
+            except BrokenExecutor as error:
+                await self._executor.replace(pool, batch, error)
+                return _lost(batch, pool, error, is_suspect=is_suspect)
+        finally:
+            if self.fate is Fate.FREE:
+                self._gate.leave()
+
+    async def _run_in(self, pool: ForeignPool, parcel: ProcessParcel) -> Answer:
+        is_small = parcel.sent.weight < _SMALL_PROGRAM
+        answer, sent_bytes = await self._ask(pool, parcel, with_program=is_small)
+        if answer[0] == UNKNOWN:
+            answer, sent_bytes = await self._ask(pool, parcel, with_program=True)
+        kind, payload, buffers, who = answer
+        frame = Frame(kind, payload, [memoryview(buffer) for buffer in buffers])
+        if kind == FAILED:
+            raise unpack_failure(frame)
+        return ProcessAnswer(frame, parcel.batch, who, sent_bytes + weigh(frame)[0], 0)
+
+    async def _ask(self, pool: ForeignPool, parcel: ProcessParcel, *, with_program: bool) -> tuple[PoolAnswer, int]:
+        frame = parcel.frame(known=not with_program, news=None)
+        weight, _ = weigh(frame)
+        buffers = await run_off_loop(partial(_copied, frame)) if weight > IN_LOOP_BYTES else _copied(frame)
+        future: Future[PoolAnswer] = self._executor.submit(
+            pool, run_in_pool, parcel.sent.program_id, with_program, depth() + 1, bytes(frame.payload), buffers
+        )
+        try:
+            return await result_of(future), weight
+        except CancelledError as error:
+            raise ExecutorUnavailableError(f"the {type(pool).__name__} was shut down while this run was using it") from error
+        except anyio.get_cancelled_exc_class():
+            if not future.cancel() and not future.done():
+                self.fate = Fate.DETAINED
+                loop = LoopHandle()
+                future.add_done_callback(lambda _: loop.call_soon(self._end_detention))
+            raise
+
+    def _end_detention(self) -> None:
+        self._gate.leave()
+        self._executor.pool.forget_one()
+
+
+async def result_of(future: Future[Any]) -> Any:
+    """What it comes to; cancelled, it is left alone."""
+    ended, loop = anyio.Event(), LoopHandle()
+    future.add_done_callback(lambda _: loop.call_soon(ended.set))
+    await ended.wait()
+    return future.result()
+
+
+class _Gate:
+    """Many may be inside, or one that is alone."""
+
+    def __init__(self) -> None:
+        self._inside = 0
+        self._is_taken = False  # by one that is alone
+        self._moved: anyio.Event | None = None
+
+    async def enter(self, *, alone: bool) -> None:
+        while self._is_taken or (alone and self._inside):
+            if self._moved is None:
+                self._moved = anyio.Event()
+            await self._moved.wait()
+        self._inside += 1
+        self._is_taken = alone
+
+    def leave(self) -> None:
+        self._inside -= 1
+        self._is_taken = False
+        if self._moved is not None:
+            self._moved.set()
+            self._moved = None
+
+
+def _lost(batch: Batch, pool: ForeignPool, error: BrokenExecutor, *, is_suspect: bool) -> BatchDone:
+    """What becomes of a batch whose pool broke; `is_suspect`: nothing else was under way."""
+    name, deaths = type(pool).__name__, batch.deaths + 1
+    if is_suspect and len(batch) == 1:
+        message = f"a worker of the {name} died while it ran {batch.describe(0)}: {error}"
+        died = WorkerDiedError(message, batch.start, batch.item(0))
+        return BatchDone(batch, [None], {0: died}, ((1, 0.0),), name)
+    if not is_suspect:
+        return nothing_done(batch, [batch.part(0, len(batch), deaths=deaths, again=True)], name)
+    singles = [batch.part(position, position + 1, deaths=deaths, again=True) for position in range(len(batch))]
+    return nothing_done(batch, singles, name)
+
+
+def _copied(frame: Frame) -> list[bytearray]:
+    """The buffers in a form that every pool can send, and that is writable at the other end."""
+    return [bytearray(memoryview(buffer)) for buffer in frame.buffers]  # type: ignore[arg-type]  # none is in shared memory
+
+
+def _made_by(make: Any) -> ForeignPool:
+    pool = make() if callable(make) else None
+    if not isinstance(pool, ForeignPool):
+        raise TypeError(
+            f"FuturesExecutor takes a concurrent.futures.Executor, or a function that makes one, not {make!r:.200}"
+            + (f", which made {pool!r:.200}" if callable(make) else "")
+        )
+    return pool
+
+
+def _shares_memory(pool: ForeignPool) -> bool:
+    """Whether its workers are threads of this interpreter."""
+    import concurrent.futures
+
+    interpreters = getattr(concurrent.futures, "InterpreterPoolExecutor", None)  # a subclass of that of threads
+    return isinstance(pool, ThreadPoolExecutor) and not (interpreters is not None and isinstance(pool, interpreters))
+
+
+_shared: RunVar[weakref.WeakValueDictionary[int, FuturesExecutor] | None] = RunVar("asyncpar_foreign_pools", None)
+
+
+def executor_over(pool: ForeignPool) -> FuturesExecutor:
+    """The event loop's executor over this pool: all runs that use the pool at the same time share it."""
+    executors = _shared.get()
+    if executors is None:
+        executors = weakref.WeakValueDictionary()
+        _shared.set(executors)
+    executor = executors.get(id(pool))
+    if executor is None or executor.foreign_pool is not pool:
+        executor = executors[id(pool)] = FuturesExecutor(pool)
+    return executor
