@@ -1,4 +1,5 @@
-"""Answers batches: knows the programs of the runs that are going on, reads the calls, has them made, writes what became of them.
+"""Answers batches: knows the programs of the runs that are going on, reads the calls, has them made, writes what became of
+them.
 
 It knows nothing of processes, sockets or signals, so that whatever carries its messages can use it: worker processes, and the
 pools of others.

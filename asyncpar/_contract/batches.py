@@ -53,13 +53,13 @@ class Batch:
         return self.indices[0]
 
     def part(self, begin: int, end: int, *, deaths: int | None = None, again: bool = False) -> Batch:
-        """The calls from position `begin` up to `end`; `deaths`: where that has changed; `again`: they may have been started."""
+        """The calls from position `begin` up to `end`; `deaths`: if that has changed; `again`: they may have been started."""
         columns = tuple([column[begin:end] for column in self.columns])
         deaths = self.deaths if deaths is None else deaths
         return Batch(self.indices[begin:end], columns, deaths, self.attempts + again, self.failures, self.function)
 
     def rest(self, begin: int) -> tuple[Batch, ...]:
-        """The calls from position `begin` on, which were read and not started, as a batch of their own; () if there are none."""
+        """The calls from position `begin` on, which were read and not started, as a batch of their own, if there are any."""
         return (self.part(begin, len(self), deaths=0),) if begin < len(self) else ()
 
     def failed(self, positions: Sequence[int]) -> list[Batch]:
@@ -144,6 +144,16 @@ def timed_out(batch: Batch, position: int, seconds: float) -> CallTimeoutError:
     """The error of a call that took longer than `seconds`."""
     message = f"{batch.describe(position)} took longer than its timeout of {seconds:g} s"
     return CallTimeoutError(message, batch.indices[position], batch.item(position), seconds)
+
+
+def fail_late_calls(
+    batch: Batch, values: list[Any], errors: dict[int, BaseException], timings: Sequence[tuple[int, float]], timeout: float
+) -> None:
+    """What becomes of calls that could not be ended, and have taken too long. They have been timed one by one."""
+    for position, (_, seconds) in enumerate(timings):
+        if seconds > timeout:
+            errors[position] = timed_out(batch, position, timeout)
+            values[position] = None
 
 
 def complete_timeouts(batch: Batch, errors: dict[int, BaseException]) -> None:

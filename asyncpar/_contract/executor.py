@@ -8,8 +8,8 @@
     done = answer.read()                        # synchronous, when the place has its next batch already
     session.close()                             # at the end of the run
 
-A *place* is where one batch runs at a time. A worker has one, or several: two for one that is far away, so that its next batch is
-there when it has finished one. Places may come and go while runs are on, and there may be none for a while.
+A *place* is where one batch runs at a time. A worker has one, or several: two for one that is far away, so that its next
+batch is there when it has finished one. Places may come and go while runs are on, and there may be none for a while.
 
 What a place's `run` promises:
 
@@ -66,13 +66,11 @@ class Traits(NamedTuple):
     """What an executor is like.
 
     Attributes:
-        stops: how a call that is running can be ended. "kill": it is, within the executor's grace; "between_calls": it goes on, but
-            no further one begins; "never": those of its batch that have not begun may be made, too.
-        prepares: batches are cut and packed ahead, while workers compute.
-        may_rerun: what runs the batches may do so more than once on its own account.
-        round_trip: seconds from sending a batch until its answer is there, without its calls; a first guess, from which batches
-            are sized, and learnt from then on.
-        depth: places of one worker.
+        stops: how a call that is running can be ended. "kill": it is, within the executor's grace; "between_calls": it goes
+            on, but no further one begins; "never": those of its batch that have not begun may be made, too. prepares: batches
+            are cut and packed ahead, while workers compute. may_rerun: what runs the batches may do so more than once on its
+            own account. round_trip: seconds from sending a batch until its answer is there, without its calls; a first guess,
+            from which batches are sized, and learnt from then on. depth: places of one worker.
     """
 
     stops: Literal["kill", "between_calls", "never"] = "never"
@@ -154,13 +152,13 @@ class Session(ABC):
         """What the executor has counted in this run. Those that are fields of `Statistics` are shown there."""
         return {}
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - most sessions have nothing to forget
         """The run is over: workers may forget its function."""
 
 
 class Executor(ABC):
-    """Has places where batches run. An async context manager: leaving it stops its workers and waits for their end (a thread in a
-    call that was abandoned goes on until that call ends).
+    """Has places where batches run. An async context manager: leaving it stops its workers and waits for their end (a thread
+    in a call that was abandoned goes on until that call ends).
 
     An executor belongs to the event loop in which it is first used.
     """

@@ -1,8 +1,8 @@
 """Lending: a pool of places, lent in turn to all the runs that share an executor.
 
-Places are started when somebody waits and fewer than `size` exist, lent last-in-first-out (the most recent one is the warmest),
-and handed directly to whoever has waited longest. So a run that leases a place for each batch cannot starve another: between two
-of its batches the queue moves.
+Places are started when somebody waits and fewer than `size` exist, lent last-in-first-out (the most recent one is the
+warmest), and handed directly to whoever has waited longest. So a run that leases a place for each batch cannot starve
+another: between two of its batches the queue moves.
 
 The size may change at any time. Where there are too many places then, idle ones are let go at once and lent ones when they come
 back; with a size of 0 everybody waits.

@@ -111,7 +111,7 @@ def read_options(given: Mapping[str, Any]) -> RunOptions:
     try:
         options = RunOptions(**given)
     except TypeError:
-        raise unknown_options(given.keys() - set(OPTION_NAMES), OPTION_NAMES) from None
+        raise unknown_options([name for name in given if name not in OPTION_NAMES], OPTION_NAMES) from None
     options.check()
     return options
 

@@ -23,7 +23,8 @@ class LastSeen(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """`culprit`: the position of the call to blame; None: nobody. `again`: the calls that are to be run again, some perhaps empty."""
+    """`culprit`: the position of the call to blame; None: nobody. `again`: the calls that are to be run again, some perhaps
+    empty."""
 
     culprit: int | None
     again: tuple[Batch, ...]

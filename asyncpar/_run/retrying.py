@@ -28,9 +28,12 @@ class RetryPolicy:
 
     def to_retry(self, done: BatchDone) -> list[int]:
         """The positions of the calls in `done` that are to be run again, in order."""
-        if done.batch.failures >= self.retries:
-            return []
-        return sorted(position for position, error in done.errors.items() if issubclass(type(error), self.errors))
+        failures = done.batch.failures + 1
+        return sorted(position for position, error in done.errors.items() if self.allows(error, failures))
+
+    def allows(self, error: BaseException, failures: int) -> bool:
+        """Whether a call that has failed so many times, with this error now, is tried again."""
+        return failures <= self.retries and issubclass(type(error), self.errors)
 
     def wait_seconds(self, failures: int) -> float:
         """How long a call waits that has failed so many times."""

@@ -97,7 +97,8 @@ class Run:
     _turns: Turns | None = None
     _feedback: Feedback | None = None
     _put_off: PutOff | None = None
-    _completed: anyio.Event | None = None
+    _attention: anyio.Event | None = None  # the task that drives the run waits for it
+    _is_complete = False  # there is nothing left to be done
     _slots = 1
     _next_index = 0
     _blocked = False  # a slot ended for want of room in the window
@@ -213,8 +214,14 @@ class Run:
         places = self._executor.places
         return places if self._most is None else min(self._most, places)
 
+    def _note_change(self) -> None:
+        """There are more places now, or fewer. Called from anywhere in the event loop, and so perhaps from outside any task."""
+        if self._attention is not None:
+            self._attention.set()
+
     def _follow_places(self) -> None:
-        """There are more places now, or fewer."""
+        if self._limit == self._allowed():
+            return
         self._limit = self._window.workers = self._allowed()
         if self._turns is not None:
             self._turns.resize(self._limit)
@@ -228,29 +235,34 @@ class Run:
     # Slots
 
     async def _drive_slots(self, has_packed: bool) -> None:
-        self._completed = anyio.Event()
+        self._attention = anyio.Event()
         self._feedback = Feedback(self._sizer, self._most_slots())
         self._turns = Turns(self._limit)
-        stop_watching = self._executor.watch(self._follow_places)
+        stop_watching = self._executor.watch(self._note_change)
         try:
             async with anyio.create_task_group() as self._group:
                 self._put_off = PutOff(self._group, self._bring_back)
                 self._group.start_soon(self._feedback.run)
                 if isinstance(self._source, PumpedSource):
                     self._group.start_soon(self._pump, self._source)
-                if self._most_slots() > 1:
+                if self._executor.traits.prepares or self._limit > 1:
                     self._group.start_soon(self._slot, has_packed)
                 else:
                     await self._slot(has_packed)
-                await self._wait_completed(self._completed)
+                await self._wait_completed()
                 self._group.cancel_scope.cancel()  # the feedback coroutine has nothing more to hear
         finally:
             stop_watching()
             self._group = None
 
-    async def _wait_completed(self, completed: anyio.Event) -> None:
+    async def _wait_completed(self) -> None:
+        """Waits for the end of the slots, and follows the number of places meanwhile."""
         try:
-            await completed.wait()
+            while not self._is_complete:
+                assert self._attention is not None, "there is one as long as there are slots"
+                await self._attention.wait()
+                self._attention = anyio.Event()
+                self._follow_places()
         except BaseException as error:  # trio raises Ctrl-C wherever the main task is; a group would wrap it
             if is_own_cancellation(error):
                 raise
@@ -320,11 +332,12 @@ class Run:
             self._group.start_soon(self._slot)
 
     def _see_whether_complete(self) -> None:
-        if self._completed is None:
+        if self._attention is None:
             return
         done = self._source.exhausted and not self._again and not self._calls_put_off() and not self._slots
         if done or self._stopping:
-            self._completed.set()
+            self._is_complete = True
+            self._attention.set()
 
     # Decisions
 

@@ -104,14 +104,17 @@ class HandOverSink:
 
     keeps_all = False
 
-    def __init__(self, *, ordered: bool, hand_over: Callable[[list[Any]], object]) -> None:
-        self._order = _Order(ordered=ordered, ends_at_error=True)
+    def __init__(self, *, ordered: bool, on_error: OnError, hand_over: Callable[[list[Any]], object]) -> None:
+        self._order = _Order(ordered=ordered, ends_at_error=on_error == "raise")
+        self._on_error: OnError = on_error
         self._hand_over = hand_over
 
     def put(self, done: BatchDone) -> int:
+        skipped = 0
         if done.values:
             for released in self._order.release(done):
-                values = values_by_policy(released, "raise")
+                values = values_by_policy(released, self._on_error)
+                skipped += len(released.values) - len(values)
                 if values:
                     self._hand_over(values)
-        return 0
+        return skipped

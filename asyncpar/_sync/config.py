@@ -13,11 +13,11 @@ import sys
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from asyncpar._basics.hints import meant_option
 from asyncpar._basics.validation import UNSET, check_inner_threads
-from asyncpar._contract.executor import Executor
+from asyncpar._contract.executor import Executor, Hints
 from asyncpar._memory.loans import MmapMode
 from asyncpar._memory.options import DEFAULT_MAX_NBYTES, check_mmap_mode, resolve_max_nbytes
 from asyncpar._platform.cpus import cpu_count, resolve_n_jobs
@@ -73,20 +73,6 @@ class Settings:
     inner_max_num_threads: int | None = None
     backend_params: Mapping[str, Any] = field(default_factory=dict)
     depth: int = 0
-
-
-class Memmapping(NamedTuple):
-    """How large arrays are to reach workers.
-
-    Attributes:
-        max_nbytes: from how many bytes on arrays are shared; None: none are.
-        mmap_mode: how workers see them; None: they get copies.
-        temp_folder: where joblib puts its files. asyncpar has none.
-    """
-
-    max_nbytes: int | None
-    mmap_mode: MmapMode
-    temp_folder: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +148,7 @@ class parallel_config:
             check_inner_threads(inner_max_num_threads)
             find_backend(backend, 1, inner_max_num_threads, backend_params)
         check_prefer_and_require(prefer, require)
-        make_memmapping(temp_folder, max_nbytes, mmap_mode)
+        make_hints(temp_folder, max_nbytes, mmap_mode)
         arguments = {
             "backend": backend,
             "n_jobs": None if n_jobs is None else to_int(n_jobs),
@@ -308,8 +294,8 @@ def find_backend(backend: Any, n_jobs: int, inner_max_num_threads: int | None, p
     return Backend(name, name, lambda: _make_processes(threads, params), key)
 
 
-def make_memmapping(temp_folder: str | None, max_nbytes: Any, mmap_mode: Any) -> Memmapping:
-    """The three parameters, checked.
+def make_hints(temp_folder: str | None, max_nbytes: Any, mmap_mode: Any) -> Hints:
+    """How large arrays are to reach workers, checked. joblib puts its files into `temp_folder`; asyncpar has none.
 
     Raises:
         ValueError: a size that is none, or an unknown mode.
@@ -317,8 +303,7 @@ def make_memmapping(temp_folder: str | None, max_nbytes: Any, mmap_mode: Any) ->
     settings = current_settings()
     max_nbytes = next((value for value in (max_nbytes, settings.max_nbytes) if value is not UNSET), DEFAULT_MAX_NBYTES)
     mmap_mode = next((value for value in (mmap_mode, settings.mmap_mode) if value is not UNSET), "r")
-    mode = check_mmap_mode(mmap_mode, _MMAP_SYNONYMS)
-    return Memmapping(resolve_max_nbytes(max_nbytes), mode, temp_folder or settings.temp_folder)
+    return Hints(resolve_max_nbytes(max_nbytes), check_mmap_mode(mmap_mode, _MMAP_SYNONYMS))
 
 
 def check_prefer_and_require(prefer: object, require: object) -> None:

@@ -12,16 +12,19 @@ from __future__ import annotations
 import warnings
 import weakref
 from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import replace
 from types import MethodType
 from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, Self, TypeAlias, TypedDict, TypeVar, Unpack, overload
 
-from asyncpar._basics.validation import UNSET, check_inner_threads, check_timeout, is_number, is_positive_int, to_count
+from asyncpar._basics.validation import UNSET, check_inner_threads, check_timeout, is_number
 from asyncpar._child.unawaited import is_unawaited, refusal
 from asyncpar._platform.nesting import depth
 from asyncpar._sync.reporting import preamble
 
 if TYPE_CHECKING:
+    from asyncpar._run.outcomes import OnError
     from asyncpar._run.progress import Progress
+    from asyncpar._run.retrying import ErrorTypes
     from asyncpar._sync.call_reports import CallReports
     from asyncpar._sync.config import Backend, Prefer, Require
     from asyncpar._sync.parallel_call import KeptExecutor
@@ -33,6 +36,7 @@ R = TypeVar("R", bound=str)
 Call: TypeAlias = tuple[Callable[..., T], tuple[Any, ...], dict[str, Any]]
 Streamed: TypeAlias = Literal["generator", "generator_unordered"]
 
+SKIPPED: Any = object()  # stands for the result of a call that failed and is left out
 RETURN_AS = ("list", "generator", "generator_unordered")
 DEFAULT_PRE_DISPATCH = "2 * n_jobs"
 
@@ -90,6 +94,10 @@ class _Options(TypedDict, total=False):
     prefer: Prefer
     require: Require
     progress: Progress
+    retries: int
+    retry_on: ErrorTypes
+    retry_wait: float
+    on_error: OnError
     inner_max_num_threads: int
     idle_worker_timeout: float
     initializer: Callable[..., object]
@@ -132,6 +140,10 @@ class Parallel(Generic[R]):
         prefer: "processes" or "threads", where no backend is named.
         require: "sharedmem": calls must share this program's memory, so they run in threads.
         progress: True for a progress bar (tqdm), or something to call with a `Statistics` now and then.
+        retries, retry_on, retry_wait: how often a task that fails is tried again, after which exceptions, and after how many
+            seconds, as in `pmap`.
+        on_error: "raise": the first error stops everything and is raised; "return": exceptions stand among the results; "skip":
+            tasks that failed are left out.
         backend_kwargs: of processes: `initializer`, `initargs`, `idle_worker_timeout`, `inner_max_num_threads`, and the other
             arguments of `ProcessExecutor`.
 
@@ -182,22 +194,28 @@ class Parallel(Generic[R]):
         require: Require = None,
         *,
         progress: Progress = None,
+        retries: int = 0,
+        retry_on: ErrorTypes = Exception,
+        retry_wait: float = 0.0,
+        on_error: OnError = "raise",
         inner_max_num_threads: int | None = None,
         **backend_kwargs: Any,
     ) -> None:
+        from asyncpar._map.options import RunOptions
         from asyncpar._run.progress import check_progress
         from asyncpar._sync.config import (
             check_prefer_and_require,
             current_settings,
-            make_memmapping,
+            make_hints,
             to_int,
         )
 
-        _check_options(return_as, batch_size)
+        if return_as not in RETURN_AS:
+            raise ValueError(f"return_as must be one of {', '.join(map(repr, RETURN_AS))}, not {return_as!r}")
         check_prefer_and_require(prefer, require)
         check_inner_threads(inner_max_num_threads)
         check_progress(progress)
-        self._memmapping = make_memmapping(temp_folder, max_nbytes, mmap_mode)
+        self._hints = make_hints(temp_folder, max_nbytes, mmap_mode)
         self._asked_n_jobs = None if n_jobs is None else to_int(n_jobs)
         self._asked = (backend, self._asked_n_jobs, prefer, require, inner_max_num_threads, backend_kwargs)
         self._chosen: tuple[Backend, int] | None = None
@@ -209,10 +227,18 @@ class Parallel(Generic[R]):
         if not isinstance(self.verbose, bool) and not (is_number(self.verbose) and self.verbose == self.verbose):  # nan is not
             raise ValueError(f"verbose must be a number, 0 for silence, not {self.verbose!r}")
         self.timeout = check_timeout(timeout, "task")
+        self._options = RunOptions(
+            batch_size=batch_size,
+            timeout=self.timeout,
+            retries=retries,
+            retry_on=retry_on,
+            retry_wait=retry_wait,
+            on_error=on_error,
+        )
+        self._options.check()
         self.return_as: str = return_as
         self.pre_dispatch = pre_dispatch
         self._window(1)
-        self._batch_size: int | Literal["auto"] = batch_size if batch_size == "auto" else to_count(batch_size)
         self._asked_progress: Progress = progress
         self._kept: KeptExecutor | None = None  # under `with`
         self._running: weakref.ref[Generator[Any, None, None]] | None = None
@@ -316,12 +342,12 @@ class Parallel(Generic[R]):
         from asyncpar._sync.parallel_call import ParallelCall, Request
 
         ordered = self.return_as != "generator_unordered"
-        request = Request(backend, n_jobs, self._batch_size, window, self.timeout, ordered, self._memmapping)
-        call = ParallelCall(request, iterable, reports, kept=self._kept)
+        options = replace(self._options, n_jobs=n_jobs, ordered=ordered, buffersize=window)
+        call = ParallelCall(Request(backend, n_jobs, options, self._hints), iterable, reports, kept=self._kept)
         if self.return_as == "list":
             with reports:
                 values = call.collect()
-                reports.count(len(values), len(values))
+                reports.count(call.pulled, call.pulled)
                 return values
         return self._generate(call.stream, reports)
 
@@ -352,18 +378,28 @@ class Parallel(Generic[R]):
         self._running = weakref.ref(generator)
         return generator
 
+    def _guard(self) -> Callable[..., Any] | None:
+        """What makes a call as `retries` and `on_error` say, if they say anything."""
+        options = self._options
+        if not options.retries and options.on_error == "raise":
+            return None
+        from asyncpar._sync.guard import Guard
+
+        return Guard(options.retrying(), options.on_error)
+
     def _inline_values(self, calls: Iterable[Any], reports: CallReports) -> Generator[Any, None, None]:
-        wanted = reports.wanted
+        wanted, guard = reports.wanted, self._guard()
         for done, call in enumerate(calls, 1):
             function, arguments, keywords = _unpack(call)
             self.n_dispatched_tasks = done
-            value = function(*arguments, **keywords)
+            value = guard(function, arguments, keywords) if guard is not None else function(*arguments, **keywords)
             if done == 1 and is_unawaited(value):
                 raise refusal(value)
             if wanted:
                 reports.report_inline(done)
             self.n_completed_tasks = done
-            yield value
+            if value is not SKIPPED:
+                yield value
 
 
 _PRINT_PROGRESS = Parallel.print_progress  # the one that prints, whatever takes its place
@@ -377,13 +413,6 @@ def wrap_non_picklable_objects(obj: T, keep_wrapper: bool = True) -> T:
     3
     """
     return obj
-
-
-def _check_options(return_as: object, batch_size: object) -> None:
-    if return_as not in RETURN_AS:
-        raise ValueError(f"return_as must be one of {', '.join(map(repr, RETURN_AS))}, not {return_as!r}")
-    if batch_size != "auto" and not is_positive_int(batch_size):
-        raise ValueError(f"batch_size must be 'auto' or a number of tasks, 1 or more, not {batch_size!r}")
 
 
 def _unpack(call: Any) -> Call[Any]:

@@ -24,9 +24,9 @@ import sys
 import threading
 from collections.abc import Callable, Generator, Iterable
 from contextvars import copy_context
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from asyncpar._contract.executor import Executor, Hints
 from asyncpar._contract.lending import PooledExecutor
@@ -34,12 +34,11 @@ from asyncpar._map.options import RunOptions
 from asyncpar._map.plan import Plan
 from asyncpar._platform.background import wait_through
 from asyncpar._platform.off_loop import is_off_loop
-from asyncpar._run.batching import BatchSize
 from asyncpar._run.scheduler import Run
 from asyncpar._run.sinks import HandOverSink, ListSink
 from asyncpar._run.statistics import Statistics
 from asyncpar._sync.calls import CallPuller, CallSource, CallsSession, each_its_own
-from asyncpar._sync.config import Backend, Memmapping
+from asyncpar._sync.config import Backend
 from asyncpar._sync.portal import Portal, Task, current_portal
 from asyncpar._wire.unfinished import Hold, hold_unfinished_modules
 from asyncpar.errors import CallTimeoutError, ExecutorUnavailableError
@@ -62,20 +61,13 @@ class Listener(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What a call was asked for, checked.
-
-    `window`: how many tasks may be pulled and not yet be done (for a list) or handed out; None: a few batches for each worker.
-    """
+class Request(NamedTuple):
+    """What a call was asked for, checked."""
 
     backend: Backend
     n_jobs: int
-    batch_size: BatchSize
-    window: int | None
-    timeout: float | None
-    ordered: bool
-    memmapping: Memmapping
+    options: RunOptions
+    hints: Hints
 
 
 class KeptExecutor:
@@ -146,7 +138,7 @@ class ParallelCall:
 
     def collect(self) -> list[Any]:
         """All values, in order."""
-        sink = ListSink(ordered=True, on_error="raise")
+        sink = ListSink(ordered=True, on_error=self._request.options.on_error)
         try:
             self._start(sink)
             self._attend()
@@ -158,6 +150,11 @@ class ParallelCall:
         self._raise_error()
         return sink.values
 
+    @property
+    def pulled(self) -> int:
+        """How many tasks have been pulled."""
+        return self._puller.count
+
     def stream(self) -> Generator[Any, None, None]:
         """The values as they come; the run has begun when this returns. It ends when the generator is closed."""
         generator = self._stream()
@@ -165,7 +162,8 @@ class ParallelCall:
         return generator
 
     def _stream(self) -> Generator[Any, None, None]:
-        sink = HandOverSink(ordered=self._request.ordered, hand_over=self._results.put)
+        options = self._request.options
+        sink = HandOverSink(ordered=options.ordered, on_error=options.on_error, hand_over=self._results.put)
         try:
             self._start(sink)
             threading.Thread(target=copy_context().run, args=(self._attend_aside,), name="asyncpar feeder", daemon=True).start()
@@ -193,9 +191,9 @@ class ParallelCall:
     # The thread that pulls
 
     def _start(self, sink: ListSink | HandOverSink) -> None:
-        request = self._request
-        size = 1 if request.batch_size == "auto" else request.batch_size
-        first = self._puller.pull(min(_FIRST_BATCHES * request.n_jobs * size, request.window or sys.maxsize))
+        options = self._request.options
+        size = 1 if options.batch_size == "auto" else options.batch_size
+        first = self._puller.pull(min(_FIRST_BATCHES * self._request.n_jobs * size, options.buffersize or sys.maxsize))
         self._source = CallSource(first, self._puller.length, self._mailbox.put)
         self._portal = current_portal()
         if self._portal.is_here:
@@ -314,17 +312,8 @@ class ParallelCall:
         return closing_error if error is None else error
 
     async def _drive(self, executor: Executor, sink: ListSink | HandOverSink) -> BaseException | None:
-        request = self._request
-        options = RunOptions(
-            executor=executor,
-            n_jobs=request.n_jobs,
-            ordered=request.ordered,
-            batch_size=request.batch_size,
-            buffersize=request.window,
-            timeout=request.timeout,
-        )
-        hints = Hints(request.memmapping.max_nbytes, request.memmapping.mmap_mode)
-        plan = Plan(each_its_own, 0, self._source, options, hints, CallsSession)
+        _, _, options, hints = self._request
+        plan = Plan(each_its_own, 0, self._source, replace(options, executor=executor), hints, CallsSession)
         self._run = run = plan.make_run(sink, meter=self if self._listener.wanted else None)
         await run.drive()
         if run.error is None and not run.completed:

@@ -4,14 +4,14 @@ A pool that is a `ThreadPoolExecutor` shares this program's memory, and nothing 
 task is one batch, made by `_child/pool_main.py`, and errors of calls come back inside its result, so that the pool never sees
 them. There are two places for each of its workers, so that the next batch is there when a worker has finished one.
 
-What such a pool cannot do: it cannot end a call that is running. A run that is cancelled takes back what the pool has not begun,
-and leaves the rest to itself; its places are lent again when that has ended.
+What such a pool cannot do: it cannot end a call that is running. A run that is cancelled takes back what the pool has not
+begun, and leaves the rest to itself; its places are lent again when that has ended.
 
-When one worker of a pool of processes dies, most pools are broken, and all that was under way in them is lost. Then nobody knows
-which call is to blame, so that **suspects run alone**: each batch that was lost runs again with nothing beside it. If the pool
-breaks again, it was that batch, and its calls run one by one; the one that breaks the pool now fails with `WorkerDiedError`, and
-no other does. For that, somebody must make a new pool each time: the function that `FuturesExecutor` was given. A pool that was
-given as an object cannot be replaced, and the run ends.
+When one worker of a pool of processes dies, most pools are broken, and all that was under way in them is lost. Then nobody
+knows which call is to blame, so that **suspects run alone**: each batch that was lost runs again with nothing beside it. If
+the pool breaks again, it was that batch, and its calls run one by one; the one that breaks the pool now fails with
+`WorkerDiedError`, and no other does. For that, somebody must make a new pool each time: the function that `FuturesExecutor`
+was given. A pool that was given as an object cannot be replaced, and the run ends.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from anyio.lowlevel import RunVar
 from asyncpar._basics.validation import is_positive_int, to_count
 from asyncpar._child.pool_main import UNKNOWN, PoolAnswer, run_in_pool
 from asyncpar._child.protocol import FAILED
-from asyncpar._contract.batches import Batch, BatchDone, nothing_done
+from asyncpar._contract.batches import Batch, BatchDone, fail_late_calls, nothing_done
 from asyncpar._contract.executor import Answer, Fate, Hints, Place, Program, Session, Traits
 from asyncpar._contract.lending import Pool, PooledExecutor, PooledSession
 from asyncpar._memory.loans import NOWHERE
@@ -54,13 +54,13 @@ _program_ids = itertools.count(int.from_bytes(os.urandom(6), "big") << 16)  # wo
 class FuturesExecutor(PooledExecutor[Place]):
     """Runs calls in a pool that is a `concurrent.futures.Executor`: of threads, processes or interpreters, loky's, mpi4py's, ….
 
-    The pool stays its owner's, who shuts it down. If `pool` is a function that makes one, each pool that it makes is shut down
-    here, and a broken one is replaced: a call that kills its worker then fails alone, with a `WorkerDiedError`. A run whose pool
-    cannot be replaced ends with `ExecutorUnavailableError`.
+    The pool stays its owner's, who shuts it down. If `pool` is a function that makes one, each pool that it makes is shut
+    down here, and a broken one is replaced: a call that kills its worker then fails alone, with a `WorkerDiedError`. A run
+    whose pool cannot be replaced ends with `ExecutorUnavailableError`.
 
-    A call that is running cannot be ended. When a run is cancelled, or a call outlives its timeout in a thread, the call is left to
-    itself, and counted as abandoned; in other pools a call that takes too long fails when it returns. A timeout of a coroutine call
-    cancels it.
+    A call that is running cannot be ended. When a run is cancelled, or a call outlives its timeout in a thread, the call is
+    left to itself, and counted as abandoned; in other pools a call that takes too long fails when it returns. A timeout of a
+    coroutine call cancels it.
 
     Args:
         pool: the pool, or a function without arguments that makes one. It is called at once.
@@ -183,7 +183,9 @@ class _PoolPlace(Place):
         frame = Frame(kind, payload, [memoryview(buffer) for buffer in buffers])
         if kind == FAILED:
             raise unpack_failure(frame)
-        return ProcessAnswer(frame, parcel.batch, who, sent_bytes + weigh(frame)[0], 0)
+        program = parcel.program
+        timeout = None if program.concurrency else program.timeout
+        return _PoolAnswer(frame, parcel.batch, who, sent_bytes + weigh(frame)[0], timeout)
 
     async def _ask(self, pool: ForeignPool, parcel: ProcessParcel, *, with_program: bool) -> tuple[PoolAnswer, int]:
         frame = parcel.frame(known=not with_program, news=None)
@@ -206,6 +208,22 @@ class _PoolPlace(Place):
     def _end_detention(self) -> None:
         self._gate.leave()
         self._executor.pool.forget_one()
+
+
+class _PoolAnswer(ProcessAnswer):
+    """What came back from a pool, whose calls nobody has timed from outside."""
+
+    __slots__ = ("_timeout",)
+
+    def __init__(self, frame: Frame, batch: Batch, who: str, inline_bytes: int, timeout: float | None) -> None:
+        super().__init__(frame, batch, who, inline_bytes, 0)
+        self._timeout = timeout
+
+    def read(self) -> BatchDone:
+        done = super().read()
+        if self._timeout is not None:
+            fail_late_calls(done.batch, done.values, done.errors, done.timings, self._timeout)
+        return done
 
 
 async def result_of(future: Future[Any]) -> Any:

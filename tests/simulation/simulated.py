@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from asyncpar._contract.batches import BatchDone
-from asyncpar._contract.executor import Hints, Parcel, Place, Program
+from asyncpar._contract.executor import Hints, Parcel, Place, Program, Traits
 from asyncpar._contract.lending import PooledExecutor
 from asyncpar._run.batching import make_sizer
 from asyncpar._run.scheduler import Run
@@ -40,43 +40,68 @@ class Report:
     first_result: float
 
 
-class SimulatedWorker(Place):
-    """Sleeps for as long as the calls and the round trip would have taken; the results are Nones."""
+class SimulatedPlace(Place):
+    """Sleeps for as long as the calls and the round trip would have taken; the results are Nones. The places of one worker take
+    turns at computing.
+    """
 
-    def __init__(self, executor: SimulatedExecutor) -> None:
+    def __init__(self, executor: SimulatedExecutor, worker: asyncio.Lock) -> None:
         self._executor = executor
+        self._worker = worker
 
     async def run(self, parcel: Parcel) -> BatchDone:
         profile, batch = self._executor.profile, parcel.batch
         begin, end = batch.start, batch.start + len(batch)
         calls = profile.calls_within(begin, end, parcel.budget)
         busy = profile.until(begin + calls) - profile.until(begin)
-        await asyncio.sleep(self._executor.round_trip + busy)
+        await asyncio.sleep(self._executor.round_trip / 2)
+        async with self._worker:
+            self._executor.under_way += 1
+            await asyncio.sleep(busy / 2)
+            self._executor.note(self._executor.under_way)
+            await asyncio.sleep(busy / 2)
+            self._executor.under_way -= 1
+        await asyncio.sleep(self._executor.round_trip / 2)
         return BatchDone(batch, [None] * calls, {}, ((calls, busy),), "simulated", batch.rest(calls))
 
 
-class SimulatedExecutor(PooledExecutor[SimulatedWorker]):
-    """`workers` of them, each `round_trip` seconds away."""
+class SimulatedExecutor(PooledExecutor[SimulatedPlace]):
+    """`workers` of them, each `round_trip` seconds away, with `depth` places for each."""
 
-    def __init__(self, workers: int, round_trip: float, profile: Profile) -> None:
-        super().__init__(workers)
+    def __init__(self, workers: int, round_trip: float, profile: Profile, depth: int = 1) -> None:
+        super().__init__(workers * depth)
+        self.traits = Traits(depth=depth, round_trip=round_trip)
         self.round_trip = round_trip
         self.profile = profile
+        self.under_way = 0  # workers that compute
+        self.noted: list[tuple[float, int]] = []  # (when, how many were computing)
+        self._with_room: list[asyncio.Lock] = []  # workers that have fewer places than they may, as often as they lack one
 
-    async def start_place(self) -> SimulatedWorker:
-        return SimulatedWorker(self)
+    def note(self, under_way: int) -> None:
+        self.noted.append((asyncio.get_running_loop().time(), under_way))
+
+    async def start_place(self) -> SimulatedPlace:
+        if not self._with_room:
+            self._with_room = [asyncio.Lock()] * self.traits.depth
+        return SimulatedPlace(self, self._with_room.pop())
 
 
-def simulate(profile: Profile, workers: int, round_trip: float, *, ordered: bool = False) -> Report:
+def simulate(profile: Profile, workers: int, round_trip: float, *, ordered: bool = False, depth: int = 1) -> Report:
     """Streams all calls of `profile` to a consumer that is always ready."""
-    return run_in_virtual_time(_simulate(profile, workers, round_trip, ordered))
+    return run_in_virtual_time(_simulate(profile, workers, round_trip, ordered, depth))
 
 
-async def _simulate(profile: Profile, workers: int, round_trip: float, ordered: bool) -> Report:
-    executor = SimulatedExecutor(workers, round_trip, profile)
+async def _simulate(profile: Profile, workers: int, round_trip: float, ordered: bool, depth: int) -> Report:
+    executor = SimulatedExecutor(workers, round_trip, profile, depth)
+    return await run_on(executor, ordered=ordered)
+
+
+async def run_on(executor: SimulatedExecutor, *, ordered: bool = False) -> Report:
+    """Streams all calls of the executor's profile."""
+    profile, workers = executor.profile, max(1, executor.workers)
     sink = StreamSink(ordered=ordered, ends_at_error=True)
     source = open_source([range(profile.length)])
-    sizer = make_sizer("auto", 1, source.remaining, workers)
+    sizer = make_sizer("auto", 1, source.remaining, workers, executor.traits.round_trip)
     clock = asyncio.get_running_loop().time
     open_session = partial(executor.open, Program(id), Hints())
     run = Run(open_session, source, executor, sizer, sink, most=None, window=None, clock=clock)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from asyncpar._run.batching import MOST_SECONDS
 from tests.simulation.durations import SHAPES, Profile, make_profile
-from tests.simulation.simulated import simulate
+from tests.simulation.simulated import SimulatedExecutor, run_on, simulate
+from tests.simulation.virtual_time import run_in_virtual_time
 
 # Calls that make a run 50 times as long as workers * longest call, for calls of 1 ms in the mean
 LENGTHS = {("drifting", 2): 4_000, ("drifting", 16): 25_000, ("drifting", 256): 400_000, ("Pareto", 2): 120_000}
@@ -40,6 +45,32 @@ def test_a_hundred_million_items_need_a_bounded_window() -> None:
 def test_long_calls_at_the_end_of_a_run_of_short_ones_are_shared_among_its_workers(workers: int) -> None:
     profile = Profile(np.array([5e-8] * 200_000 + [0.02] * 96), 200_096)
     assert simulate(profile, workers, 1e-4).over_bound <= 1.15
+
+
+@pytest.mark.parametrize("round_trip", [0.01, 0.05])
+@pytest.mark.parametrize("seconds", [0.01, 0.05, 0.2])
+@pytest.mark.parametrize("shape", ["constant", "exponential"])
+def test_workers_with_two_places_are_kept_busy_however_far_away(shape: str, seconds: float, round_trip: float) -> None:
+    profile = make_profile(shape, int(200 / seconds), seconds)
+    assert simulate(profile, 8, round_trip, depth=2).utilisation >= 0.9
+
+
+def test_work_follows_the_places_within_a_batch() -> None:
+    changes = {0.0: 0, 1.0: 2, 3.0: 6, 5.0: 1, 7.0: 0, 8.0: 4}  # {when: how many places there are from then on}
+
+    async def run() -> tuple[float, list[tuple[float, int]]]:
+        executor = SimulatedExecutor(0, 1e-3, make_profile("constant", 2000, 0.01))
+        loop = asyncio.get_running_loop()
+        for when, places in changes.items():
+            loop.call_at(when, executor.pool.resize, places)
+        report = await run_on(executor)
+        return report.makespan, executor.noted
+
+    makespan, noted = run_in_virtual_time(run())
+    a_batch = 2 * MOST_SECONDS
+    for begin, end in pairwise([*changes, makespan]):
+        under_way = {count for when, count in noted if begin + a_batch < when < end - a_batch}
+        assert under_way == ({changes[begin]} if changes[begin] else set())
 
 
 def test_the_first_result_is_there_after_one_call() -> None:

@@ -27,7 +27,7 @@ from asyncpar import pmap
         ((abs, [1]), {"buffersize": -1}, ValueError, "buffersize must be a number of items, 1 or more"),
         ((abs, [1]), {"buffersize": 0}, ValueError, "buffersize"),
         ((abs, [1]), {"executor": "gpu"}, ValueError, "known are 'process', 'thread', 'inline'"),
-        ((abs, [1]), {"executor": 7}, TypeError, "executor must be a name, an Executor or None"),
+        ((abs, [1]), {"executor": 7}, TypeError, "executor must be a name, an Executor, a concurrent"),
         ((abs, [1]), {"on_error": "ignore"}, ValueError, "'raise', 'return', 'skip'"),
         ((abs, [1]), {"concurrency": 5}, ValueError, "concurrency is for coroutine functions"),
         ((abs, [1]), {"timeout": 0}, ValueError, "timeout must be a positive number of seconds for one call, or None, not 0"),

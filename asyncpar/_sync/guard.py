@@ -1,0 +1,33 @@
+"""What `retries` and `on_error` mean where calls are made one by one in the caller's own thread."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from asyncpar._run.outcomes import OnError
+from asyncpar._run.retrying import RetryPolicy
+from asyncpar._sync.parallel import SKIPPED
+
+
+class Guard:
+    """Makes calls, again if they fail and may be retried; an error in the end is raised, returned, or stands for SKIPPED."""
+
+    def __init__(self, retrying: RetryPolicy | None, on_error: OnError) -> None:
+        self._retrying = retrying
+        self._on_error = on_error
+
+    def __call__(self, function: Callable[..., Any], arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
+        for failures in itertools.count(1):
+            try:
+                return function(*arguments, **keywords)
+            except Exception as error:
+                if self._retrying is not None and self._retrying.allows(error, failures):
+                    time.sleep(self._retrying.wait_seconds(failures))
+                elif self._on_error == "raise":
+                    raise
+                else:
+                    return error if self._on_error == "return" else SKIPPED
+        raise AssertionError("unreachable: it counts for ever")
