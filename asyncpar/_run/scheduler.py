@@ -253,7 +253,7 @@ class Run:
                 self._group.cancel_scope.cancel()  # the feedback coroutine has nothing more to hear
         finally:
             stop_watching()
-            self._group = None
+            self._group = self._put_off = None  # which knows this run: results must not wait for the garbage collector
 
     async def _wait_completed(self) -> None:
         """Waits for the end of the slots, and follows the number of places meanwhile."""
@@ -374,7 +374,7 @@ class Run:
         _, _, batch, begin = heappop(self._again)
         size = self._window.next_batch()
         if self._is_near_end():
-            size = min(size, ceil(len(batch) / (2 * self._limit)))
+            size = min(size, ceil(len(batch) / max(1, 2 * self._limit)))
         if len(batch) - begin <= size:
             return batch.part(begin, len(batch)) if begin else batch
         end = begin + size
