@@ -205,7 +205,7 @@ def test_workers_have_asyncpar_and_cloudpickle_from_where_the_program_has_them(t
         asyncio.run(main())
         """,
     )
-    here = [vendored / "one" / "asyncpar" / "workers" / "zygote.py", vendored / "two" / "cloudpickle" / "__init__.py"]
+    here = [vendored / "one" / "asyncpar" / "_child" / "zygote.py", vendored / "two" / "cloudpickle" / "__init__.py"]
     assert output_of(script) == "".join(f"{path}\n" for path in here)
 
 
