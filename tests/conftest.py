@@ -17,15 +17,11 @@ from hypothesis import strategies as st
 
 import asyncpar
 from tests.belongings import belongings, join_new_threads, left_since
+from tests.loops import EVENT_LOOPS
 
 settings.register_profile("asyncpar", deadline=None)  # a busy machine is no defect
 settings.load_profile("asyncpar")
 
-EVENT_LOOPS = [
-    pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
-    pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop"),
-    pytest.param(("trio", {}), id="trio"),
-]
 EXECUTORS = ("process", "thread", "inline")
 
 

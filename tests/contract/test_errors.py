@@ -16,6 +16,7 @@ import pytest
 
 from asyncpar import Executor, ParallelMap, PicklingError, ProcessExecutor, RemoteError, RemoteTraceback, pmap
 from tests.functions import add, double, identity, odd_only, process_id, raise_value_error
+from tests.loops import on_one_loop
 
 pytestmark = pytest.mark.anyio
 
@@ -91,12 +92,14 @@ async def test_the_first_error_is_raised_as_itself(executor: Executor[Any]) -> N
     assert caught.value.args == ("bad 5",)
 
 
+@on_one_loop
 async def test_a_note_names_the_index_and_the_item(executor: Executor[Any]) -> None:
     with pytest.raises(ValueError) as caught:
         await pmap(odd_only, [1, 3, 5, 8], executor=executor)
     assert any("call 3, item 8" in note for note in caught.value.__notes__)
 
 
+@on_one_loop
 async def test_the_note_shortens_a_long_item(executor: Executor[Any]) -> None:
     with pytest.raises(ValueError) as caught:
         await pmap(raise_value_error, ["x" * 10_000], executor=executor)
@@ -105,6 +108,7 @@ async def test_the_note_shortens_a_long_item(executor: Executor[Any]) -> None:
     assert len(note) < 250
 
 
+@on_one_loop
 async def test_the_traceback_shows_the_lines_of_the_worker(executor: Executor[Any]) -> None:
     with pytest.raises(ValueError) as caught:
         await pmap(odd_only, [2], executor=executor)
@@ -112,6 +116,7 @@ async def test_the_traceback_shows_the_lines_of_the_worker(executor: Executor[An
     assert 'raise ValueError(f"{x} is even")' in printed
 
 
+@on_one_loop
 async def test_a_process_gives_its_traceback_as_the_cause() -> None:
     with pytest.raises(ValueError) as caught:
         await pmap(raise_from_another, [0], executor="process")
@@ -120,12 +125,14 @@ async def test_a_process_gives_its_traceback_as_the_cause() -> None:
     assert "run_batch" not in str(caught.value.__cause__)  # our own lines are no news to anybody
 
 
+@on_one_loop
 async def test_an_exception_with_a_finicky_constructor_keeps_its_type(executor: Executor[Any]) -> None:
     with pytest.raises(TwoArguments, match="salt and pepper") as caught:
         await pmap(raise_two_arguments, [0], executor=executor)
     assert (caught.value.first, caught.value.second) == ("salt", "pepper")
 
 
+@on_one_loop
 async def test_an_exception_that_cannot_be_pickled_is_named() -> None:
     expected = (
         "HoldsALock: the key is inside (the original exception cannot be pickled because of error.args[1], a _thread.lock)"
@@ -136,6 +143,7 @@ async def test_an_exception_that_cannot_be_pickled_is_named() -> None:
     assert "raise HoldsALock" in str(caught.value.__cause__)
 
 
+@on_one_loop
 async def test_an_exception_without_words_still_arrives(executor: Executor[Any]) -> None:
     with pytest.raises(Unprintable):
         await pmap(raise_unprintable, [0], executor=executor)
@@ -158,6 +166,7 @@ async def test_a_stream_delivers_what_came_before_the_error(executor: Executor[A
     assert got == [2, 6]
 
 
+@on_one_loop
 async def test_an_item_that_cannot_be_pickled_fails_only_its_call() -> None:
     items = [1, threading.Lock(), 3]
     results = await pmap(identity, items, executor="process", on_error="return", batch_size=3)
@@ -172,12 +181,14 @@ class RefusesAtLength:
         raise ValueError("no " * 200_000)
 
 
+@on_one_loop
 async def test_an_item_that_refuses_at_great_length_fails_alone() -> None:
     first, second = await pmap(identity, [RefusesAtLength(), 2], executor="process", on_error="return", batch_size=2)
     assert isinstance(first, PicklingError)
     assert second == 2
 
 
+@on_one_loop
 async def test_the_error_names_the_part_that_cannot_be_pickled() -> None:
     async with ProcessExecutor(1) as executor:
         (pid,) = await pmap(process_id, [0], executor=executor)
@@ -191,6 +202,7 @@ async def test_the_error_names_the_part_that_cannot_be_pickled() -> None:
         assert await pmap(process_id, [0], executor=executor) == [pid]
 
 
+@on_one_loop
 async def test_a_result_that_cannot_be_pickled_fails_only_its_call() -> None:
     results = await pmap(
         lambda x: threading.Lock() if x == 1 else x, range(3), executor="process", on_error="return", batch_size=3
@@ -200,6 +212,7 @@ async def test_a_result_that_cannot_be_pickled_fails_only_its_call() -> None:
     assert "the result, a lock, cannot be sent between processes" in str(results[1])
 
 
+@on_one_loop
 async def test_a_function_that_cannot_be_pickled_is_named() -> None:
     lock = threading.Lock()
     with pytest.raises(PicklingError, match='run it with executor="thread"'):
@@ -213,6 +226,7 @@ def raise_with_an_array(x: int) -> int:
     return x
 
 
+@on_one_loop
 async def test_an_exception_may_hold_what_cannot_be_compared(executor: Executor[Any]) -> None:
     results = await pmap(raise_with_an_array, range(3), executor=executor, on_error="return")
     assert results[::2] == [0, 2]
@@ -231,6 +245,7 @@ def raise_changing(x: object) -> None:
     raise ChangesItsMessage(x)
 
 
+@on_one_loop
 async def test_an_exception_that_changes_its_message_arrives_unchanged(executor: Executor[Any]) -> None:
     with pytest.raises(ChangesItsMessage) as caught:
         await pmap(raise_changing, [5], executor=executor)
@@ -296,6 +311,7 @@ def raise_difficult(item: tuple[int, str]) -> int:
     return x
 
 
+@on_one_loop
 async def test_difficult_exceptions_cost_their_calls_and_not_the_run(executor: Executor[Any]) -> None:
     results = await pmap(raise_difficult, [(x, "y") for x in range(200)], executor=executor, on_error="return")
     for x, result in enumerate(results):
@@ -309,6 +325,7 @@ def raise_full(x: int) -> None:
     raise FULL
 
 
+@on_one_loop
 async def test_an_object_that_many_calls_raise_has_one_note(executor: Executor[Any]) -> None:
     FULL.__notes__ = []
     results: list[Any] = await pmap(raise_full, range(2000), executor=executor, on_error="return")
@@ -354,6 +371,7 @@ class ReadsBadly:
         return raise_value_error, ("reading",)
 
 
+@on_one_loop
 async def test_what_cannot_be_read_back_fails_only_its_call() -> None:
     inward = await pmap(identity, [1, ReadsBadly(), 3], executor="process", on_error="return", batch_size=3)
     outward = await pmap(

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from asyncpar import ProcessExecutor, pmap
+from tests.loops import on_one_loop
 
 pytestmark = pytest.mark.anyio
 
@@ -89,6 +90,7 @@ async def test_an_exit_is_tried_again_only_if_it_was_asked_for(executor: Any) ->
     assert isinstance(outcome.error, RuntimeError)
 
 
+@on_one_loop
 async def test_an_exit_that_says_nothing_is_told_of() -> None:
     with pytest.raises(RuntimeError, match="raised Mute: <its __str__ raised ValueError>"):
         await pmap(raise_it, [Mute()], executor="thread")
@@ -122,6 +124,7 @@ def set_trace(x: object) -> object:
     return x
 
 
+@on_one_loop
 @pytest.mark.parametrize("fn", [stop_in_the_debugger, stop_in_the_debugger_soon])
 async def test_a_breakpoint_in_a_worker_says_what_to_do(fn: Any) -> None:
     with pytest.raises(RuntimeError, match='executor="inline", or with n_jobs=1 in Parallel') as caught:
@@ -129,6 +132,7 @@ async def test_a_breakpoint_in_a_worker_says_what_to_do(fn: Any) -> None:
     assert "stop_in_the_debugger" in str(caught.value.__cause__)
 
 
+@on_one_loop
 async def test_a_debugger_that_finds_no_terminal_fails_its_call(capfd: pytest.CaptureFixture[str]) -> None:
     [error] = await pmap(set_trace, [1], executor="process", on_error="return")
     assert isinstance(error, Exception)  # BdbQuit, or a RuntimeError in the place of SystemExit, as Python's version has it
@@ -139,6 +143,7 @@ def note(*arguments: object) -> None:
     raise LookupError("this is the debugger of the user")
 
 
+@on_one_loop
 @pytest.mark.parametrize(("variable", "result"), [("0", "[1]"), ("tests.contract.test_exits.note", "LookupError")])
 async def test_a_debugger_that_the_user_has_named_is_honoured(
     variable: str, result: str, monkeypatch: pytest.MonkeyPatch

@@ -14,6 +14,7 @@ import pytest
 
 from asyncpar import Executor, pmap
 from tests.functions import add, double, double_soon, identity, odd_only
+from tests.loops import on_one_loop
 
 pytestmark = pytest.mark.anyio
 
@@ -80,16 +81,19 @@ async def test_an_empty_async_source_gives_nothing(executor: Executor[Any]) -> N
     assert [result async for result in pmap(double, async_numbers(0), executor=executor)] == []
 
 
+@on_one_loop
 @pytest.mark.parametrize("second", [lambda: range(5), lambda: numbers(9), lambda: async_numbers(9)])
 async def test_several_iterables_are_zipped(executor: Executor[Any], second: Any) -> None:
     assert await pmap(add, range(5), second(), executor=executor) == [0, 2, 4, 6, 8]
 
 
+@on_one_loop
 async def test_rows_of_an_array_are_items(executor: Executor[Any]) -> None:
     table = np.arange(12.0).reshape(4, 3)
     assert await pmap(np.sum, table, executor=executor) == [3.0, 12.0, 21.0, 30.0]
 
 
+@on_one_loop
 async def test_large_arrays_come_back_whole_and_writable(executor: Executor[Any]) -> None:
     arrays = [np.full((300, 300), number) for number in range(5)]
     for number, result in enumerate(await pmap(np.negative, arrays, executor=executor)):
@@ -128,17 +132,20 @@ FUNCTIONS = {
 }
 
 
+@on_one_loop
 @pytest.mark.parametrize("function", FUNCTIONS.values(), ids=FUNCTIONS.keys())
 async def test_functions_may_come_from_anywhere(executor: Executor[Any], function: Any) -> None:
     assert await pmap(function, range(10), executor=executor) == [x + 3 for x in range(10)]
 
 
+@on_one_loop
 async def test_builtins_and_ufuncs_are_functions_too(executor: Executor[Any]) -> None:
     assert await pmap(math.sqrt, [1, 4, 9], executor=executor) == [1.0, 2.0, 3.0]
     assert await pmap(np.sqrt, [1, 4, 9], executor=executor) == [1.0, 2.0, 3.0]
     assert await pmap("ab".__contains__, ["a", "c"], executor=executor) == [True, False]
 
 
+@on_one_loop
 async def test_results_may_be_lambdas(executor: Executor[Any]) -> None:
     first, second = await pmap(_closure, [1, 2], executor=executor)
     assert (first(10), second(10)) == (11, 12)

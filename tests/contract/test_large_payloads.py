@@ -14,6 +14,7 @@ import pytest
 
 from asyncpar import ProcessExecutor, pmap
 from tests.functions import double, identity
+from tests.loops import on_one_loop
 
 pytestmark = pytest.mark.anyio
 
@@ -37,6 +38,7 @@ PAYLOADS: dict[str, Any] = {
 }
 
 
+@on_one_loop
 @pytest.mark.parametrize("name", PAYLOADS)
 @pytest.mark.parametrize("batch_size", [1, 3])
 async def test_a_large_item_comes_back_as_it_went(name: str, batch_size: int) -> None:

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from asyncpar import Executor, pmap
 from tests.conftest import EXECUTORS, make_executor
+from tests.loops import on_one_loop
 
 pytestmark = pytest.mark.anyio
 
 COUNT = 2000
-on_asyncio = pytest.mark.parametrize("anyio_backend", ["asyncio"])  # where the event loop has been found to make no difference
 RATES: dict[str, Callable[[int], bool]] = {
     "5 %": lambda x: x * 7919 % 100 < 5,
     "every other one": lambda x: x % 2 == 1,
@@ -64,7 +64,7 @@ async def test_each_error_stands_in_the_place_of_its_item(
     assert list(map(named, results)) == list(map(call.expected, range(COUNT)))
 
 
-@on_asyncio
+@on_one_loop
 @pytest.mark.parametrize("rate", ["every other one", "sixty of a thousand in a row"])
 async def test_what_fails_is_left_out_and_nothing_else(executor: Executor[Any], rate: str) -> None:
     call = Refusing(RATES[rate])
@@ -74,7 +74,7 @@ async def test_what_fails_is_left_out_and_nothing_else(executor: Executor[Any], 
     assert (statistics.finished, statistics.failed) == (COUNT, sum(map(call.fails, range(COUNT))))
 
 
-@on_asyncio
+@on_one_loop
 @pytest.mark.parametrize("rate", ["every other one"])
 async def test_each_outcome_is_that_of_its_item(executor: Executor[Any], rate: str) -> None:
     call = Refusing(RATES[rate])
@@ -83,7 +83,7 @@ async def test_each_outcome_is_that_of_its_item(executor: Executor[Any], rate: s
     assert [named(outcome.error or outcome.value) for outcome in outcomes] == list(map(call.expected, range(COUNT)))
 
 
-@on_asyncio
+@on_one_loop
 @pytest.mark.parametrize("where", ["process", "thread", "inline", None])
 async def test_errors_of_coroutine_calls_stand_in_their_places(where: str | None) -> None:
     call = Refusing(RATES["every other one"])
@@ -91,7 +91,7 @@ async def test_errors_of_coroutine_calls_stand_in_their_places(where: str | None
     assert list(map(named, results)) == list(map(call.expected, range(COUNT)))
 
 
-@on_asyncio
+@on_one_loop
 @pytest.mark.parametrize("rate", ["5 %", "all of them"])
 async def test_what_fails_is_tried_again_and_nothing_else(executor: Executor[Any], rate: str) -> None:
     call = Refusing(RATES[rate])

@@ -14,6 +14,7 @@ import pytest
 
 from asyncpar import ProcessExecutor, pmap
 from tests.functions import double, process_id
+from tests.loops import on_one_loop
 
 pytestmark = pytest.mark.anyio
 
@@ -57,6 +58,7 @@ class Hoard:
         return self.log(x)
 
 
+@on_one_loop
 @pytest.mark.parametrize("batch_size", ["auto", 1, 3])
 async def test_a_call_that_asks_for_too_much_gets_a_memory_error_and_its_worker_goes_on(batch_size: Any) -> None:
     async with ProcessExecutor(1, max_memory=256 * MIB) as executor:

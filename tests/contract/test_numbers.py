@@ -13,9 +13,10 @@ import pytest
 
 from asyncpar import ProcessExecutor, ThreadExecutor, pmap
 from tests.functions import double, double_soon
+from tests.loops import on_one_loop
 
 # What a number is taken for does not depend on the event loop
-pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]
+pytestmark = [pytest.mark.anyio, on_one_loop]
 
 inf, nan = math.inf, math.nan
 

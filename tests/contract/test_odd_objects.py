@@ -9,9 +9,10 @@ import pytest
 
 from asyncpar import CallTimeoutError, Executor, PicklingError, ProcessExecutor, WorkerDiedError, pmap
 from tests.functions import double, identity, kill_self, process_id
+from tests.loops import on_one_loop
 
 # What becomes of an object does not depend on the event loop
-pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]
+pytestmark = [pytest.mark.anyio, on_one_loop]
 
 
 class Alarm(BaseException):

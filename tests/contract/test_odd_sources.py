@@ -12,9 +12,10 @@ import pytest
 
 from asyncpar import Executor, pmap
 from tests.functions import add, double
+from tests.loops import on_one_loop
 
 # What comes out of a source does not depend on the event loop
-pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]
+pytestmark = [pytest.mark.anyio, on_one_loop]
 
 
 class LongerThanItSays(list[int]):

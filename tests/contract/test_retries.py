@@ -15,6 +15,7 @@ from asyncpar import Executor, ProcessExecutor, WorkerDiedError, pmap
 from asyncpar._contract.batches import Batch, BatchDone
 from asyncpar._run.retrying import RetryPolicy
 from tests.functions import double, kill_self
+from tests.loops import on_one_loop
 
 on_every_loop = pytest.mark.anyio
 
@@ -68,7 +69,8 @@ async def test_after_the_last_retry_the_error_is_raised_as_it_is(executor: Execu
     assert any("at attempt 3" in note for note in caught.value.__notes__)
 
 
-@on_every_loop
+@pytest.mark.anyio
+@on_one_loop
 @pytest.mark.parametrize("retry_on", [ValueError, (ValueError, KeyError)])
 async def test_other_errors_are_not_tried_again(executor: Executor[Any], tmp_path: Path, retry_on: Any) -> None:
     flaky = Flaky(tmp_path, {1: 9})

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from asyncpar import PicklingError, ProcessExecutor, ThreadExecutor, pmap
 from tests.belongings import mappings, shared_bytes
 from tests.functions import double, identity
+from tests.loops import on_one_loop
 from tests.waiting import wait_until
 
 on_every_loop = pytest.mark.anyio
@@ -78,7 +79,8 @@ def assert_same(got: Any, sent: Any) -> None:
         np.testing.assert_array_equal(got, sent)
 
 
-@on_every_loop
+@pytest.mark.anyio
+@on_one_loop
 @pytest.mark.parametrize("name", PAYLOADS)
 async def test_whatever_pickles_with_buffers_comes_back_the_same(name: str) -> None:
     for mode in ("r", "r+", "c", None):
@@ -132,7 +134,8 @@ def write(array: np.ndarray[Any, Any]) -> float:
     return before
 
 
-@on_every_loop
+@pytest.mark.anyio
+@on_one_loop
 async def test_arguments_are_read_only_unless_told_otherwise() -> None:
     array = large()
     async with ProcessExecutor(1) as executor:
@@ -146,7 +149,8 @@ async def test_arguments_are_read_only_unless_told_otherwise() -> None:
     np.testing.assert_array_equal(array, large())
 
 
-@on_every_loop
+@pytest.mark.anyio
+@on_one_loop
 async def test_below_the_threshold_nothing_is_shared_and_none_shares_nothing() -> None:
     array = large()
     for max_nbytes, shared in ((array.nbytes, True), (array.nbytes + 1, False), ("2M", True), ("3M", False), (None, False)):
@@ -155,7 +159,8 @@ async def test_below_the_threshold_nothing_is_shared_and_none_shares_nothing() -
         assert bool(results.statistics().shared_bytes) == shared
 
 
-@on_every_loop
+@pytest.mark.anyio
+@on_one_loop
 async def test_statistics_tell_what_was_sent_and_what_was_shared_there_and_back() -> None:
     array = large()
     async with ProcessExecutor(1) as executor:
@@ -170,7 +175,8 @@ async def test_statistics_tell_what_was_sent_and_what_was_shared_there_and_back(
         assert 0 < results.statistics().inline_bytes < 5000
 
 
-@on_every_loop
+@pytest.mark.anyio
+@on_one_loop
 @pytest.mark.parametrize("name", ["bytes", "bytearray", "view of bytes", "text", "nested bytes", "many texts", "many bytes"])
 async def test_what_pickles_large_goes_through_shared_memory(name: str) -> None:
     content = os.urandom(3 * MIB)
@@ -187,7 +193,8 @@ async def test_what_pickles_large_goes_through_shared_memory(name: str) -> None:
     assert results.statistics().inline_bytes < 100_000
 
 
-@on_every_loop
+@pytest.mark.anyio
+@on_one_loop
 async def test_rows_of_a_large_array_share_one_block() -> None:
     table = np.arange(600_000.0).reshape(60, 10_000)
     results = pmap(np.sum, table, executor="process", batch_size=20, max_nbytes=100_000)
@@ -200,7 +207,8 @@ def add_one(row: Any) -> float:
     return float(row[0])
 
 
-@on_every_loop
+@pytest.mark.anyio
+@on_one_loop
 @pytest.mark.parametrize("batch_size", [1, 100])
 @pytest.mark.parametrize("mmap_mode", ["r", "r+", "c", None])
 async def test_small_rows_are_each_calls_own_however_many_travel_together(batch_size: int, mmap_mode: Any) -> None:
@@ -210,7 +218,8 @@ async def test_small_rows_are_each_calls_own_however_many_travel_together(batch_
     assert not table.any()
 
 
-@on_every_loop
+@pytest.mark.anyio
+@on_one_loop
 async def test_an_array_in_any_order_is_copied_once() -> None:
     array = np.asfortranarray(large().reshape(500, 600))
     for shared in (array, large().reshape(500, 600).T):
@@ -240,7 +249,8 @@ async def test_a_budget_is_used_again_while_a_list_of_arrays_travels() -> None:
         assert done.statistics().shared_bytes == 20 * arrays[0].nbytes
 
 
-@on_every_loop
+@pytest.mark.anyio
+@on_one_loop
 async def test_rows_that_do_not_lie_in_one_piece_are_shared_as_well() -> None:
     table = large().reshape(3000, 100).T
     done = pmap(np.sum, table, executor="process", batch_size=50)
@@ -248,7 +258,8 @@ async def test_rows_that_do_not_lie_in_one_piece_are_shared_as_well() -> None:
     assert done.statistics().shared_bytes == table.nbytes
 
 
-@on_every_loop
+@pytest.mark.anyio
+@on_one_loop
 @pytest.mark.parametrize("max_nbytes", ["1M", None])
 @pytest.mark.parametrize("batch_size", [1, 50, 200])
 async def test_rows_of_a_memmap_are_those_of_the_file(tmp_path: Path, max_nbytes: Any, batch_size: int) -> None:
@@ -260,7 +271,8 @@ async def test_rows_of_a_memmap_are_those_of_the_file(tmp_path: Path, max_nbytes
     assert (np.fromfile(path) == 3).all()
 
 
-@on_every_loop
+@pytest.mark.anyio
+@on_one_loop
 async def test_only_errors_of_shared_arrays_get_a_note_about_them() -> None:
     def refuse(_: object) -> None:
         raise ValueError("this setting is read-only")
@@ -280,7 +292,8 @@ async def test_beyond_the_budget_arrays_travel_all_the_same() -> None:
             assert (results.statistics().shared_bytes > 0) == (budget == 12 * MIB)
 
 
-@on_every_loop
+@pytest.mark.anyio
+@on_one_loop
 async def test_beyond_the_budget_what_pickles_large_travels_all_the_same() -> None:
     texts = [f"{number}" * 3 * MIB for number in range(4)]
     async with ProcessExecutor(1, max_shared_bytes=MIB) as executor:
@@ -299,7 +312,8 @@ class HasAGap:
         return bytes, (pickle.PickleBuffer(self.view),)
 
 
-@on_every_loop
+@pytest.mark.anyio
+@on_one_loop
 @pytest.mark.parametrize("size", [100, 4 * MIB])
 async def test_a_buffer_with_gaps_costs_its_call(size: int) -> None:
     results = await pmap(identity, [1, HasAGap(size), 3], executor="process", on_error="return", batch_size=3)
@@ -348,7 +362,8 @@ def what_was_kept(_: object) -> Any:
     return _kept[0]
 
 
-@on_every_loop
+@pytest.mark.anyio
+@on_one_loop
 async def test_a_memmap_travels_as_the_place_in_its_file(tmp_path: Path) -> None:
     path = tmp_path / "numbers"
     np.arange(500_000.0).tofile(path)
@@ -367,7 +382,8 @@ async def test_a_memmap_travels_as_the_place_in_its_file(tmp_path: Path) -> None
     assert await pmap(float, [mapped[::1000].sum()], executor="process") == [mapped[::1000].sum()]
 
 
-@on_every_loop
+@pytest.mark.anyio
+@on_one_loop
 async def test_a_memmap_whose_file_is_gone_travels_with_its_content(tmp_path: Path) -> None:
     path = tmp_path / "numbers"
     np.arange(500_000.0).tofile(path)

@@ -15,8 +15,9 @@ import pytest
 
 from asyncpar import ProcessExecutor, pmap
 from tests.functions import identity
+from tests.loops import on_one_loop
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, on_one_loop]
 
 ROWS = 200_000
 
