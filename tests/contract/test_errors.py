@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-import math
 import re
 import threading
 import traceback
@@ -15,70 +13,31 @@ import numpy as np
 import pytest
 
 from asyncpar import Executor, ParallelMap, PicklingError, ProcessExecutor, RemoteError, RemoteTraceback, pmap
+from tests.calls.errors import (
+    DIFFICULT,
+    FULL,
+    AnswersNothing,
+    ChangesItsMessage,
+    Exits,
+    Model,
+    ReadsBadly,
+    RefusesAtLength,
+    TwoArguments,
+    Unprintable,
+    raise_changing,
+    raise_difficult,
+    raise_from_another,
+    raise_full,
+    raise_holding_a_lock,
+    raise_stop,
+    raise_two_arguments,
+    raise_unprintable,
+    return_a_locked_model,
+)
 from tests.functions import add, double, identity, odd_only, process_id, raise_value_error
 from tests.loops import on_one_loop
 
 pytestmark = pytest.mark.anyio
-
-
-class TwoArguments(Exception):
-    """Its `__init__` does not take its `args` back: unpickling it the usual way raises a TypeError."""
-
-    def __init__(self, first: str, second: str) -> None:
-        super().__init__(f"{first} and {second}")
-        self.first = first
-        self.second = second
-
-
-class HoldsALock(Exception):
-    """Cannot be pickled in any way."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message, threading.Lock())
-        self.message = message
-
-    def __str__(self) -> str:
-        return self.message
-
-
-class Unprintable(Exception):
-    def __str__(self) -> str:
-        raise RuntimeError("no words")
-
-
-class Model:
-    def __init__(self, lock: object) -> None:
-        self.lock = lock
-
-    def predict(self, x: int) -> int:
-        return x
-
-
-def return_a_locked_model(_: object) -> dict[str, Model]:
-    return {"model": Model(threading.Lock())}
-
-
-def raise_two_arguments(_: object) -> None:
-    raise TwoArguments("salt", "pepper")
-
-
-def raise_holding_a_lock(_: object) -> None:
-    raise HoldsALock("the key is inside")
-
-
-def raise_unprintable(_: object) -> None:
-    raise Unprintable
-
-
-def raise_from_another(_: object) -> None:
-    try:
-        raise KeyError("the cause")
-    except KeyError as error:
-        raise ValueError("the effect") from error
-
-
-def raise_stop(x: type[Exception]) -> None:
-    raise x
 
 
 def make_lock(_: object) -> Any:
@@ -139,7 +98,7 @@ async def test_an_exception_that_cannot_be_pickled_is_named() -> None:
     )
     with pytest.raises(RemoteError, match=re.escape(expected)) as caught:
         await pmap(raise_holding_a_lock, [0], executor="process")
-    assert caught.value.type_name.endswith("test_errors.HoldsALock")
+    assert caught.value.type_name.endswith("errors.HoldsALock")
     assert "raise HoldsALock" in str(caught.value.__cause__)
 
 
@@ -174,11 +133,6 @@ async def test_an_item_that_cannot_be_pickled_fails_only_its_call() -> None:
     assert isinstance(results[1], PicklingError)
     assert "the item of call 1, item <unlocked _thread.lock" in str(results[1])
     assert (results[1].path, results[1].type_name) == ("arguments[0]", "_thread.lock")
-
-
-class RefusesAtLength:
-    def __reduce__(self) -> Any:
-        raise ValueError("no " * 200_000)
 
 
 @on_one_loop
@@ -234,81 +188,11 @@ async def test_an_exception_may_hold_what_cannot_be_compared(executor: Executor[
     assert results[1].args[1].tolist() == [0, 1, 2]
 
 
-class ChangesItsMessage(Exception):
-    """Its `__init__` takes its `args` back, but does not give the same exception."""
-
-    def __init__(self, code: object) -> None:
-        super().__init__(f"code {code}")
-
-
-def raise_changing(x: object) -> None:
-    raise ChangesItsMessage(x)
-
-
 @on_one_loop
 async def test_an_exception_that_changes_its_message_arrives_unchanged(executor: Executor[Any]) -> None:
     with pytest.raises(ChangesItsMessage) as caught:
         await pmap(raise_changing, [5], executor=executor)
     assert caught.value.args == ("code 5",)
-
-
-@dataclasses.dataclass(frozen=True)
-class Frozen(Exception):
-    """Nothing can be set on it, neither a cause nor a note."""
-
-    code: int
-
-
-class AddsNoNote(Exception):
-    def add_note(self, note: str, /) -> None:
-        raise RuntimeError("no notes, please")
-
-
-class Exits(Exception):
-    """Ends the program that pickles or prints it."""
-
-    def __reduce__(self) -> Any:
-        raise SystemExit(3)
-
-    def __str__(self) -> str:
-        raise SystemExit(3)
-
-
-class AnswersNothing(Exception):
-    """Whatever attribute is asked for."""
-
-    def __getattribute__(self, name: str) -> Any:
-        raise RuntimeError(f"no {name}")
-
-
-class HasOtherArgs(Exception):
-    args = property(lambda self: 1 / 0)
-
-
-class BadWords:
-    def __str__(self) -> str:
-        raise SystemExit(3)
-
-
-def make_cycles() -> list[Any]:
-    """Each refers to all: whoever follows every reference is never done."""
-    nodes: list[Any] = [{}, {}, {}, {}]
-    for node in nodes:
-        node.update(enumerate(nodes))
-    return nodes
-
-
-FULL = ValueError("full")
-DIFFICULT: list[Exception] = [Frozen(3), AddsNoNote("x"), ValueError(math.nan), FULL, Exits("x")]
-DIFFICULT += [ExceptionGroup("group", [KeyError(1), TwoArguments("salt", "pepper")]), KeyError(ValueError("inner"))]
-DIFFICULT += [AnswersNothing("x"), HasOtherArgs("x"), ValueError(*make_cycles()), TypeError(BadWords())]
-
-
-def raise_difficult(item: tuple[int, str]) -> int:
-    x, _ = item
-    if x % 20 < len(DIFFICULT):
-        raise DIFFICULT[x % 20]
-    return x
 
 
 @on_one_loop
@@ -319,10 +203,6 @@ async def test_difficult_exceptions_cost_their_calls_and_not_the_run(executor: E
         if kind in (Exits, AnswersNothing) and type(executor) is ProcessExecutor:  # they cannot be pickled
             kind = RemoteError
         assert issubclass(type(result), kind)
-
-
-def raise_full(x: int) -> None:
-    raise FULL
 
 
 @on_one_loop
@@ -362,13 +242,6 @@ async def test_a_cancellation_that_a_call_ran_into_is_that_calls_error(executor:
     with pytest.raises(asyncio.CancelledError):
         _ = [result async for result in pmap(function, range(8), executor=executor)]
     assert asyncio.current_task().cancelling() == 0  # type: ignore[union-attr]  # this is a task
-
-
-class ReadsBadly:
-    """Can be pickled, but not read back."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return raise_value_error, ("reading",)
 
 
 @on_one_loop

@@ -11,24 +11,10 @@ from typing import Any
 import pytest
 
 from asyncpar import ProcessExecutor, pmap
+from tests.calls.exits import ENDS, Mute, exit_at_two, raise_it, raise_it_soon, stop_in_the_debugger, stop_in_the_debugger_soon
 from tests.loops import on_one_loop
 
 pytestmark = pytest.mark.anyio
-
-ENDS = [SystemExit("enough"), KeyboardInterrupt(), GeneratorExit()]
-
-
-def raise_it(error: BaseException) -> None:
-    raise error
-
-
-async def raise_it_soon(error: BaseException) -> None:
-    raise error
-
-
-class Mute(SystemExit):
-    def __str__(self) -> str:
-        raise ValueError("nothing to say")
 
 
 @pytest.mark.parametrize("fn", [raise_it, raise_it_soon])
@@ -52,12 +38,6 @@ async def test_a_call_in_the_callers_own_task_does_not_end_the_program_by_exitin
 async def test_ctrl_c_in_the_callers_own_task_goes_straight_through(executor: str | None, fn: Any, on_error: Any) -> None:
     with pytest.raises(KeyboardInterrupt):
         await pmap(fn, [KeyboardInterrupt()], executor=executor, on_error=on_error)
-
-
-def exit_at_two(x: int) -> int:
-    if x == 2:
-        sys.exit(1)
-    return x
 
 
 async def test_the_run_goes_on_when_a_call_exits(executor: Any) -> None:
@@ -109,16 +89,6 @@ async def test_a_task_of_a_call_in_a_thread_does_not_end_the_program(error: Base
         await pmap(exit_in_a_task, [error], executor="thread")
 
 
-def stop_in_the_debugger(x: object) -> object:
-    breakpoint()
-    return x
-
-
-async def stop_in_the_debugger_soon(x: object) -> object:
-    breakpoint()
-    return x
-
-
 def set_trace(x: object) -> object:
     pdb.set_trace()
     return x
@@ -156,7 +126,7 @@ async def test_a_debugger_that_the_user_has_named_is_honoured(
 PROGRAM = """
 import asyncio
 from asyncpar import pmap
-from tests.contract.test_exits import exit_at_two
+from tests.calls.exits import exit_at_two
 
 async def main():
     try:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import math
-import operator
 from collections.abc import AsyncIterator, Iterator
 from contextvars import ContextVar
 from typing import Any
@@ -13,6 +11,7 @@ import numpy as np
 import pytest
 
 from asyncpar import Executor, pmap
+from tests.calls.functions_from_anywhere import FUNCTIONS, closure
 from tests.functions import add, double, double_soon, identity, odd_only
 from tests.loops import on_one_loop
 
@@ -59,17 +58,18 @@ SOURCES = {
 
 
 @pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES.keys())
-@pytest.mark.parametrize("batch_size", ["auto", 1, 7])
-async def test_results_are_those_of_a_comprehension(executor: Executor[Any], source: Any, batch_size: Any) -> None:
-    assert await pmap(double, source(), executor=executor, batch_size=batch_size) == [2 * x for x in range(50)]
+async def test_results_are_those_of_a_comprehension(executor: Executor[Any], source: Any) -> None:
+    for batch_size in ("auto", 1, 7):
+        results: list[int] = await pmap(double, source(), executor=executor, batch_size=batch_size)
+        assert results == [2 * x for x in range(50)], batch_size
 
 
-@pytest.mark.parametrize("ordered", [True, False])
 @pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES.keys())
-async def test_a_stream_gives_the_same_results(executor: Executor[Any], source: Any, ordered: bool) -> None:
-    async with pmap(double, source(), executor=executor, ordered=ordered) as results:
-        got = [result async for result in results]
-    assert (got if ordered else sorted(got)) == [2 * x for x in range(50)]
+async def test_a_stream_gives_the_same_results(executor: Executor[Any], source: Any) -> None:
+    for ordered in (True, False):
+        async with pmap(double, source(), executor=executor, ordered=ordered) as results:
+            got = [result async for result in results]
+        assert (got if ordered else sorted(got)) == [2 * x for x in range(50)]
 
 
 @pytest.mark.parametrize("empty", [[], range(0), iter(()), numbers(0), np.zeros(0)], ids=lambda value: type(value).__name__)
@@ -106,32 +106,6 @@ async def test_coroutine_functions_run_in_the_workers_of_a_named_executor(execut
     assert await pmap(double_soon, range(40), executor=executor, batch_size=batch_size) == [2 * x for x in range(40)]
 
 
-class Adder:
-    def __init__(self, amount: int) -> None:
-        self.amount = amount
-
-    def __call__(self, x: int) -> int:
-        return x + self.amount
-
-    def method(self, x: int) -> int:
-        return x + self.amount
-
-
-def _closure(amount: int) -> Any:
-    return lambda x: x + amount
-
-
-FUNCTIONS = {
-    "a lambda": lambda x: x + 3,
-    "a closure": _closure(3),
-    "a partial": functools.partial(add, 3),
-    "a callable object": Adder(3),
-    "a method": Adder(3).method,
-    "a ufunc's method": functools.partial(np.add, 3),
-    "an operator": functools.partial(operator.add, 3),
-}
-
-
 @on_one_loop
 @pytest.mark.parametrize("function", FUNCTIONS.values(), ids=FUNCTIONS.keys())
 async def test_functions_may_come_from_anywhere(executor: Executor[Any], function: Any) -> None:
@@ -147,7 +121,7 @@ async def test_builtins_and_ufuncs_are_functions_too(executor: Executor[Any]) ->
 
 @on_one_loop
 async def test_results_may_be_lambdas(executor: Executor[Any]) -> None:
-    first, second = await pmap(_closure, [1, 2], executor=executor)
+    first, second = await pmap(closure, [1, 2], executor=executor)
     assert (first(10), second(10)) == (11, 12)
 
 

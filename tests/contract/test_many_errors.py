@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asyncpar import Executor, pmap
+from tests.calls.refusing import Refused, Refusing
 from tests.conftest import EXECUTORS, make_executor
 from tests.loops import on_one_loop
 
@@ -23,28 +24,6 @@ RATES: dict[str, Callable[[int], bool]] = {
     "all of them": lambda x: True,
     "sixty of a thousand in a row": lambda x: x % 1000 < 60,
 }
-
-
-class Refused(Exception):
-    """Says which item it belongs to."""
-
-
-class Refusing:
-    """Squares what it does not refuse."""
-
-    def __init__(self, fails: Callable[[int], bool]) -> None:
-        self.fails = fails
-
-    def __call__(self, x: int) -> int:
-        if self.fails(x):
-            raise Refused(x)
-        return x * x
-
-    async def soon(self, x: int) -> int:
-        return self(x)
-
-    def expected(self, x: int) -> Any:
-        return ("refused", x) if self.fails(x) else x * x
 
 
 def named(result: Any) -> Any:
@@ -107,6 +86,6 @@ def test_any_pattern_of_failures_gives_what_a_loop_gives(pattern: list[bool], ki
 
     async def main() -> list[Any]:
         async with make_executor(kind) as executor:
-            return await pmap(call, range(1500), executor=executor, on_error="return")
+            return await pmap(call, range(500), executor=executor, on_error="return")
 
-    assert list(map(named, anyio.run(main))) == list(map(call.expected, range(1500)))
+    assert list(map(named, anyio.run(main))) == list(map(call.expected, range(500)))

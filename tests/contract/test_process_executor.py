@@ -14,16 +14,13 @@ import psutil
 import pytest
 
 from asyncpar import Executor, ExecutorUnavailableError, ProcessExecutor, pmap
+from tests.calls.processes import CountsItsPickles, surroundings
 from tests.contract import draws_at_import
 from tests.functions import double, identity, process_id
 from tests.loops import on_one_loop
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.anyio
-
-
-def surroundings(_: object) -> tuple[str, str | None, list[str], bool]:
-    return os.getcwd(), os.environ.get("ASYNCPAR_TEST"), sys.argv, "/nowhere/special" in sys.path
 
 
 @on_one_loop
@@ -189,31 +186,6 @@ async def draw_in_two_workers(executor: ProcessExecutor, draw: Any) -> list[Any]
             for pid, drawn in await pmap(lambda x: (os.getpid(), draw(x)), range(2), executor=executor, batch_size=1):
                 draws.setdefault(pid, []).append(drawn)
     return [drawn for in_one_worker in draws.values() for drawn in in_one_worker]
-
-
-class CountsItsPickles:
-    """A function that knows how often it was pickled."""
-
-    pickled = 0
-
-    def __call__(self, x: int) -> int:
-        return x
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        CountsItsPickles.pickled += 1
-        return CountsItsUnpickles, ()
-
-
-class CountsItsUnpickles:
-    """What it is in a worker, where it knows how often it was read."""
-
-    read = 0
-
-    def __init__(self) -> None:
-        CountsItsUnpickles.read += 1
-
-    def __call__(self, x: int) -> int:
-        return CountsItsUnpickles.read
 
 
 @on_one_loop

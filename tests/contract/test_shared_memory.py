@@ -6,7 +6,6 @@ import functools
 import gc
 import os
 import pickle
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,20 @@ from hypothesis import strategies as st
 
 from asyncpar import PicklingError, ProcessExecutor, ThreadExecutor, pmap
 from tests.belongings import mappings, shared_bytes
+from tests.calls.arrays import (
+    Frame,
+    HasAGap,
+    add_one,
+    keep,
+    keep_nothing,
+    kill_some,
+    large,
+    total,
+    total_of_two,
+    what_was_kept,
+    where,
+    write,
+)
 from tests.functions import double, identity
 from tests.loops import on_one_loop
 from tests.waiting import wait_until
@@ -25,17 +38,6 @@ from tests.waiting import wait_until
 on_every_loop = pytest.mark.anyio
 
 MIB = 1 << 20
-
-
-@dataclass
-class Frame:
-    name: str
-    values: np.ndarray[Any, Any]
-    more: dict[str, Any]
-
-
-def large(seed: int = 0, size: int = 300_000) -> np.ndarray[Any, Any]:
-    return np.random.default_rng(seed).random(size)
 
 
 def nested(array: Any) -> Any:
@@ -120,18 +122,8 @@ async def test_an_object_that_many_calls_share_is_copied_once() -> None:
         assert await closed_over == await bound_again(array, executor)
 
 
-def total(array: np.ndarray[Any, Any], index: int) -> float:
-    return float(array.sum()) + index
-
-
 async def bound_again(array: Any, executor: Any) -> list[float]:
     return await pmap(functools.partial(total, array), range(40), executor=executor)
-
-
-def write(array: np.ndarray[Any, Any]) -> float:
-    before = float(array[0])
-    array[0] = before + 1
-    return before
 
 
 @pytest.mark.anyio
@@ -202,11 +194,6 @@ async def test_rows_of_a_large_array_share_one_block() -> None:
     assert results.statistics().shared_bytes == table.nbytes
 
 
-def add_one(row: Any) -> float:
-    row += 1
-    return float(row[0])
-
-
 @pytest.mark.anyio
 @on_one_loop
 @pytest.mark.parametrize("batch_size", [1, 100])
@@ -234,10 +221,6 @@ async def test_hits_are_counted_once_where_packing_is_begun_anew_in_a_thread() -
     done = pmap(total_of_two, [array] * 10, others, executor="process", batch_size=2)
     np.testing.assert_allclose(await done, [array.sum() + other.sum() for other in others])
     assert done.statistics().zero_copy_hits == 9
-
-
-def total_of_two(one: Any, other: Any) -> float:
-    return float(one.sum() + other.sum())
 
 
 @on_every_loop
@@ -302,16 +285,6 @@ async def test_beyond_the_budget_what_pickles_large_travels_all_the_same() -> No
         assert results.statistics().shared_bytes == 0
 
 
-class HasAGap:
-    """Pickles as a buffer that does not lie in one piece."""
-
-    def __init__(self, size: int) -> None:
-        self.view = memoryview(bytes(size))[::2]
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        return bytes, (pickle.PickleBuffer(self.view),)
-
-
 @pytest.mark.anyio
 @on_one_loop
 @pytest.mark.parametrize("size", [100, 4 * MIB])
@@ -347,21 +320,6 @@ async def test_a_worker_that_keeps_a_view_keeps_its_block() -> None:
         np.testing.assert_array_equal(kept, large(1)[5:1000])
 
 
-_kept: list[Any] = []
-
-
-def keep(array: Any) -> None:
-    _kept.append(array[5:1000])
-
-
-def keep_nothing(array: Any) -> float:
-    return float(array.sum())
-
-
-def what_was_kept(_: object) -> Any:
-    return _kept[0]
-
-
 @pytest.mark.anyio
 @on_one_loop
 async def test_a_memmap_travels_as_the_place_in_its_file(tmp_path: Path) -> None:
@@ -391,10 +349,6 @@ async def test_a_memmap_whose_file_is_gone_travels_with_its_content(tmp_path: Pa
     path.unlink()
     for array in (mapped, mapped[1000:400_000], mapped + 1):
         assert await pmap(np.sum, [array], executor="process") == [array.sum()]
-
-
-def where(array: Any) -> tuple[str, str, float]:
-    return type(array).__name__, array.mode, float(array.sum())
 
 
 @on_every_loop
@@ -442,12 +396,6 @@ async def test_a_killed_worker_costs_its_loans_and_nothing_else() -> None:
         done = pmap(identity, [array], executor=executor)
         assert_same(await done, [array])
         assert done.statistics().shared_bytes == 2 * array.nbytes
-
-
-def kill_some(array: Any, index: int) -> Any:
-    if index == 3:
-        os._exit(9)
-    return array
 
 
 scalars = (
