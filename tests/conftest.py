@@ -33,7 +33,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(params=EVENT_LOOPS)
 def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
-    """Each async test runs on asyncio, on asyncio over uvloop, and on trio."""
+    """Each async test runs on asyncio, on asyncio over uvloop, and on trio, unless it is marked `on_one_loop`."""
     backend: tuple[str, dict[str, Any]] = request.param
     if backend[1].get("use_uvloop"):
         pytest.importorskip("uvloop", reason="uvloop has no build for this interpreter")
