@@ -9,6 +9,7 @@ import nox
 PYTHONS = ["3.11", "3.12", "3.13", "3.14", "3.15"]
 NEWEST = "3.14"
 OLDEST = "3.11"
+PARALLEL = ["--numprocesses=6", "--dist=worksteal"]  # most tests wait for processes; `nox -s tests-3.14 -- -n 0` for a debugger
 
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.error_on_missing_interpreters = False
@@ -42,7 +43,7 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """All tests, on asyncio, uvloop and trio."""
     install(session, "test")
-    session.run("python", "-m", "pytest", *session.posargs)
+    session.run("python", "-m", "pytest", *PARALLEL, *session.posargs)
 
 
 @nox.session(python=OLDEST)
@@ -55,7 +56,7 @@ def oldest(session: nox.Session) -> None:
         "tests/properties/test_wire.py",
         "tests/end_to_end/test_tracebacks.py",
     ]
-    session.run("python", "-m", "pytest", *tests)
+    session.run("python", "-m", "pytest", *PARALLEL, *tests)
 
 
 @nox.session(python=NEWEST)
@@ -64,7 +65,7 @@ def coverage(session: nox.Session) -> None:
     install(session, "test")
     session.run("coverage", "erase")
     heavy = "tests/end_to_end/test_scripts.py::test_a_worker_that_computes_a_square_root_stays_light"  # not with coverage in it
-    pytest = ["-m", "pytest", "--numprocesses=2", "--timeout=300", f"--deselect={heavy}", *session.posargs]
+    pytest = ["-m", "pytest", "--numprocesses=2", "--dist=worksteal", "--timeout=300", f"--deselect={heavy}", *session.posargs]
     session.run("coverage", "run", *pytest, success_codes=[0, 1])
     session.run("coverage", "combine", "--quiet")
     session.run("coverage", "report")

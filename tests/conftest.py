@@ -17,15 +17,11 @@ from hypothesis import strategies as st
 
 import asyncpar
 from tests.belongings import belongings, join_new_threads, left_since
+from tests.loops import EVENT_LOOPS
 
 settings.register_profile("asyncpar", deadline=None)  # a busy machine is no defect
 settings.load_profile("asyncpar")
 
-EVENT_LOOPS = [
-    pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
-    pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop"),
-    pytest.param(("trio", {}), id="trio"),
-]
 EXECUTORS = ("process", "thread", "inline")
 
 
@@ -37,7 +33,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(params=EVENT_LOOPS)
 def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
-    """Each async test runs on asyncio, on asyncio over uvloop, and on trio."""
+    """Each async test runs on asyncio, on asyncio over uvloop, and on trio, unless it is marked `on_one_loop`."""
     backend: tuple[str, dict[str, Any]] = request.param
     if backend[1].get("use_uvloop"):
         pytest.importorskip("uvloop", reason="uvloop has no build for this interpreter")

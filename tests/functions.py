@@ -29,6 +29,16 @@ async def double_soon(x: Any) -> Any:
     return x * 2
 
 
+def double_slowly(x: int) -> int:
+    time.sleep(0.002)
+    return x * 2
+
+
+def make_texts(count: int) -> list[str]:
+    """Much to pickle and nothing for the garbage collector, whose pauses are another matter."""
+    return [f"{number:x}" for number in range(count)]
+
+
 def process_id(_: object) -> int:
     return os.getpid()
 

@@ -11,10 +11,12 @@ import anyio
 import numpy as np
 import pytest
 
-from asyncpar import Executor, ProcessExecutor, ThreadExecutor, batching, pmap
+from asyncpar import Executor, ProcessExecutor, ThreadExecutor, pmap
 from asyncpar._contract.batches import Batch
 from asyncpar._processes.parcel import ProcessParcel
+from asyncpar._run import batching
 from tests.functions import double, double_soon, identity
+from tests.loops import on_one_loop
 from tests.places import open_session, run_parcel
 from tests.waiting import wait_until
 
@@ -90,6 +92,7 @@ async def test_while_a_worker_computes_its_next_batch_is_already_pulled(
             (tmp_path / "go on").touch()
 
 
+@on_one_loop
 @pytest.mark.parametrize("batch_size", [1, 7])
 async def test_a_fixed_batch_size_is_honoured_exactly(batch_size: int) -> None:
     async with ThreadExecutor(2) as executor:
@@ -112,6 +115,7 @@ async def test_statistics_show_what_the_control_law_believes(executor: Executor)
     assert max(state.batch_size for state in statistics.history) > 1
 
 
+@on_one_loop
 async def test_a_slice_of_a_range_costs_the_same_however_long_it_is() -> None:
     async with ProcessExecutor(1) as executor:
         session = open_session(executor, double)
@@ -123,6 +127,7 @@ async def test_a_slice_of_a_range_costs_the_same_however_long_it_is() -> None:
     assert sizes[1] - sizes[0] < 10
 
 
+@on_one_loop
 async def test_rows_of_an_array_travel_as_one_buffer() -> None:
     array: Any = np.zeros((1000, 100))
     async with ProcessExecutor(1) as executor:

@@ -16,6 +16,9 @@ import pytest
 
 from asyncpar import PicklingError, pmap
 from tests.functions import identity
+from tests.loops import on_one_loop
+
+pytestmark = [pytest.mark.anyio, on_one_loop]
 
 
 @pytest.fixture
@@ -32,7 +35,6 @@ async def refusal_of(item: Any, fn: Any = identity) -> PicklingError:
     return caught.value
 
 
-@pytest.mark.anyio
 async def test_an_end_of_a_pipe_is_refused_in_an_argument(pipe: Any) -> None:
     error = await refusal_of(SimpleNamespace(pipe=pipe))
     assert (error.path, error.type_name) == ("arguments[0].pipe", "multiprocessing.connection.Connection")
@@ -40,7 +42,6 @@ async def test_an_end_of_a_pipe_is_refused_in_an_argument(pipe: Any) -> None:
     assert "let the call return its data" in str(error)
 
 
-@pytest.mark.anyio
 async def test_an_end_of_a_pipe_is_refused_in_the_function(pipe: Any) -> None:
     error = await refusal_of(1, lambda x: pipe.send(x))
     assert error.path == "function.__closure__['pipe']"
@@ -52,7 +53,6 @@ def open_pipe(_: object) -> Any:
     return {"ends": multiprocessing.Pipe()}
 
 
-@pytest.mark.anyio
 async def test_an_end_of_a_pipe_is_refused_in_a_result() -> None:
     error = await refusal_of(1, open_pipe)
     assert error.path == "result['ends'][0]"
@@ -62,7 +62,6 @@ class Named(multiprocessing.connection.Connection):
     pass
 
 
-@pytest.mark.anyio
 async def test_an_end_of_a_pipe_is_refused_whatever_its_class() -> None:
     ends = multiprocessing.Pipe()
     with ends[1], Named(ends[0].fileno()) as named:
@@ -71,7 +70,6 @@ async def test_an_end_of_a_pipe_is_refused_whatever_its_class() -> None:
     assert error.path == "arguments[0][0]"
 
 
-@pytest.mark.anyio
 async def test_a_text_file_that_is_written_to_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("content")
     with (tmp_path / "text").open("r+") as file:
@@ -80,14 +78,12 @@ async def test_a_text_file_that_is_written_to_is_refused(tmp_path: Path) -> None
     assert "send the name of the file" in str(error)
 
 
-@pytest.mark.anyio
 async def test_a_text_file_that_is_read_arrives_with_its_content(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("content")
     with (tmp_path / "text").open() as file:
         assert await pmap(lambda file: file.read(), [file], executor="process") == ["content"]
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("mode", ["w+", "w+b"])
 async def test_a_named_temporary_file_is_refused_and_stays(mode: str) -> None:
     with tempfile.NamedTemporaryFile(mode) as file:
@@ -97,7 +93,6 @@ async def test_a_named_temporary_file_is_refused_and_stays(mode: str) -> None:
     assert "send its name" in str(error)
 
 
-@pytest.mark.anyio
 async def test_standard_output_and_files_in_memory_are_sent_as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def write(file: Any) -> Any:
         file.write("!")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-import math
 import re
 import threading
 import traceback
@@ -15,69 +13,31 @@ import numpy as np
 import pytest
 
 from asyncpar import Executor, ParallelMap, PicklingError, ProcessExecutor, RemoteError, RemoteTraceback, pmap
+from tests.calls.errors import (
+    DIFFICULT,
+    FULL,
+    AnswersNothing,
+    ChangesItsMessage,
+    Exits,
+    Model,
+    ReadsBadly,
+    RefusesAtLength,
+    TwoArguments,
+    Unprintable,
+    raise_changing,
+    raise_difficult,
+    raise_from_another,
+    raise_full,
+    raise_holding_a_lock,
+    raise_stop,
+    raise_two_arguments,
+    raise_unprintable,
+    return_a_locked_model,
+)
 from tests.functions import add, double, identity, odd_only, process_id, raise_value_error
+from tests.loops import on_one_loop
 
 pytestmark = pytest.mark.anyio
-
-
-class TwoArguments(Exception):
-    """Its `__init__` does not take its `args` back: unpickling it the usual way raises a TypeError."""
-
-    def __init__(self, first: str, second: str) -> None:
-        super().__init__(f"{first} and {second}")
-        self.first = first
-        self.second = second
-
-
-class HoldsALock(Exception):
-    """Cannot be pickled in any way."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message, threading.Lock())
-        self.message = message
-
-    def __str__(self) -> str:
-        return self.message
-
-
-class Unprintable(Exception):
-    def __str__(self) -> str:
-        raise RuntimeError("no words")
-
-
-class Model:
-    def __init__(self, lock: object) -> None:
-        self.lock = lock
-
-    def predict(self, x: int) -> int:
-        return x
-
-
-def return_a_locked_model(_: object) -> dict[str, Model]:
-    return {"model": Model(threading.Lock())}
-
-
-def raise_two_arguments(_: object) -> None:
-    raise TwoArguments("salt", "pepper")
-
-
-def raise_holding_a_lock(_: object) -> None:
-    raise HoldsALock("the key is inside")
-
-
-def raise_unprintable(_: object) -> None:
-    raise Unprintable
-
-
-def raise_from_another(_: object) -> None:
-    try:
-        raise KeyError("the cause")
-    except KeyError as error:
-        raise ValueError("the effect") from error
-
-
-def raise_stop(x: type[Exception]) -> None:
-    raise x
 
 
 def make_lock(_: object) -> Any:
@@ -91,12 +51,14 @@ async def test_the_first_error_is_raised_as_itself(executor: Executor) -> None:
     assert caught.value.args == ("bad 5",)
 
 
+@on_one_loop
 async def test_a_note_names_the_index_and_the_item(executor: Executor) -> None:
     with pytest.raises(ValueError) as caught:
         await pmap(odd_only, [1, 3, 5, 8], executor=executor)
     assert any("call 3, item 8" in note for note in caught.value.__notes__)
 
 
+@on_one_loop
 async def test_the_note_shortens_a_long_item(executor: Executor) -> None:
     with pytest.raises(ValueError) as caught:
         await pmap(raise_value_error, ["x" * 10_000], executor=executor)
@@ -105,6 +67,7 @@ async def test_the_note_shortens_a_long_item(executor: Executor) -> None:
     assert len(note) < 250
 
 
+@on_one_loop
 async def test_the_traceback_shows_the_lines_of_the_worker(executor: Executor) -> None:
     with pytest.raises(ValueError) as caught:
         await pmap(odd_only, [2], executor=executor)
@@ -112,6 +75,7 @@ async def test_the_traceback_shows_the_lines_of_the_worker(executor: Executor) -
     assert 'raise ValueError(f"{x} is even")' in printed
 
 
+@on_one_loop
 async def test_a_process_gives_its_traceback_as_the_cause() -> None:
     with pytest.raises(ValueError) as caught:
         await pmap(raise_from_another, [0], executor="process")
@@ -120,22 +84,25 @@ async def test_a_process_gives_its_traceback_as_the_cause() -> None:
     assert "run_batch" not in str(caught.value.__cause__)  # our own lines are no news to anybody
 
 
+@on_one_loop
 async def test_an_exception_with_a_finicky_constructor_keeps_its_type(executor: Executor) -> None:
     with pytest.raises(TwoArguments, match="salt and pepper") as caught:
         await pmap(raise_two_arguments, [0], executor=executor)
     assert (caught.value.first, caught.value.second) == ("salt", "pepper")
 
 
+@on_one_loop
 async def test_an_exception_that_cannot_be_pickled_is_named() -> None:
     expected = (
         "HoldsALock: the key is inside (the original exception cannot be pickled because of error.args[1], a _thread.lock)"
     )
     with pytest.raises(RemoteError, match=re.escape(expected)) as caught:
         await pmap(raise_holding_a_lock, [0], executor="process")
-    assert caught.value.type_name.endswith("test_errors.HoldsALock")
+    assert caught.value.type_name.endswith("errors.HoldsALock")
     assert "raise HoldsALock" in str(caught.value.__cause__)
 
 
+@on_one_loop
 async def test_an_exception_without_words_still_arrives(executor: Executor) -> None:
     with pytest.raises(Unprintable):
         await pmap(raise_unprintable, [0], executor=executor)
@@ -158,6 +125,7 @@ async def test_a_stream_delivers_what_came_before_the_error(executor: Executor) 
     assert got == [2, 6]
 
 
+@on_one_loop
 async def test_an_item_that_cannot_be_pickled_fails_only_its_call() -> None:
     items = [1, threading.Lock(), 3]
     results = await pmap(identity, items, executor="process", on_error="return", batch_size=3)
@@ -167,17 +135,14 @@ async def test_an_item_that_cannot_be_pickled_fails_only_its_call() -> None:
     assert (results[1].path, results[1].type_name) == ("arguments[0]", "_thread.lock")
 
 
-class RefusesAtLength:
-    def __reduce__(self) -> Any:
-        raise ValueError("no " * 200_000)
-
-
+@on_one_loop
 async def test_an_item_that_refuses_at_great_length_fails_alone() -> None:
     first, second = await pmap(identity, [RefusesAtLength(), 2], executor="process", on_error="return", batch_size=2)
     assert isinstance(first, PicklingError)
     assert second == 2
 
 
+@on_one_loop
 async def test_the_error_names_the_part_that_cannot_be_pickled() -> None:
     async with ProcessExecutor(1) as executor:
         (pid,) = await pmap(process_id, [0], executor=executor)
@@ -191,6 +156,7 @@ async def test_the_error_names_the_part_that_cannot_be_pickled() -> None:
         assert await pmap(process_id, [0], executor=executor) == [pid]
 
 
+@on_one_loop
 async def test_a_result_that_cannot_be_pickled_fails_only_its_call() -> None:
     results = await pmap(
         lambda x: threading.Lock() if x == 1 else x, range(3), executor="process", on_error="return", batch_size=3
@@ -200,6 +166,7 @@ async def test_a_result_that_cannot_be_pickled_fails_only_its_call() -> None:
     assert "the result, a lock, cannot be sent between processes" in str(results[1])
 
 
+@on_one_loop
 async def test_a_function_that_cannot_be_pickled_is_named() -> None:
     lock = threading.Lock()
     with pytest.raises(PicklingError, match='run it with executor="thread"'):
@@ -213,6 +180,7 @@ def raise_with_an_array(x: int) -> int:
     return x
 
 
+@on_one_loop
 async def test_an_exception_may_hold_what_cannot_be_compared(executor: Executor) -> None:
     results = await pmap(raise_with_an_array, range(3), executor=executor, on_error="return")
     assert results[::2] == [0, 2]
@@ -220,82 +188,14 @@ async def test_an_exception_may_hold_what_cannot_be_compared(executor: Executor)
     assert results[1].args[1].tolist() == [0, 1, 2]
 
 
-class ChangesItsMessage(Exception):
-    """Its `__init__` takes its `args` back, but does not give the same exception."""
-
-    def __init__(self, code: object) -> None:
-        super().__init__(f"code {code}")
-
-
-def raise_changing(x: object) -> None:
-    raise ChangesItsMessage(x)
-
-
+@on_one_loop
 async def test_an_exception_that_changes_its_message_arrives_unchanged(executor: Executor) -> None:
     with pytest.raises(ChangesItsMessage) as caught:
         await pmap(raise_changing, [5], executor=executor)
     assert caught.value.args == ("code 5",)
 
 
-@dataclasses.dataclass(frozen=True)
-class Frozen(Exception):
-    """Nothing can be set on it, neither a cause nor a note."""
-
-    code: int
-
-
-class AddsNoNote(Exception):
-    def add_note(self, note: str, /) -> None:
-        raise RuntimeError("no notes, please")
-
-
-class Exits(Exception):
-    """Ends the program that pickles or prints it."""
-
-    def __reduce__(self) -> Any:
-        raise SystemExit(3)
-
-    def __str__(self) -> str:
-        raise SystemExit(3)
-
-
-class AnswersNothing(Exception):
-    """Whatever attribute is asked for."""
-
-    def __getattribute__(self, name: str) -> Any:
-        raise RuntimeError(f"no {name}")
-
-
-class HasOtherArgs(Exception):
-    args = property(lambda self: 1 / 0)
-
-
-class BadWords:
-    def __str__(self) -> str:
-        raise SystemExit(3)
-
-
-def make_cycles() -> list[Any]:
-    """Each refers to all: whoever follows every reference is never done."""
-    nodes: list[Any] = [{}, {}, {}, {}]
-    for node in nodes:
-        node.update(enumerate(nodes))
-    return nodes
-
-
-FULL = ValueError("full")
-DIFFICULT: list[Exception] = [Frozen(3), AddsNoNote("x"), ValueError(math.nan), FULL, Exits("x")]
-DIFFICULT += [ExceptionGroup("group", [KeyError(1), TwoArguments("salt", "pepper")]), KeyError(ValueError("inner"))]
-DIFFICULT += [AnswersNothing("x"), HasOtherArgs("x"), ValueError(*make_cycles()), TypeError(BadWords())]
-
-
-def raise_difficult(item: tuple[int, str]) -> int:
-    x, _ = item
-    if x % 20 < len(DIFFICULT):
-        raise DIFFICULT[x % 20]
-    return x
-
-
+@on_one_loop
 async def test_difficult_exceptions_cost_their_calls_and_not_the_run(executor: Executor) -> None:
     results = await pmap(raise_difficult, [(x, "y") for x in range(200)], executor=executor, on_error="return")
     for x, result in enumerate(results):
@@ -305,10 +205,7 @@ async def test_difficult_exceptions_cost_their_calls_and_not_the_run(executor: E
         assert issubclass(type(result), kind)
 
 
-def raise_full(x: int) -> None:
-    raise FULL
-
-
+@on_one_loop
 async def test_an_object_that_many_calls_raise_has_one_note(executor: Executor) -> None:
     FULL.__notes__ = []
     results: list[Any] = await pmap(raise_full, range(2000), executor=executor, on_error="return")
@@ -347,13 +244,7 @@ async def test_a_cancellation_that_a_call_ran_into_is_that_calls_error(executor:
     assert asyncio.current_task().cancelling() == 0  # type: ignore[union-attr]  # this is a task
 
 
-class ReadsBadly:
-    """Can be pickled, but not read back."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return raise_value_error, ("reading",)
-
-
+@on_one_loop
 async def test_what_cannot_be_read_back_fails_only_its_call() -> None:
     inward = await pmap(identity, [1, ReadsBadly(), 3], executor="process", on_error="return", batch_size=3)
     outward = await pmap(

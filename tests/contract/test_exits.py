@@ -11,23 +11,10 @@ from typing import Any
 import pytest
 
 from asyncpar import ProcessExecutor, pmap
+from tests.calls.exits import ENDS, Mute, exit_at_two, raise_it, raise_it_soon, stop_in_the_debugger, stop_in_the_debugger_soon
+from tests.loops import on_one_loop
 
 pytestmark = pytest.mark.anyio
-
-ENDS = [SystemExit("enough"), KeyboardInterrupt(), GeneratorExit()]
-
-
-def raise_it(error: BaseException) -> None:
-    raise error
-
-
-async def raise_it_soon(error: BaseException) -> None:
-    raise error
-
-
-class Mute(SystemExit):
-    def __str__(self) -> str:
-        raise ValueError("nothing to say")
 
 
 @pytest.mark.parametrize("fn", [raise_it, raise_it_soon])
@@ -51,12 +38,6 @@ async def test_a_call_in_the_callers_own_task_does_not_end_the_program_by_exitin
 async def test_ctrl_c_in_the_callers_own_task_goes_straight_through(executor: str | None, fn: Any, on_error: Any) -> None:
     with pytest.raises(KeyboardInterrupt):
         await pmap(fn, [KeyboardInterrupt()], executor=executor, on_error=on_error)
-
-
-def exit_at_two(x: int) -> int:
-    if x == 2:
-        sys.exit(1)
-    return x
 
 
 async def test_the_run_goes_on_when_a_call_exits(executor: Any) -> None:
@@ -89,6 +70,7 @@ async def test_an_exit_is_tried_again_only_if_it_was_asked_for(executor: Any) ->
     assert isinstance(outcome.error, RuntimeError)
 
 
+@on_one_loop
 async def test_an_exit_that_says_nothing_is_told_of() -> None:
     with pytest.raises(RuntimeError, match="raised Mute: <its __str__ raised ValueError>"):
         await pmap(raise_it, [Mute()], executor="thread")
@@ -107,21 +89,12 @@ async def test_a_task_of_a_call_in_a_thread_does_not_end_the_program(error: Base
         await pmap(exit_in_a_task, [error], executor="thread")
 
 
-def stop_in_the_debugger(x: object) -> object:
-    breakpoint()
-    return x
-
-
-async def stop_in_the_debugger_soon(x: object) -> object:
-    breakpoint()
-    return x
-
-
 def set_trace(x: object) -> object:
     pdb.set_trace()
     return x
 
 
+@on_one_loop
 @pytest.mark.parametrize("fn", [stop_in_the_debugger, stop_in_the_debugger_soon])
 async def test_a_breakpoint_in_a_worker_says_what_to_do(fn: Any) -> None:
     with pytest.raises(RuntimeError, match='executor="inline", or with n_jobs=1 in Parallel') as caught:
@@ -129,6 +102,7 @@ async def test_a_breakpoint_in_a_worker_says_what_to_do(fn: Any) -> None:
     assert "stop_in_the_debugger" in str(caught.value.__cause__)
 
 
+@on_one_loop
 async def test_a_debugger_that_finds_no_terminal_fails_its_call(capfd: pytest.CaptureFixture[str]) -> None:
     [error] = await pmap(set_trace, [1], executor="process", on_error="return")
     assert isinstance(error, Exception)  # BdbQuit, or a RuntimeError in the place of SystemExit, as Python's version has it
@@ -139,6 +113,7 @@ def note(*arguments: object) -> None:
     raise LookupError("this is the debugger of the user")
 
 
+@on_one_loop
 @pytest.mark.parametrize(("variable", "result"), [("0", "[1]"), ("tests.contract.test_exits.note", "LookupError")])
 async def test_a_debugger_that_the_user_has_named_is_honoured(
     variable: str, result: str, monkeypatch: pytest.MonkeyPatch
@@ -151,7 +126,7 @@ async def test_a_debugger_that_the_user_has_named_is_honoured(
 PROGRAM = """
 import asyncio
 from asyncpar import pmap
-from tests.contract.test_exits import exit_at_two
+from tests.calls.exits import exit_at_two
 
 async def main():
     try:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import math
-import operator
 from collections.abc import AsyncIterator, Iterator
 from contextvars import ContextVar
 from typing import Any
@@ -13,7 +11,9 @@ import numpy as np
 import pytest
 
 from asyncpar import Executor, pmap
+from tests.calls.functions_from_anywhere import FUNCTIONS, closure
 from tests.functions import add, double, double_soon, identity, odd_only
+from tests.loops import on_one_loop
 
 pytestmark = pytest.mark.anyio
 
@@ -58,17 +58,18 @@ SOURCES = {
 
 
 @pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES.keys())
-@pytest.mark.parametrize("batch_size", ["auto", 1, 7])
-async def test_results_are_those_of_a_comprehension(executor: Executor, source: Any, batch_size: Any) -> None:
-    assert await pmap(double, source(), executor=executor, batch_size=batch_size) == [2 * x for x in range(50)]
+async def test_results_are_those_of_a_comprehension(executor: Executor, source: Any) -> None:
+    for batch_size in ("auto", 1, 7):
+        results: list[int] = await pmap(double, source(), executor=executor, batch_size=batch_size)
+        assert results == [2 * x for x in range(50)], batch_size
 
 
-@pytest.mark.parametrize("ordered", [True, False])
 @pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES.keys())
-async def test_a_stream_gives_the_same_results(executor: Executor, source: Any, ordered: bool) -> None:
-    async with pmap(double, source(), executor=executor, ordered=ordered) as results:
-        got = [result async for result in results]
-    assert (got if ordered else sorted(got)) == [2 * x for x in range(50)]
+async def test_a_stream_gives_the_same_results(executor: Executor, source: Any) -> None:
+    for ordered in (True, False):
+        async with pmap(double, source(), executor=executor, ordered=ordered) as results:
+            got = [result async for result in results]
+        assert (got if ordered else sorted(got)) == [2 * x for x in range(50)]
 
 
 @pytest.mark.parametrize("empty", [[], range(0), iter(()), numbers(0), np.zeros(0)], ids=lambda value: type(value).__name__)
@@ -80,16 +81,19 @@ async def test_an_empty_async_source_gives_nothing(executor: Executor) -> None:
     assert [result async for result in pmap(double, async_numbers(0), executor=executor)] == []
 
 
+@on_one_loop
 @pytest.mark.parametrize("second", [lambda: range(5), lambda: numbers(9), lambda: async_numbers(9)])
 async def test_several_iterables_are_zipped(executor: Executor, second: Any) -> None:
     assert await pmap(add, range(5), second(), executor=executor) == [0, 2, 4, 6, 8]
 
 
+@on_one_loop
 async def test_rows_of_an_array_are_items(executor: Executor) -> None:
     table = np.arange(12.0).reshape(4, 3)
     assert await pmap(np.sum, table, executor=executor) == [3.0, 12.0, 21.0, 30.0]
 
 
+@on_one_loop
 async def test_large_arrays_come_back_whole_and_writable(executor: Executor) -> None:
     arrays = [np.full((300, 300), number) for number in range(5)]
     for number, result in enumerate(await pmap(np.negative, arrays, executor=executor)):
@@ -102,45 +106,22 @@ async def test_coroutine_functions_run_in_the_workers_of_a_named_executor(execut
     assert await pmap(double_soon, range(40), executor=executor, batch_size=batch_size) == [2 * x for x in range(40)]
 
 
-class Adder:
-    def __init__(self, amount: int) -> None:
-        self.amount = amount
-
-    def __call__(self, x: int) -> int:
-        return x + self.amount
-
-    def method(self, x: int) -> int:
-        return x + self.amount
-
-
-def _closure(amount: int) -> Any:
-    return lambda x: x + amount
-
-
-FUNCTIONS = {
-    "a lambda": lambda x: x + 3,
-    "a closure": _closure(3),
-    "a partial": functools.partial(add, 3),
-    "a callable object": Adder(3),
-    "a method": Adder(3).method,
-    "a ufunc's method": functools.partial(np.add, 3),
-    "an operator": functools.partial(operator.add, 3),
-}
-
-
+@on_one_loop
 @pytest.mark.parametrize("function", FUNCTIONS.values(), ids=FUNCTIONS.keys())
 async def test_functions_may_come_from_anywhere(executor: Executor, function: Any) -> None:
     assert await pmap(function, range(10), executor=executor) == [x + 3 for x in range(10)]
 
 
+@on_one_loop
 async def test_builtins_and_ufuncs_are_functions_too(executor: Executor) -> None:
     assert await pmap(math.sqrt, [1, 4, 9], executor=executor) == [1.0, 2.0, 3.0]
     assert await pmap(np.sqrt, [1, 4, 9], executor=executor) == [1.0, 2.0, 3.0]
     assert await pmap("ab".__contains__, ["a", "c"], executor=executor) == [True, False]
 
 
+@on_one_loop
 async def test_results_may_be_lambdas(executor: Executor) -> None:
-    first, second = await pmap(_closure, [1, 2], executor=executor)
+    first, second = await pmap(closure, [1, 2], executor=executor)
     assert (first(10), second(10)) == (11, 12)
 
 

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from asyncpar import ProcessExecutor, pmap
-from tests.functions import double, identity
+from tests.functions import double, identity, make_texts
+from tests.loops import on_one_loop
 
 pytestmark = pytest.mark.anyio
 
@@ -37,6 +38,7 @@ PAYLOADS: dict[str, Any] = {
 }
 
 
+@on_one_loop
 @pytest.mark.parametrize("name", PAYLOADS)
 @pytest.mark.parametrize("batch_size", [1, 3])
 async def test_a_large_item_comes_back_as_it_went(name: str, batch_size: int) -> None:
@@ -60,11 +62,6 @@ async def test_a_large_function_arrives_once_and_works() -> None:
     table = nest(30_000)
     assert await pmap(lambda i: table[i]["number"], range(100), executor="process") == list(range(100))
     assert await pmap(functools.partial(operator.getitem, table), range(100), executor="process") == table[:100]
-
-
-def make_texts(count: int) -> list[str]:
-    """Much to pickle and nothing for the garbage collector, whose pauses are another matter."""
-    return [f"{number:x}" for number in range(count)]
 
 
 class Watch:

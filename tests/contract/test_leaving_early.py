@@ -17,7 +17,7 @@ import anyio.lowlevel
 import pytest
 
 from asyncpar import Executor, ExecutorUnavailableError, InlineExecutor, ProcessExecutor, ThreadExecutor, pmap
-from tests.functions import Beacon, double, double_soon, identity
+from tests.functions import Beacon, double, double_soon, identity, process_id
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.anyio
@@ -264,7 +264,7 @@ async def test_cancelling_an_await_keeps_workers_that_stop_in_time(tmp_path: Pat
                 await wait_until(lambda: beacon.count > 3)
                 scope.cancel()
         count = beacon.count
-        (pid,) = await pmap(process_of, [0], executor=executor)
+        (pid,) = await pmap(process_id, [0], executor=executor)
         assert pid == beacon.pid
         assert beacon.count == count  # no further call was started
 
@@ -473,10 +473,6 @@ async def _nap(executor: Executor, beacon: Beacon) -> None:
 
 async def _run(results: Any) -> None:
     await results
-
-
-def process_of(_: object) -> int:
-    return os.getpid()
 
 
 def first_then_spin(beacon: Beacon) -> Any:

@@ -11,40 +11,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asyncpar import Executor, pmap
+from tests.calls.refusing import Refused, Refusing
 from tests.conftest import EXECUTORS, make_executor
+from tests.loops import on_one_loop
 
 pytestmark = pytest.mark.anyio
 
 COUNT = 2000
-on_asyncio = pytest.mark.parametrize("anyio_backend", ["asyncio"])  # where the event loop has been found to make no difference
 RATES: dict[str, Callable[[int], bool]] = {
     "5 %": lambda x: x * 7919 % 100 < 5,
     "every other one": lambda x: x % 2 == 1,
     "all of them": lambda x: True,
     "sixty of a thousand in a row": lambda x: x % 1000 < 60,
 }
-
-
-class Refused(Exception):
-    """Says which item it belongs to."""
-
-
-class Refusing:
-    """Squares what it does not refuse."""
-
-    def __init__(self, fails: Callable[[int], bool]) -> None:
-        self.fails = fails
-
-    def __call__(self, x: int) -> int:
-        if self.fails(x):
-            raise Refused(x)
-        return x * x
-
-    async def soon(self, x: int) -> int:
-        return self(x)
-
-    def expected(self, x: int) -> Any:
-        return ("refused", x) if self.fails(x) else x * x
 
 
 def named(result: Any) -> Any:
@@ -64,7 +43,7 @@ async def test_each_error_stands_in_the_place_of_its_item(
     assert list(map(named, results)) == list(map(call.expected, range(COUNT)))
 
 
-@on_asyncio
+@on_one_loop
 @pytest.mark.parametrize("rate", ["every other one", "sixty of a thousand in a row"])
 async def test_what_fails_is_left_out_and_nothing_else(executor: Executor, rate: str) -> None:
     call = Refusing(RATES[rate])
@@ -74,7 +53,7 @@ async def test_what_fails_is_left_out_and_nothing_else(executor: Executor, rate:
     assert (statistics.finished, statistics.failed) == (COUNT, sum(map(call.fails, range(COUNT))))
 
 
-@on_asyncio
+@on_one_loop
 @pytest.mark.parametrize("rate", ["every other one"])
 async def test_each_outcome_is_that_of_its_item(executor: Executor, rate: str) -> None:
     call = Refusing(RATES[rate])
@@ -83,7 +62,7 @@ async def test_each_outcome_is_that_of_its_item(executor: Executor, rate: str) -
     assert [named(outcome.error or outcome.value) for outcome in outcomes] == list(map(call.expected, range(COUNT)))
 
 
-@on_asyncio
+@on_one_loop
 @pytest.mark.parametrize("where", ["process", "thread", "inline", None])
 async def test_errors_of_coroutine_calls_stand_in_their_places(where: str | None) -> None:
     call = Refusing(RATES["every other one"])
@@ -91,7 +70,7 @@ async def test_errors_of_coroutine_calls_stand_in_their_places(where: str | None
     assert list(map(named, results)) == list(map(call.expected, range(COUNT)))
 
 
-@on_asyncio
+@on_one_loop
 @pytest.mark.parametrize("rate", ["5 %", "all of them"])
 async def test_what_fails_is_tried_again_and_nothing_else(executor: Executor, rate: str) -> None:
     call = Refusing(RATES[rate])
@@ -107,6 +86,6 @@ def test_any_pattern_of_failures_gives_what_a_loop_gives(pattern: list[bool], ki
 
     async def main() -> list[Any]:
         async with make_executor(kind) as executor:
-            return await pmap(call, range(1500), executor=executor, on_error="return")
+            return await pmap(call, range(500), executor=executor, on_error="return")
 
-    assert list(map(named, anyio.run(main))) == list(map(call.expected, range(1500)))
+    assert list(map(named, anyio.run(main))) == list(map(call.expected, range(500)))

@@ -4,59 +4,21 @@ of that costs another call.
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import anyio.lowlevel
 import pytest
 
 from asyncpar import ProcessExecutor, pmap
+from tests.calls.memory_caps import MIB, Hoard, Logged, allocate
 from tests.functions import double, process_id
+from tests.loops import on_one_loop
 
 pytestmark = pytest.mark.anyio
 
-MIB = 1 << 20
 
-
-class Logged:
-    """Leaves a line for each call, so that calls can be counted whatever becomes of their workers."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        path.touch()
-
-    def __call__(self, x: int) -> tuple[int, int]:
-        with self.path.open("a") as file:
-            file.write(f"{x}\n")
-        return x, os.getpid()
-
-    async def soon(self, x: int) -> tuple[int, int]:
-        await anyio.lowlevel.checkpoint()
-        return self(x)
-
-    def assert_each_was_called_once(self, items: Any) -> None:
-        assert sorted(map(int, self.path.read_text().split())) == sorted(items)
-
-
-def allocate(size: int) -> tuple[int, int]:
-    return len(bytearray(size)), os.getpid()
-
-
-class Hoard:
-    """Keeps a little memory for ever at each call, in whichever process it runs."""
-
-    kept: list[bytes] = []  # noqa: RUF012 - for ever is meant
-
-    def __init__(self, log: Logged) -> None:
-        self.log = log
-
-    def __call__(self, x: int) -> tuple[int, int]:
-        Hoard.kept.append(os.urandom(MIB))
-        return self.log(x)
-
-
+@on_one_loop
 @pytest.mark.parametrize("batch_size", ["auto", 1, 3])
 async def test_a_call_that_asks_for_too_much_gets_a_memory_error_and_its_worker_goes_on(batch_size: Any) -> None:
     async with ProcessExecutor(1, max_memory=256 * MIB) as executor:

@@ -15,6 +15,7 @@ import pytest
 import asyncpar
 from asyncpar import ParallelMap, pmap
 from tests.functions import Beacon, add, double, double_soon
+from tests.loops import on_one_loop
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.anyio
@@ -31,6 +32,7 @@ UNPACK = r"asyncpar: each item is one argument; .* pmap\(f, \*zip\(\*items\)\), 
 # Functions that return coroutines
 
 
+@on_one_loop
 async def test_a_plain_function_that_returns_coroutines_is_refused(executor: Any) -> None:
     with pytest.raises(TypeError, match=r"returned a coroutine \(double_soon\), which nobody awaits; pass pmap a coroutine fu"):
         await pmap(lambda x: double_soon(x), range(20), executor=executor)
@@ -39,6 +41,7 @@ async def test_a_plain_function_that_returns_coroutines_is_refused(executor: Any
     assert await pmap(functools.partial(double_soon), range(3), executor=executor) == [0, 2, 4]
 
 
+@on_one_loop
 async def test_only_the_calls_that_return_coroutines_are_refused(executor: Any) -> None:
     def seldom_async(x: int) -> Any:
         return x if x % 2 else double_soon(x)
@@ -47,6 +50,7 @@ async def test_only_the_calls_that_return_coroutines_are_refused(executor: Any) 
     assert [result if isinstance(result, int) else type(result) for result in results] == [TypeError, 1, TypeError, 3]
 
 
+@on_one_loop
 async def test_a_map_that_a_plain_function_returns_is_refused(executor: Any) -> None:
     with pytest.raises(TypeError, match=r"returned a coroutine \(ParallelMap\)"):
         await pmap(lambda x: pmap(abs, [x]), [1], executor=executor)
@@ -58,6 +62,7 @@ class _Meddler:
         raise ValueError("it must not be asked")
 
 
+@on_one_loop
 async def test_a_value_is_not_asked_for_its_class() -> None:
     [value] = await pmap(lambda _: _Meddler(), [1], executor="thread")
     assert type(value) is _Meddler
@@ -191,6 +196,7 @@ async def takes_two_soon(a: object, b: object) -> None:
     raise AssertionError("it is never called")
 
 
+@on_one_loop
 @pytest.mark.parametrize("fn", [add, takes_two, operator.add, pow, divmod])
 async def test_tuples_for_a_function_of_several_arguments_are_explained(fn: Any, executor: Any) -> None:
     with pytest.raises(TypeError) as caught:
@@ -198,6 +204,7 @@ async def test_tuples_for_a_function_of_several_arguments_are_explained(fn: Any,
     assert any(re.match(UNPACK, note) for note in caught.value.__notes__)
 
 
+@on_one_loop
 async def test_tuples_for_a_coroutine_function_are_explained() -> None:
     with pytest.raises(TypeError) as caught:
         await pmap(takes_two_soon, [[1, 2]])  # type: ignore[arg-type]
@@ -208,6 +215,7 @@ def calls_another(item: object) -> None:
     takes_two()  # type: ignore[call-arg]
 
 
+@on_one_loop
 @pytest.mark.parametrize(
     ("fn", "item"), [(takes_two, 1), (takes_two, (1,)), (takes_two, []), (calls_another, (1,)), (abs, (1, 2)), (divmod, "ab")]
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -12,10 +11,11 @@ import numpy as np
 import pytest
 
 from asyncpar import ProcessExecutor, ThreadExecutor, pmap
-from tests.functions import double, double_soon
+from tests.functions import double, double_slowly, double_soon
+from tests.loops import on_one_loop
 
 # What a number is taken for does not depend on the event loop
-pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]
+pytestmark = [pytest.mark.anyio, on_one_loop]
 
 inf, nan = math.inf, math.nan
 
@@ -66,11 +66,6 @@ def split(accepted: list[Any]) -> tuple[list[Any], list[Any]]:
     taken = [number for number in NUMBERS if is_among(number, accepted)]
     assert len(taken) == len(accepted)
     return taken, [number for number in NUMBERS if not is_among(number, accepted)]
-
-
-def double_slowly(x: int) -> int:
-    time.sleep(0.002)
-    return x * 2
 
 
 @pytest.mark.parametrize(("name", "accepted"), OPTIONS.items(), ids=OPTIONS)

@@ -2,69 +2,29 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import pytest
 
 from asyncpar import CallTimeoutError, Executor, PicklingError, ProcessExecutor, WorkerDiedError, pmap
+from tests.calls.odd_objects import (
+    ODD_KINDS,
+    Alarm,
+    RaisesWhen,
+    RefusesNotes,
+    RefusesWithoutWords,
+    make_odd,
+    refuse,
+    refuse_for_good,
+    refuse_with_odd_notes,
+    replace_output,
+    spin_for_ever,
+)
 from tests.functions import double, identity, kill_self, process_id
+from tests.loops import on_one_loop
 
 # What becomes of an object does not depend on the event loop
-pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]
-
-
-class Alarm(BaseException):
-    pass
-
-
-ODD_KINDS = [RuntimeError, SystemExit, GeneratorExit, Alarm]
-
-
-class RaisesWhen:
-    """Its `method` raises `kind`."""
-
-    def __init__(self, method: str, kind: type[BaseException]) -> None:
-        self.method = method
-        self.kind = kind
-
-    def _reach(self, method: str) -> None:
-        if method == self.method:
-            raise self.kind
-
-    def __repr__(self) -> str:
-        self._reach("__repr__")
-        return "odd"
-
-    def __getstate__(self) -> Any:
-        self._reach("__getstate__")
-        return self.__dict__
-
-    def __setstate__(self, state: Any) -> None:
-        self.__dict__.update(state)
-        self._reach("__setstate__")
-
-    def __call__(self, x: int) -> int:
-        return x
-
-
-def refuse(_: object) -> None:
-    raise ValueError("no")
-
-
-def refuse_for_good(_: object) -> None:
-    raise RefusesNotes("no")
-
-
-class RefusesNotes(Exception):
-    def add_note(self, note: str) -> None:
-        raise SystemExit(note)
-
-
-def refuse_with_odd_notes(_: object) -> None:
-    error = ValueError("no")
-    error.__notes__ = "text"  # type: ignore[assignment]  # nobody keeps a user from that
-    raise error
+pytestmark = [pytest.mark.anyio, on_one_loop]
 
 
 async def test_an_item_without_a_repr_is_named_by_its_class(executor: Executor) -> None:
@@ -86,11 +46,6 @@ async def test_such_an_item_may_kill_its_worker_and_take_too_long() -> None:
         (late,) = await spin
         assert isinstance(late, CallTimeoutError)
         assert "item <RaisesWhen whose repr raised SystemExit>" in str(late)
-
-
-def spin_for_ever(_: object) -> None:
-    while True:
-        pass
 
 
 @pytest.mark.parametrize("function", [refuse_for_good, refuse_with_odd_notes])
@@ -141,51 +96,11 @@ async def test_whatever_pickling_an_item_or_a_result_raises_fails_only_its_call(
         assert await pmap(process_id, [0], executor=executor) == [pid]
 
 
-def make_odd(x: Any) -> Any:
-    return x if type(x) is int else RaisesWhen(*x)
-
-
-class WithoutWords(Exception):
-    def __str__(self) -> str:
-        raise SystemExit
-
-    __repr__ = __str__
-
-    def __bool__(self) -> bool:
-        raise SystemExit
-
-
-class RefusesWithoutWords:
-    def __reduce__(self) -> Any:
-        raise WithoutWords from WithoutWords()
-
-
 async def test_an_item_may_be_refused_without_words() -> None:
     results = await pmap(identity, [1, RefusesWithoutWords()], executor="process", on_error="return")
     assert results[0] == 1
     assert isinstance(results[1], PicklingError)
     assert "cannot be pickled (WithoutWords: <its __str__ raised" in str(results[1])
-
-
-class Stubborn:
-    """Stands for stdout, and cannot be flushed."""
-
-    def __init__(self, kind: type[BaseException]) -> None:
-        self.kind = kind
-
-    def write(self, text: str) -> int:
-        return len(text)
-
-    def flush(self) -> None:
-        raise self.kind
-
-
-def replace_output(kind: type[BaseException] | None) -> None:
-    for name in ("stdout", "stderr"):
-        if kind is None:
-            delattr(sys, name)
-        else:
-            setattr(sys, name, Stubborn(kind))
 
 
 @pytest.mark.parametrize("kind", [*ODD_KINDS, KeyboardInterrupt, None])

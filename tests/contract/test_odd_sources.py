@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections import UserList, namedtuple
+from collections import UserList
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 
 from asyncpar import Executor, pmap
+from tests.calls.odd_items import Letters, Level, Number, Point, Text, Touchy, add3, another, pair, what_it_is
 from tests.functions import add, double
+from tests.loops import on_one_loop
 
 # What comes out of a source does not depend on the event loop
-pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]
+pytestmark = [pytest.mark.anyio, on_one_loop]
 
 
 class LongerThanItSays(list[int]):
@@ -160,10 +162,6 @@ async def test_a_list_that_becomes_shorter_ends_there(executor: Executor) -> Non
     assert got == list(range(20))
 
 
-def pair(first: Any, second: Any) -> tuple[Any, Any]:
-    return first, second
-
-
 @pytest.mark.parametrize("stream", [True, False])
 async def test_a_generator_that_is_running_already_raises_what_iterating_raises(executor: Executor, stream: bool) -> None:
     seen: list[str] = []
@@ -244,44 +242,6 @@ async def test_all_generators_are_closed_whatever_the_first_raises(executor: Exe
     assert await pmap(double, range(9), executor=executor) == [2 * x for x in range(9)]
 
 
-def add3(first: int, second: int, third: int) -> int:
-    return first + second + third
-
-
-class Touchy:
-    """Can be held, handed on and pickled, and nothing else. A copy does not even tell its class."""
-
-    is_copy = False
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-
-    def refuse(self, *_: object) -> Any:
-        raise SystemExit("touched")
-
-    __eq__ = __ne__ = __lt__ = __gt__ = __bool__ = __len__ = __iter__ = __contains__ = refuse
-    __hash__ = __repr__ = __str__ = __format__ = __index__ = refuse
-
-    @property  # type: ignore[misc]  # as lazy proxies have it
-    def __class__(self) -> Any:
-        if self.is_copy:
-            raise RuntimeError("of no class")
-        return Touchy
-
-    def __reduce__(self) -> Any:
-        return copy_of_touchy, (self.number,)
-
-
-def copy_of_touchy(number: int) -> Touchy:
-    copy = Touchy(number)
-    copy.is_copy = True
-    return copy
-
-
-def another(item: Touchy) -> Touchy:
-    return Touchy(item.number)
-
-
 async def test_items_and_results_are_neither_compared_nor_hashed_nor_tested(executor: Executor) -> None:
     items = [Touchy(number) for number in range(12)]
     for source in (items, iter(items)):
@@ -289,41 +249,6 @@ async def test_items_and_results_are_neither_compared_nor_hashed_nor_tested(exec
         assert [result.number for result in results] == list(range(12))
     results = [result async for result in pmap(another, items, executor=executor, ordered=False)]
     assert sorted(result.number for result in results) == list(range(12))
-
-
-class Text(str):
-    __slots__ = ()
-
-    def __eq__(self, other: object) -> bool:
-        return type(other) is Text and str.__eq__(self, other)
-
-    __hash__ = str.__hash__
-
-
-class Number(int):
-    def __mul__(self, other: int) -> int:
-        return 7
-
-
-Point = namedtuple("Point", ["x", "y"])
-
-
-class Level(enum.IntEnum):
-    LOW = 1
-    HIGH = 2
-
-
-class Letters(str):
-    """Iterates over its words."""
-
-    __slots__ = ()
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.split())
-
-
-def what_it_is(item: Any) -> tuple[type, Any]:
-    return type(item), item
 
 
 SUBCLASSES: list[Any] = [

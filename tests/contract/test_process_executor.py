@@ -14,17 +14,16 @@ import psutil
 import pytest
 
 from asyncpar import Executor, ExecutorUnavailableError, ProcessExecutor, pmap
+from tests.calls.processes import CountsItsPickles, surroundings
 from tests.contract import draws_at_import
 from tests.functions import double, identity, process_id
+from tests.loops import on_one_loop
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.anyio
 
 
-def surroundings(_: object) -> tuple[str, str | None, list[str], bool]:
-    return os.getcwd(), os.environ.get("ASYNCPAR_TEST"), sys.argv, "/nowhere/special" in sys.path
-
-
+@on_one_loop
 async def test_workers_have_the_surroundings_of_the_moment_of_the_request(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -49,6 +48,7 @@ async def test_a_worker_started_later_sees_what_has_changed_since(monkeypatch: p
     assert variable == "later"
 
 
+@on_one_loop
 async def test_the_working_directory_may_have_been_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     directory = tmp_path / "short-lived"
     directory.mkdir()
@@ -60,10 +60,11 @@ async def test_the_working_directory_may_have_been_removed(tmp_path: Path, monke
         assert await pmap(lambda _: "relative" in sys.path, [0], executor=executor) == [True]
 
 
+@on_one_loop
 async def test_more_functions_may_be_mapped_than_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "seventy.py").write_text("".join(f"def f{number}(x):\n    return x + {number}\n" for number in range(70)))
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "seventy", raising=False)  # of the same test on another event loop
+    monkeypatch.delitem(sys.modules, "seventy", raising=False)  # of an earlier run of this test
     functions = [getattr(importlib.import_module("seventy"), f"f{number}") for number in range(70)]
     async with ProcessExecutor(1) as executor:
         for _ in range(2):
@@ -75,6 +76,7 @@ class Place(str):
     """Not a string by type, and of a class that workers cannot import before they have their `sys.path`."""
 
 
+@on_one_loop
 async def test_what_is_no_string_in_the_search_path_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     odd: list[Any] = [None, b"/bytes", Path("/path"), 7, Place("/place")]
     monkeypatch.setattr("sys.path", [*odd, *sys.path])
@@ -133,6 +135,7 @@ async def test_workers_that_are_always_killed_before_they_are_ready_fail_the_run
             await pmap(double, range(10), executor=executor)
 
 
+@on_one_loop
 async def test_preloaded_modules_are_there_before_the_first_call() -> None:
     def loaded(_: object) -> bool:
         import sys
@@ -145,6 +148,7 @@ async def test_preloaded_modules_are_there_before_the_first_call() -> None:
         assert await pmap(loaded, [0], executor=executor) == [True]
 
 
+@on_one_loop
 async def test_a_module_that_cannot_be_preloaded_is_reported(capfd: pytest.CaptureFixture[str]) -> None:
     async with ProcessExecutor(1, preload=["no_such_module_anywhere"]) as executor:
         with pytest.raises(ExecutorUnavailableError, match="preload="):
@@ -152,6 +156,7 @@ async def test_a_module_that_cannot_be_preloaded_is_reported(capfd: pytest.Captu
     assert "No module named 'no_such_module_anywhere'" in capfd.readouterr().err
 
 
+@on_one_loop
 async def test_workers_draw_different_random_numbers() -> None:
     async with ProcessExecutor(2, preload=["tests.contract.draws_at_import"]) as executor:
         draws = await draw_in_two_workers(executor, draws_at_import.draw)
@@ -159,6 +164,7 @@ async def test_workers_draw_different_random_numbers() -> None:
         assert len({numbers[source] for numbers in draws}) == len(draws), source
 
 
+@on_one_loop
 async def test_the_generator_of_torch_is_seeded_in_each_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stand-in, for torch is too large for a test: it has the one function that is called."""
     (tmp_path / "torch.py").write_text("import random\nstate = 0\ndef seed():\n    global state\n    state = random.random()\n")
@@ -182,31 +188,7 @@ async def draw_in_two_workers(executor: ProcessExecutor, draw: Any) -> list[Any]
     return [drawn for in_one_worker in draws.values() for drawn in in_one_worker]
 
 
-class CountsItsPickles:
-    """A function that knows how often it was pickled."""
-
-    pickled = 0
-
-    def __call__(self, x: int) -> int:
-        return x
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        CountsItsPickles.pickled += 1
-        return CountsItsUnpickles, ()
-
-
-class CountsItsUnpickles:
-    """What it is in a worker, where it knows how often it was read."""
-
-    read = 0
-
-    def __init__(self) -> None:
-        CountsItsUnpickles.read += 1
-
-    def __call__(self, x: int) -> int:
-        return CountsItsUnpickles.read
-
-
+@on_one_loop
 async def test_a_function_is_pickled_once_and_sent_to_a_worker_once_per_run() -> None:
     async with ProcessExecutor(1) as executor:
         CountsItsPickles.pickled = 0
@@ -215,6 +197,7 @@ async def test_a_function_is_pickled_once_and_sent_to_a_worker_once_per_run() ->
         assert await pmap(CountsItsPickles(), range(10), executor=executor, batch_size=1) == [2] * 10
 
 
+@on_one_loop
 async def test_a_worker_forgets_the_functions_of_earlier_runs() -> None:
     def objects(_: object) -> int:
         import gc
@@ -254,12 +237,14 @@ async def test_workers_exit_like_programs_when_the_executor_closes(tmp_path: Pat
     assert (tmp_path / "left").exists()
 
 
+@on_one_loop
 async def test_what_a_call_prints_is_not_lost(capfd: pytest.CaptureFixture[str]) -> None:
     async with ProcessExecutor(1) as executor:
         await pmap(print, ["one", "two"], executor=executor)
         assert capfd.readouterr().out == "one\ntwo\n"
 
 
+@on_one_loop
 async def test_workers_read_nothing_from_the_terminal() -> None:
     async with ProcessExecutor(1) as executor:
         assert await pmap(lambda _: os.read(0, 100), [0], executor=executor) == [b""]

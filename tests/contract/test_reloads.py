@@ -19,13 +19,12 @@ import pytest
 
 from asyncpar import ProcessExecutor, pmap
 from tests.functions import process_id
+from tests.loops import on_one_loop
 from tests.places import open_session
 from tests.reloaded import NEW, WAYS, Source, make_source
 from tests.waiting import wait_until
 
 ways = pytest.mark.parametrize("way", WAYS)
-# What workers have imported does not depend on the event loop
-on_asyncio = pytest.mark.parametrize("anyio_backend", ["asyncio"])
 again = pytest.mark.parametrize("load_again", [Source.reload, Source.import_anew])
 
 
@@ -37,7 +36,7 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Source]:
 @ways
 @again
 @pytest.mark.anyio
-@on_asyncio
+@on_one_loop
 async def test_a_map_gets_the_new_code(source: Source, way: Any, load_again: Callable[[Source], None]) -> None:
     async with ProcessExecutor(2) as executor:
         assert await pmap(way(source), [1, 2], executor=executor, batch_size=1) == [("old", 1), ("old", 2)]
@@ -48,7 +47,7 @@ async def test_a_map_gets_the_new_code(source: Source, way: Any, load_again: Cal
 
 @ways
 @pytest.mark.anyio
-@on_asyncio
+@on_one_loop
 async def test_preloaded_modules_are_preloaded_anew(source: Source, way: Any) -> None:
     preload = [source.name, f"{source.name}_user"]
     async with ProcessExecutor(2, preload=preload) as executor:
@@ -61,7 +60,7 @@ async def test_preloaded_modules_are_preloaded_anew(source: Source, way: Any) ->
 
 
 @pytest.mark.anyio
-@on_asyncio
+@on_one_loop
 async def test_a_function_that_was_patched_in_place_runs_its_new_code(source: Source) -> None:
     answer = source.module.answer
     async with ProcessExecutor(1) as executor:
@@ -75,7 +74,7 @@ async def test_a_function_that_was_patched_in_place_runs_its_new_code(source: So
 
 
 @pytest.mark.anyio
-@on_asyncio
+@on_one_loop
 async def test_a_function_of_the_old_module_goes_on_doing_what_it_did(source: Source) -> None:
     answer = source.module.answer
     async with ProcessExecutor(1) as executor:
@@ -100,7 +99,7 @@ def answer(path):
 
 @pytest.mark.parametrize("preloads", [False, True])
 @pytest.mark.anyio
-@on_asyncio
+@on_one_loop
 async def test_a_run_that_is_under_way_goes_on(source: Source, tmp_path: Path, preloads: bool) -> None:
     source.write(GATED.format(answer="old"))
     paths = [str(tmp_path / name) for name in "abc"]
@@ -134,7 +133,7 @@ def linger() -> None:
 
 
 @pytest.mark.anyio
-@on_asyncio
+@on_one_loop
 async def test_workers_with_old_code_that_do_not_leave_are_killed(source: Source) -> None:
     async with ProcessExecutor(2, initializer=linger) as executor:
         (old,) = await pmap(process_id, [0], executor=executor)
@@ -145,7 +144,7 @@ async def test_workers_with_old_code_that_do_not_leave_are_killed(source: Source
 
 
 @pytest.mark.anyio
-@on_asyncio
+@on_one_loop
 async def test_an_executor_may_be_closed_before_they_have_left(source: Source) -> None:
     async with ProcessExecutor(2, initializer=linger, preload=[source.name], grace=0.05) as executor:
         await pmap(process_id, [0], executor=executor)
@@ -157,7 +156,7 @@ async def test_an_executor_may_be_closed_before_they_have_left(source: Source) -
 
 
 @pytest.mark.anyio
-@on_asyncio
+@on_one_loop
 async def test_ordinary_imports_cost_no_worker(source: Source, tmp_path: Path) -> None:
     async with ProcessExecutor(1) as executor:
         (before,) = await pmap(process_id, [0], executor=executor)
@@ -198,7 +197,7 @@ def test_the_first_function_that_goes_by_value_costs_no_worker(tmp_path: Path) -
 
 
 @pytest.mark.anyio
-@on_asyncio
+@on_one_loop
 async def test_finders_that_come_first_do_not_hide_a_reload(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
     async with ProcessExecutor(1) as executor:
         assert await pmap(source.module.answer, [1], executor=executor) == [("old", 1)]

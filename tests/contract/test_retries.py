@@ -14,34 +14,11 @@ from hypothesis import strategies as st
 from asyncpar import Executor, ProcessExecutor, WorkerDiedError, pmap
 from asyncpar._contract.batches import Batch, BatchDone
 from asyncpar._run.retrying import RetryPolicy
-from tests.functions import double, kill_self
+from tests.calls.retries import Fatal, Flaky
+from tests.functions import double
+from tests.loops import on_one_loop
 
 on_every_loop = pytest.mark.anyio
-
-
-class Flaky:
-    """Fails on an item as often as `failures` says, in whatever process, and then doubles it. Each attempt leaves a mark."""
-
-    def __init__(self, directory: Path, failures: dict[int, int], error: type[Exception] = ConnectionError) -> None:
-        self.marks = directory / "marks"
-        self.failures = failures
-        self.error = error
-        self.marks.touch()
-
-    def __call__(self, x: int) -> int:
-        with self.marks.open("a") as file:
-            file.write(f"{x}\n")
-        if self.attempts[x] <= self.failures.get(x, 0):
-            raise self.error(f"{x} is not ready")
-        return x * 2
-
-    @property
-    def order(self) -> list[int]:
-        return [int(line) for line in self.marks.read_text().split()]
-
-    @property
-    def attempts(self) -> Counter[int]:
-        return Counter(self.order)
 
 
 @on_every_loop
@@ -66,7 +43,8 @@ async def test_after_the_last_retry_the_error_is_raised_as_it_is(executor: Execu
     assert any("at attempt 3" in note for note in caught.value.__notes__)
 
 
-@on_every_loop
+@pytest.mark.anyio
+@on_one_loop
 @pytest.mark.parametrize("retry_on", [ValueError, (ValueError, KeyError)])
 async def test_other_errors_are_not_tried_again(executor: Executor, tmp_path: Path, retry_on: Any) -> None:
     flaky = Flaky(tmp_path, {1: 9})
@@ -100,21 +78,6 @@ async def test_cancelling_does_not_wait_for_a_retry(tmp_path: Path) -> None:
             async with pmap(flaky, range(3), executor=executor, retries=1, retry_wait=1e6, ordered=False) as results:
                 assert [await anext(results), await anext(results)] == [2, 4]
         assert await pmap(double, [1], executor=executor) == [2]
-
-
-class Fatal:
-    """Kills its worker as often as there are lives left."""
-
-    def __init__(self, directory: Path, lives: int) -> None:
-        self.directory = directory
-        self.lives = lives
-
-    def __call__(self, x: int) -> int:
-        lost = len(list(self.directory.iterdir()))
-        if x == 3 and lost < self.lives:
-            (self.directory / f"{lost}").touch()
-            kill_self(x)
-        return x
 
 
 @on_every_loop

@@ -6,7 +6,6 @@ import functools
 import gc
 import os
 import pickle
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +17,27 @@ from hypothesis import strategies as st
 
 from asyncpar import PicklingError, ProcessExecutor, ThreadExecutor, pmap
 from tests.belongings import mappings, shared_bytes
+from tests.calls.arrays import (
+    Frame,
+    HasAGap,
+    add_one,
+    keep,
+    keep_nothing,
+    kill_some,
+    large,
+    total,
+    total_of_two,
+    what_was_kept,
+    where,
+    write,
+)
 from tests.functions import double, identity
+from tests.loops import on_one_loop
 from tests.waiting import wait_until
 
 on_every_loop = pytest.mark.anyio
 
 MIB = 1 << 20
-
-
-@dataclass
-class Frame:
-    name: str
-    values: np.ndarray[Any, Any]
-    more: dict[str, Any]
-
-
-def large(seed: int = 0, size: int = 300_000) -> np.ndarray[Any, Any]:
-    return np.random.default_rng(seed).random(size)
 
 
 def nested(array: Any) -> Any:
@@ -78,7 +81,8 @@ def assert_same(got: Any, sent: Any) -> None:
         np.testing.assert_array_equal(got, sent)
 
 
-@on_every_loop
+@pytest.mark.anyio
+@on_one_loop
 @pytest.mark.parametrize("name", PAYLOADS)
 async def test_whatever_pickles_with_buffers_comes_back_the_same(name: str) -> None:
     for mode in ("r", "r+", "c", None):
@@ -118,21 +122,12 @@ async def test_an_object_that_many_calls_share_is_copied_once() -> None:
         assert await closed_over == await bound_again(array, executor)
 
 
-def total(array: np.ndarray[Any, Any], index: int) -> float:
-    return float(array.sum()) + index
-
-
 async def bound_again(array: Any, executor: Any) -> list[float]:
     return await pmap(functools.partial(total, array), range(40), executor=executor)
 
 
-def write(array: np.ndarray[Any, Any]) -> float:
-    before = float(array[0])
-    array[0] = before + 1
-    return before
-
-
-@on_every_loop
+@pytest.mark.anyio
+@on_one_loop
 async def test_arguments_are_read_only_unless_told_otherwise() -> None:
     array = large()
     async with ProcessExecutor(1) as executor:
@@ -146,7 +141,8 @@ async def test_arguments_are_read_only_unless_told_otherwise() -> None:
     np.testing.assert_array_equal(array, large())
 
 
-@on_every_loop
+@pytest.mark.anyio
+@on_one_loop
 async def test_below_the_threshold_nothing_is_shared_and_none_shares_nothing() -> None:
     array = large()
     for max_nbytes, shared in ((array.nbytes, True), (array.nbytes + 1, False), ("2M", True), ("3M", False), (None, False)):
@@ -155,7 +151,8 @@ async def test_below_the_threshold_nothing_is_shared_and_none_shares_nothing() -
         assert bool(results.statistics().shared_bytes) == shared
 
 
-@on_every_loop
+@pytest.mark.anyio
+@on_one_loop
 async def test_statistics_tell_what_was_sent_and_what_was_shared_there_and_back() -> None:
     array = large()
     async with ProcessExecutor(1) as executor:
@@ -170,7 +167,8 @@ async def test_statistics_tell_what_was_sent_and_what_was_shared_there_and_back(
         assert 0 < results.statistics().inline_bytes < 5000
 
 
-@on_every_loop
+@pytest.mark.anyio
+@on_one_loop
 @pytest.mark.parametrize("name", ["bytes", "bytearray", "view of bytes", "text", "nested bytes", "many texts", "many bytes"])
 async def test_what_pickles_large_goes_through_shared_memory(name: str) -> None:
     content = os.urandom(3 * MIB)
@@ -187,7 +185,8 @@ async def test_what_pickles_large_goes_through_shared_memory(name: str) -> None:
     assert results.statistics().inline_bytes < 100_000
 
 
-@on_every_loop
+@pytest.mark.anyio
+@on_one_loop
 async def test_rows_of_a_large_array_share_one_block() -> None:
     table = np.arange(600_000.0).reshape(60, 10_000)
     results = pmap(np.sum, table, executor="process", batch_size=20, max_nbytes=100_000)
@@ -195,12 +194,8 @@ async def test_rows_of_a_large_array_share_one_block() -> None:
     assert results.statistics().shared_bytes == table.nbytes
 
 
-def add_one(row: Any) -> float:
-    row += 1
-    return float(row[0])
-
-
-@on_every_loop
+@pytest.mark.anyio
+@on_one_loop
 @pytest.mark.parametrize("batch_size", [1, 100])
 @pytest.mark.parametrize("mmap_mode", ["r", "r+", "c", None])
 async def test_small_rows_are_each_calls_own_however_many_travel_together(batch_size: int, mmap_mode: Any) -> None:
@@ -210,7 +205,8 @@ async def test_small_rows_are_each_calls_own_however_many_travel_together(batch_
     assert not table.any()
 
 
-@on_every_loop
+@pytest.mark.anyio
+@on_one_loop
 async def test_an_array_in_any_order_is_copied_once() -> None:
     array = np.asfortranarray(large().reshape(500, 600))
     for shared in (array, large().reshape(500, 600).T):
@@ -227,10 +223,6 @@ async def test_hits_are_counted_once_where_packing_is_begun_anew_in_a_thread() -
     assert done.statistics().zero_copy_hits == 9
 
 
-def total_of_two(one: Any, other: Any) -> float:
-    return float(one.sum() + other.sum())
-
-
 @on_every_loop
 async def test_a_budget_is_used_again_while_a_list_of_arrays_travels() -> None:
     arrays = [large(seed) for seed in range(20)]
@@ -240,7 +232,8 @@ async def test_a_budget_is_used_again_while_a_list_of_arrays_travels() -> None:
         assert done.statistics().shared_bytes == 20 * arrays[0].nbytes
 
 
-@on_every_loop
+@pytest.mark.anyio
+@on_one_loop
 async def test_rows_that_do_not_lie_in_one_piece_are_shared_as_well() -> None:
     table = large().reshape(3000, 100).T
     done = pmap(np.sum, table, executor="process", batch_size=50)
@@ -248,7 +241,8 @@ async def test_rows_that_do_not_lie_in_one_piece_are_shared_as_well() -> None:
     assert done.statistics().shared_bytes == table.nbytes
 
 
-@on_every_loop
+@pytest.mark.anyio
+@on_one_loop
 @pytest.mark.parametrize("max_nbytes", ["1M", None])
 @pytest.mark.parametrize("batch_size", [1, 50, 200])
 async def test_rows_of_a_memmap_are_those_of_the_file(tmp_path: Path, max_nbytes: Any, batch_size: int) -> None:
@@ -260,7 +254,8 @@ async def test_rows_of_a_memmap_are_those_of_the_file(tmp_path: Path, max_nbytes
     assert (np.fromfile(path) == 3).all()
 
 
-@on_every_loop
+@pytest.mark.anyio
+@on_one_loop
 async def test_only_errors_of_shared_arrays_get_a_note_about_them() -> None:
     def refuse(_: object) -> None:
         raise ValueError("this setting is read-only")
@@ -280,7 +275,8 @@ async def test_beyond_the_budget_arrays_travel_all_the_same() -> None:
             assert (results.statistics().shared_bytes > 0) == (budget == 12 * MIB)
 
 
-@on_every_loop
+@pytest.mark.anyio
+@on_one_loop
 async def test_beyond_the_budget_what_pickles_large_travels_all_the_same() -> None:
     texts = [f"{number}" * 3 * MIB for number in range(4)]
     async with ProcessExecutor(1, max_shared_bytes=MIB) as executor:
@@ -289,17 +285,8 @@ async def test_beyond_the_budget_what_pickles_large_travels_all_the_same() -> No
         assert results.statistics().shared_bytes == 0
 
 
-class HasAGap:
-    """Pickles as a buffer that does not lie in one piece."""
-
-    def __init__(self, size: int) -> None:
-        self.view = memoryview(bytes(size))[::2]
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        return bytes, (pickle.PickleBuffer(self.view),)
-
-
-@on_every_loop
+@pytest.mark.anyio
+@on_one_loop
 @pytest.mark.parametrize("size", [100, 4 * MIB])
 async def test_a_buffer_with_gaps_costs_its_call(size: int) -> None:
     results = await pmap(identity, [1, HasAGap(size), 3], executor="process", on_error="return", batch_size=3)
@@ -333,22 +320,8 @@ async def test_a_worker_that_keeps_a_view_keeps_its_block() -> None:
         np.testing.assert_array_equal(kept, large(1)[5:1000])
 
 
-_kept: list[Any] = []
-
-
-def keep(array: Any) -> None:
-    _kept.append(array[5:1000])
-
-
-def keep_nothing(array: Any) -> float:
-    return float(array.sum())
-
-
-def what_was_kept(_: object) -> Any:
-    return _kept[0]
-
-
-@on_every_loop
+@pytest.mark.anyio
+@on_one_loop
 async def test_a_memmap_travels_as_the_place_in_its_file(tmp_path: Path) -> None:
     path = tmp_path / "numbers"
     np.arange(500_000.0).tofile(path)
@@ -367,7 +340,8 @@ async def test_a_memmap_travels_as_the_place_in_its_file(tmp_path: Path) -> None
     assert await pmap(float, [mapped[::1000].sum()], executor="process") == [mapped[::1000].sum()]
 
 
-@on_every_loop
+@pytest.mark.anyio
+@on_one_loop
 async def test_a_memmap_whose_file_is_gone_travels_with_its_content(tmp_path: Path) -> None:
     path = tmp_path / "numbers"
     np.arange(500_000.0).tofile(path)
@@ -375,10 +349,6 @@ async def test_a_memmap_whose_file_is_gone_travels_with_its_content(tmp_path: Pa
     path.unlink()
     for array in (mapped, mapped[1000:400_000], mapped + 1):
         assert await pmap(np.sum, [array], executor="process") == [array.sum()]
-
-
-def where(array: Any) -> tuple[str, str, float]:
-    return type(array).__name__, array.mode, float(array.sum())
 
 
 @on_every_loop
@@ -426,12 +396,6 @@ async def test_a_killed_worker_costs_its_loans_and_nothing_else() -> None:
         done = pmap(identity, [array], executor=executor)
         assert_same(await done, [array])
         assert done.statistics().shared_bytes == 2 * array.nbytes
-
-
-def kill_some(array: Any, index: int) -> Any:
-    if index == 3:
-        os._exit(9)
-    return array
 
 
 scalars = (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import pickle
 import weakref
 from array import array
 from collections.abc import Iterator
@@ -14,24 +13,13 @@ import numpy as np
 import pytest
 
 from asyncpar import ProcessExecutor, pmap
+from tests.calls.tables import Blob, length_and_more
 from tests.functions import identity
+from tests.loops import on_one_loop
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, on_one_loop]
 
 ROWS = 200_000
-
-
-class Blob:
-    """Has a large buffer that is not an array."""
-
-    def __init__(self, content: Any) -> None:
-        self.content = content
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        return Blob, (pickle.PickleBuffer(self.content),)
-
-    def __len__(self) -> int:
-        return len(memoryview(self.content))
 
 
 def frame() -> Any:
@@ -45,10 +33,6 @@ def arrow() -> Any:
     import pyarrow
 
     return pyarrow.table({"x": np.arange(ROWS) * 1.5, "y": range(ROWS), "text": ["some text"] * ROWS})
-
-
-def length_and_more(table: Any, more: int) -> int:
-    return len(table) + more
 
 
 @pytest.mark.parametrize("make", [frame, arrow])

@@ -13,31 +13,11 @@ import psutil
 import pytest
 
 from asyncpar import CallTimeoutError, Executor, InlineExecutor, ProcessExecutor, ThreadExecutor, pmap
+from tests.calls.timeouts import Stuck, hold_the_loop, nap, nap_in_asyncio, time_out_in_its_own_words
 from tests.functions import Beacon, double
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.anyio
-
-
-class Stuck:
-    """Negative items wait until they are let go; others are doubled. Each call leaves a mark."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-
-    def __call__(self, x: int) -> int:
-        with (self.directory / "marks").open("a") as file:
-            file.write(f"{x}\n")
-        while x < 0 and not (self.directory / "let go").exists():
-            time.sleep(0.001)
-        return x * 2
-
-    def let_go(self) -> None:
-        (self.directory / "let go").touch()
-
-    @property
-    def marks(self) -> list[int]:
-        return [int(line) for line in (self.directory / "marks").read_text().split()]
 
 
 @pytest.fixture(params=["process", "thread"])
@@ -78,8 +58,8 @@ async def test_the_error_stops_the_run_unless_told_otherwise(stoppable: Executor
 
 
 async def test_a_call_has_its_time_for_itself_also_late_in_a_batch(executor: Executor) -> None:
-    results = await pmap(time.sleep, [0.1] * 8, executor=executor, timeout=0.6, batch_size=8)
-    assert results == [None] * 8
+    results = await pmap(time.sleep, [0.4] * 4, executor=executor, timeout=1.5, batch_size=4)
+    assert results == [None] * 4
 
 
 async def test_a_stuck_process_is_killed_and_replaced(tmp_path: Path) -> None:
@@ -122,24 +102,6 @@ async def test_an_abandoned_call_is_counted_when_a_run_is_cancelled(tmp_path: Pa
         assert await pmap(double, [1], executor=executor) == [2]
 
 
-async def nap(seconds: float) -> float:
-    await anyio.sleep(seconds)
-    return seconds
-
-
-async def nap_in_asyncio(seconds: float) -> float:
-    import asyncio
-
-    await asyncio.sleep(seconds)
-    return seconds
-
-
-async def hold_the_loop(x: int) -> int:
-    while x < 0:
-        pass
-    return x
-
-
 async def test_a_coroutine_call_is_cancelled_in_the_callers_loop() -> None:
     values = await pmap(nap, [0.0, 60.0, 0.01], timeout=0.3, on_error="return")
     assert (values[0], values[2]) == (0.0, 0.01)
@@ -152,12 +114,6 @@ async def test_a_coroutine_call_is_cancelled_in_a_worker(stoppable: Executor) ->
     assert (values[0], values[2]) == (0.0, 0.01)
     assert isinstance(values[1], CallTimeoutError)
     assert (values[1].index, values[1].item, values[1].seconds) == (1, 60.0, 0.5)
-
-
-async def time_out_in_its_own_words(text: str) -> None:
-    error = CallTimeoutError(text)
-    error.add_note("a note of its own")
-    raise error
 
 
 @pytest.mark.parametrize("timeout", [None, 60.0])

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
 
 import anyio
 import psutil
@@ -17,22 +15,20 @@ import pytest
 
 from asyncpar import ExecutorUnavailableError, ProcessExecutor, WorkerDiedError, pmap
 from asyncpar._processes.zygote_client import ForkedProcess, Zygote
+from tests.calls.closed_connections import (
+    LONG,
+    become_a_sleeper,
+    close_everything,
+    hold_up_the_report_and_die,
+    hold_up_the_report_and_exit,
+    note_and_close_everything,
+)
 from tests.functions import double
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.anyio
 
-LONG = "40"  # seconds: far more than a grace, and less than a test may take
 CLOSED = r"closed its connection to its parent, as os\.execv or os\.closerange in a call do, and was killed for that"
-
-
-def become_a_sleeper(_: object) -> NoReturn:
-    os.execv(shutil.which("sleep") or "sleep", ["sleep", LONG])
-
-
-def close_everything(_: object) -> None:
-    os.closerange(3, 1000)
-    time.sleep(float(LONG))
 
 
 @pytest.mark.parametrize("function", [become_a_sleeper, close_everything])
@@ -50,27 +46,11 @@ async def test_a_call_that_closes_the_connection_of_its_worker_fails(
         assert await pmap(double, range(10), executor=executor) == [2 * x for x in range(10)]
 
 
-def note_and_close_everything(notes: Path) -> None:
-    with notes.open("a") as file:
-        file.write("x")
-    close_everything(None)
-
-
 async def test_an_initializer_that_closes_the_connection_is_not_tried_again(tmp_path: Path) -> None:
     async with ProcessExecutor(1, initializer=note_and_close_everything, initargs=(tmp_path / "notes",)) as executor:
         with pytest.raises(ExecutorUnavailableError, match=f"a new worker process {CLOSED} before it was ready"):
             await pmap(double, [1], executor=executor)
     assert (tmp_path / "notes").read_text() == "x"
-
-
-def hold_up_the_report_and_exit(_: object) -> NoReturn:
-    os.kill(os.getppid(), signal.SIGSTOP)
-    os._exit(7)
-
-
-def hold_up_the_report_and_die(_: object) -> None:
-    os.kill(os.getppid(), signal.SIGSTOP)
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 @pytest.mark.parametrize(

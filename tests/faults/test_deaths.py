@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import importlib
 import os
 import signal
@@ -12,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -21,6 +20,7 @@ import pytest
 
 from asyncpar import ExecutorUnavailableError, ProcessExecutor, WorkerDiedError, pmap
 from asyncpar._contract.executor import Fate
+from tests.calls.dying import crash_at_five, fill_and_die, start_a_sleeper
 from tests.functions import Beacon, die_on_negative, double, kill_self, process_id
 from tests.places import held_place
 from tests.waiting import wait_until
@@ -51,12 +51,6 @@ async def test_a_crash_shows_the_workers_traceback(capfd: pytest.CaptureFixture[
     assert "in crash_at_five" in printed
 
 
-def crash_at_five(x: int) -> int:
-    if x == 5:
-        ctypes.string_at(0)
-    return x
-
-
 @on_every_loop
 async def test_a_death_tells_how_much_memory_there_was() -> None:
     async with ProcessExecutor(1) as executor:
@@ -65,11 +59,6 @@ async def test_a_death_tells_how_much_memory_there_was() -> None:
     assert caught.value.exit_code == 3
     assert caught.value.peak_memory is not None
     assert 64 << 20 < caught.value.peak_memory < 1 << 30
-
-
-def fill_and_die(size: int) -> NoReturn:
-    content = os.urandom(size)
-    os._exit(3 if content else 4)
 
 
 @pytest.fixture
@@ -213,12 +202,6 @@ async def test_a_blocked_sigchld_is_not_inherited() -> None:
                 await pmap(kill_self, [0], executor=executor)
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
-
-
-def start_a_sleeper(path: Path) -> None:
-    sleeper = subprocess.Popen(["sleep", "60"], start_new_session=True)
-    path.write_text(str(sleeper.pid))
-    os._exit(3)
 
 
 @on_every_loop

@@ -5,7 +5,6 @@ part in what worker and parent say to each other.
 from __future__ import annotations
 
 import importlib.util
-import multiprocessing
 import os
 import signal
 import textwrap
@@ -16,6 +15,7 @@ import psutil
 import pytest
 
 from asyncpar import ProcessExecutor, WorkerDiedError, pmap
+from tests.calls.forks import double_in_a_child, fork_and_die, fork_twice, note_and_fork, note_and_fork_soon
 from tests.faults.test_deaths import started
 from tests.functions import double, process_id
 from tests.waiting import wait_until
@@ -243,16 +243,6 @@ def test_a_copy_holds_nothing_of_the_pool(loop: str) -> None:
 # Calls that fork
 
 
-def fork_and_die(path: Path) -> None:
-    if os.fork() == 0:
-        os.setsid()  # or it would be killed with the worker
-        path.write_text(str(os.getpid()))
-        signal.pause()
-    while not path.exists() or not path.read_text():
-        pass
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
 @on_every_loop
 async def test_the_death_of_a_worker_shows_even_if_a_forked_copy_of_it_lives_on(tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
@@ -263,20 +253,6 @@ async def test_the_death_of_a_worker_shows_even_if_a_forked_copy_of_it_lives_on(
         finally:
             os.kill(int(pid_file.read_text()), signal.SIGKILL)
         assert await pmap(double, range(10), executor=executor) == [2 * x for x in range(10)]
-
-
-def note_and_fork(path: Path, x: int) -> int:
-    """Both return from here."""
-    with path.open("a") as file:
-        file.write(f"{x}\n")
-    copy = os.fork()
-    if copy:
-        os.waitpid(copy, 0)
-    return 2 * x
-
-
-async def note_and_fork_soon(path: Path, x: int) -> int:
-    return note_and_fork(path, x)
 
 
 @on_every_loop
@@ -301,32 +277,10 @@ async def test_an_initializer_may_fork(tmp_path: Path) -> None:
         assert await pmap(double, range(10), executor=executor) == [2 * x for x in range(10)]
 
 
-def double_in_a_child(x: int) -> int:
-    context = multiprocessing.get_context("fork")
-    answers = context.SimpleQueue()
-    child = context.Process(target=lambda: answers.put(2 * x))
-    child.start()
-    answer: int = answers.get()
-    child.join()
-    return answer
-
-
 @on_every_loop
 async def test_a_call_may_use_multiprocessing() -> None:
     async with ProcessExecutor(2) as executor:
         assert await pmap(double_in_a_child, range(10), executor=executor, batch_size=2) == [2 * x for x in range(10)]
-
-
-def fork_twice(path: Path) -> None:
-    """As daemons begin: the copy of the copy stays."""
-    copy = os.fork()
-    if copy == 0:
-        os.setsid()
-        if os.fork() == 0:
-            path.write_text(str(os.getpid()))
-            signal.pause()
-        os._exit(0)
-    os.waitpid(copy, 0)
 
 
 @on_every_loop

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import shutil
 import signal
@@ -10,63 +9,18 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import anyio
 import psutil
 import pytest
 
 from asyncpar import CallTimeoutError, ProcessExecutor, WorkerDiedError, pmap
+from tests.calls.programs import Programs, exit_with_three, goes_on, start_and_die
 from tests.faults.test_deaths import started
 from tests.functions import double, kill_self
-from tests.waiting import wait_until
 
 on_every_loop = pytest.mark.anyio
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="orphans can be adopted, and found by their group, on Linux only")
-
-
-class Programs:
-    """Started by calls, they write their process ids into a directory, whole lines."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-
-    def run(self, x: object = 0, *, wrapper: tuple[str, ...] = (), **options: Any) -> None:
-        """Waits for a program that takes long."""
-        command = [*wrapper, "/bin/sh", "-c", f"echo $$ > {self.directory}/$$ && exec sleep 50"]
-        subprocess.run(command, check=False, **options)
-
-    def run_beside_group(self, x: object = 0) -> None:
-        """`timeout` leads a process group of its own, as does a job of an interactive shell."""
-        self.run(wrapper=("timeout", "50"))
-
-    def start(self, x: object = 0) -> None:
-        """Does not wait for it."""
-        subprocess.Popen(["/bin/sh", "-c", f"echo $$ > {self.directory}/$$ && exec sleep 50"])
-        while not self.all():
-            pass
-
-    def fork(self, x: object = 0) -> None:
-        if os.fork() == 0:
-            self.run()
-        self.run()
-
-    def run_in_multiprocessing(self, x: object = 0) -> None:
-        child = multiprocessing.get_context("fork").Process(target=self.run)
-        child.start()
-        child.join()
-
-    def all(self) -> list[int]:
-        return [int(path.name) for path in self.directory.iterdir() if path.read_text()]
-
-    async def have_begun(self, count: int = 1) -> None:
-        """Returns when so many have been started."""
-        await wait_until(lambda: len(self.all()) == count)
-
-    async def have_gone(self) -> None:
-        """Returns when those that have been started are no more."""
-        assert self.all()
-        await wait_until(lambda: not any(map(goes_on, self.all())))
 
 
 @pytest.fixture
@@ -78,13 +32,6 @@ def programs(tmp_path: Path) -> Iterator[Programs]:
     for pid in programs.all():
         if goes_on(pid):
             os.kill(pid, signal.SIGKILL)
-
-
-def goes_on(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 @on_every_loop
@@ -108,15 +55,6 @@ async def test_cancelling_ends_what_calls_were_waiting_for(programs: Programs) -
         await programs.have_begun(2)
         group.cancel_scope.cancel()
     await programs.have_gone()
-
-
-def start_and_die(programs: Programs, die: Callable[[object], None]) -> None:
-    programs.start()
-    die(0)
-
-
-def exit_with_three(_: object) -> None:
-    os._exit(3)
 
 
 @on_every_loop
@@ -206,7 +144,7 @@ import sys
 from pathlib import Path
 import anyio
 from asyncpar import pmap
-from tests.faults.test_programs_of_calls import Programs
+from tests.calls.programs import Programs
 
 async def main():
     await pmap(getattr(Programs(Path(sys.argv[1])), sys.argv[2]), [0], executor="process")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,19 +11,11 @@ import anyio
 import pytest
 
 from asyncpar import ProcessExecutor, WorkerDiedError, pmap
+from tests.calls.reading import KillsItsReader
 from tests.functions import identity, process_id
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.anyio
-
-
-def leave(code: int) -> None:
-    os._exit(code)
-
-
-class KillsItsReader:
-    def __reduce__(self) -> Any:
-        return leave, (9,)
 
 
 @pytest.mark.parametrize("items", [1, 2, 7])

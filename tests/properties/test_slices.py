@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from asyncpar import ProcessExecutor, pmap
+from tests.calls.describing import describe, describe_both
 
 scalars = st.one_of(st.integers(), st.floats(allow_nan=False), st.text(), st.binary(), st.none(), st.booleans())
 sequences = st.one_of(
@@ -30,15 +31,6 @@ sequences = st.one_of(
     arrays.arrays(np.dtype(object), st.integers(0, 20), elements=scalars),
 )
 batch_sizes = st.one_of(st.just("auto"), st.integers(1, 70))
-
-
-def describe(item: Any) -> tuple[type, Any]:
-    """What a call sees of its item, so that a slice that gives other elements than iterating does is found out."""
-    return type(item), item.tolist() if isinstance(item, np.ndarray) else item
-
-
-def describe_both(first: Any, second: Any) -> tuple[Any, Any]:
-    return describe(first), describe(second)
 
 
 @given(columns=st.lists(st.tuples(sequences, batch_sizes), min_size=40, max_size=40))

@@ -15,6 +15,8 @@ from tests.simulation.durations import SHAPES, Profile, make_profile
 from tests.simulation.simulated import SimulatedExecutor, run_on, simulate
 from tests.simulation.virtual_time import run_in_virtual_time
 
+pytestmark = pytest.mark.timeout(180)  # they compute all the time, which on a busy machine takes many times as long
+
 # Calls that make a run 50 times as long as workers * longest call, for calls of 1 ms in the mean
 LENGTHS = {("drifting", 2): 4_000, ("drifting", 16): 25_000, ("drifting", 256): 400_000, ("Pareto", 2): 120_000}
 

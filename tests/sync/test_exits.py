@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from asyncpar import Parallel, delayed
-from tests.contract.test_exits import ENDS, raise_it
+from tests.calls.exits import ENDS, raise_it
 from tests.functions import identity
 
 

@@ -13,9 +13,11 @@ import numpy as np
 import psutil
 import pytest
 
-from asyncpar import CallTimeoutError, Parallel, PicklingError, delayed
+from asyncpar import Parallel, PicklingError, delayed
+from tests.calls.adders import Adder, Overtime, adder, raise_overtime
+from tests.calls.odd_items import Touchy, another, pair
 from tests.contract.test_odd_objects import Unprintable
-from tests.contract.test_odd_sources import ForgetsItsEnd, HasNoLength, HasOtherItems, LongerThanItSays, Touchy, another, pair
+from tests.contract.test_odd_sources import ForgetsItsEnd, HasNoLength, HasOtherItems, LongerThanItSays
 from tests.functions import double, process_id
 
 TASKS = [delayed(double)(x) for x in range(50)]
@@ -49,15 +51,6 @@ def test_arguments_are_neither_compared_nor_hashed_nor_tested(backend: str) -> N
     assert [result.number for result in Parallel(2, backend)(mixed) if type(result) is Touchy] == sorted([*range(12)] * 2)
 
 
-class Overtime(CallTimeoutError):
-    def __str__(self) -> str:
-        raise RuntimeError("no words")
-
-
-def raise_overtime(_: object) -> None:
-    raise Overtime("too late")
-
-
 @pytest.mark.parametrize("backend", ["loky", "threading"])
 def test_a_timeout_error_of_the_users_own_stays_what_it_is(backend: str) -> None:
     with pytest.raises(Overtime) as caught:
@@ -71,18 +64,6 @@ def test_what_is_no_task_is_refused_even_if_it_cannot_be_printed(n_jobs: int) ->
         Parallel(n_jobs, "threading")([Unprintable()])  # type: ignore[arg-type]  # that is the point
     with pytest.raises(TypeError, match="not <Unprintable whose repr raised SystemExit>"):
         Parallel(n_jobs, "threading")(Unprintable())  # type: ignore[arg-type]  # as above
-
-
-def adder(amount: int) -> Any:
-    return lambda x: x + amount
-
-
-class Adder:
-    def __init__(self, amount: int) -> None:
-        self.amount = amount
-
-    def add(self, x: int) -> int:
-        return x + self.amount
 
 
 @pytest.mark.parametrize("backend", ["loky", "threading"])

@@ -1,0 +1,28 @@
+"""Calls that fail where they are told to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+
+class Refused(Exception):
+    """Says which item it belongs to."""
+
+
+class Refusing:
+    """Squares what it does not refuse."""
+
+    def __init__(self, fails: Callable[[int], bool]) -> None:
+        self.fails = fails
+
+    def __call__(self, x: int) -> int:
+        if self.fails(x):
+            raise Refused(x)
+        return x * x
+
+    async def soon(self, x: int) -> int:
+        return self(x)
+
+    def expected(self, x: int) -> Any:
+        return ("refused", x) if self.fails(x) else x * x
