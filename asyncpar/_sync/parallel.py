@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from asyncpar._run.outcomes import OnError
     from asyncpar._run.progress import Progress
     from asyncpar._run.retrying import ErrorTypes
+    from asyncpar._sync.backends import Backend
     from asyncpar._sync.call_reports import CallReports
-    from asyncpar._sync.config import Backend, Prefer, Require
     from asyncpar._sync.parallel_call import KeptExecutor
+    from asyncpar._sync.settings import Prefer, Require
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -203,12 +204,8 @@ class Parallel(Generic[R]):
     ) -> None:
         from asyncpar._map.options import RunOptions
         from asyncpar._run.progress import check_progress
-        from asyncpar._sync.config import (
-            check_prefer_and_require,
-            current_settings,
-            make_hints,
-            to_int,
-        )
+        from asyncpar._sync.backends import to_int
+        from asyncpar._sync.settings import check_prefer_and_require, current_settings, make_hints
 
         if return_as not in RETURN_AS:
             raise ValueError(f"return_as must be one of {', '.join(map(repr, RETURN_AS))}, not {return_as!r}")
@@ -314,7 +311,7 @@ class Parallel(Generic[R]):
 
     def _choose(self) -> tuple[Backend, int]:
         if self._chosen is None or self._chosen_at != depth():
-            from asyncpar._sync.config import choose_backend
+            from asyncpar._sync.backends import choose_backend
 
             self._chosen, self._chosen_at = choose_backend(*self._asked), depth()
         return self._chosen

@@ -37,8 +37,8 @@ from asyncpar._platform.off_loop import is_off_loop
 from asyncpar._run.scheduler import Run
 from asyncpar._run.sinks import HandOverSink, ListSink
 from asyncpar._run.statistics import Statistics
+from asyncpar._sync.backends import Backend
 from asyncpar._sync.calls import CallPuller, CallSource, CallsSession, each_its_own
-from asyncpar._sync.config import Backend
 from asyncpar._sync.portal import Portal, Task, current_portal
 from asyncpar._wire.unfinished import Hold, hold_unfinished_modules
 from asyncpar.errors import CallTimeoutError, ExecutorUnavailableError

@@ -13,7 +13,8 @@ import pytest
 
 import asyncpar
 from asyncpar import Parallel, cpu_count, delayed, effective_n_jobs, parallel_backend, parallel_config
-from asyncpar._sync.config import _default_backend, _registered, current_settings
+from asyncpar._sync import backends
+from asyncpar._sync.settings import current_settings
 from tests.functions import double
 from tests.sync.functions import double_all, environment, thread_name, where
 
@@ -149,8 +150,8 @@ def registered() -> Iterator[list[Any]]:
 
     asyncpar.register_parallel_backend("mine", factory)
     yield made
-    del _registered["mine"]
-    _default_backend.clear()
+    del backends.registered["mine"]
+    backends.default_backend.clear()
 
 
 def test_a_registered_backend_is_used_by_its_name(registered: list[Any]) -> None:

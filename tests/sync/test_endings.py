@@ -15,7 +15,7 @@ import pytest
 
 import asyncpar
 from asyncpar import Parallel, delayed
-from asyncpar._sync.config import _registered
+from asyncpar._sync.backends import registered
 from asyncpar._sync.portal import Task
 from tests.functions import Beacon, raise_value_error
 from tests.sync.functions import DropsGeneratorsWhenRead, large_result_that_drops_generators
@@ -95,7 +95,7 @@ class Unclosable(asyncpar.ThreadExecutor):
 def unclosable() -> Iterator[str]:
     asyncpar.register_parallel_backend("unclosable", lambda: Unclosable(2))
     yield "unclosable"
-    del _registered["unclosable"]
+    del registered["unclosable"]
 
 
 @pytest.mark.parametrize("return_as", ["list", "generator"])

@@ -1,0 +1,226 @@
+"""What the name of a backend stands for, and what a `Parallel` call runs in."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from asyncpar._basics.hints import meant_option
+from asyncpar._contract.executor import Executor
+from asyncpar._platform.cpus import cpu_count, resolve_n_jobs
+from asyncpar._platform.nesting import depth
+from asyncpar._sync.settings import Prefer, Require, current_settings
+from asyncpar.executors import NAMES, default_name, is_foreign_pool, make_executor
+from asyncpar.executors.inline import InlineExecutor
+
+ALIASES = {"loky": "process", "multiprocessing": "process", "threading": "thread", "sequential": "inline"}  # joblib's names
+_MOST_THREADS = 1 << 16  # no limit: each call has its own, n_jobs, and calls in threads never wait for those around them
+_PARALLEL_PARAMS = (  # of `Parallel` itself, to be named where something else was meant to be one
+    "n_jobs",
+    "backend",
+    "return_as",
+    "verbose",
+    "timeout",
+    "pre_dispatch",
+    "batch_size",
+    "max_nbytes",
+    "mmap_mode",
+    "prefer",
+    "require",
+    "progress",
+    "inner_max_num_threads",
+)
+_PROCESS_PARAMS = {  # {as joblib says, and more: as ProcessExecutor says}
+    "idle_worker_timeout": "idle_timeout",
+    "initializer": "initializer",
+    "initargs": "initargs",
+    "preload": "preload",
+    "max_calls_per_worker": "max_calls_per_worker",
+    "max_memory": "max_memory",
+    "max_shared_bytes": "max_shared_bytes",
+    "grace": "grace",
+}
+
+registered: dict[str, Callable[..., Executor]] = {}  # by `register_parallel_backend`
+default_backend: list[str] = []  # the name that it has made the default last
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """What a name, an executor or a context comes down to.
+
+    Attributes:
+        name: as it is shown.
+        kind: of executor; "other" is one that somebody else made, or registered.
+        make: a new executor.
+        key: under which it is shared by all calls; None: whoever makes it owns it.
+        given: an executor of the user's, instead.
+    """
+
+    name: str
+    kind: str
+    make: Callable[[], Executor] | None = None
+    key: Hashable | None = None
+    given: Executor | None = None
+
+
+def choose_backend(
+    backend: Any,
+    n_jobs: int | None,
+    prefer: Prefer,
+    require: Require,
+    inner_max_num_threads: int | None,
+    params: Mapping[str, Any],
+) -> tuple[Backend, int]:
+    """What a call with these arguments runs in here, and in how many workers.
+
+    Raises:
+        ValueError: there is no such backend, it cannot be what is required, or there would be no worker.
+    """
+    settings = current_settings()
+    prefer, require = prefer or settings.prefer, require or settings.require
+    explicit = backend is not None
+    if not explicit and settings.backend is not None:
+        backend = settings.backend
+        inner_max_num_threads = inner_max_num_threads or settings.inner_max_num_threads
+        params = {**settings.backend_params, **params}
+    jobs = _resolve_jobs(n_jobs if n_jobs is not None else settings.n_jobs, backend)
+    if require == "sharedmem":
+        if explicit and _is_of_processes(backend, jobs, params):
+            raise ValueError(f"backend {backend!r} has no memory to share, which require='sharedmem' asks for; use 'threading'")
+        if backend is None or _is_of_processes(backend, jobs, {}):
+            backend, params, inner_max_num_threads = "thread", {}, None
+    if backend is None:
+        backend = _backend_by_default(prefer)
+        params = params if backend == "process" else {}
+    found = find_backend(backend, jobs, inner_max_num_threads, params)
+    return found, 1 if found.kind == "inline" else jobs
+
+
+def find_backend(backend: Any, n_jobs: int, inner_max_num_threads: int | None, params: Mapping[str, Any]) -> Backend:
+    """What `backend` (a name, an executor, a multiprocessing context) stands for.
+
+    Raises:
+        ValueError: nothing known; the message lists what is.
+        TypeError: a parameter that it does not have.
+        AssertionError: `inner_max_num_threads` for something else than processes.
+    """
+    if isinstance(backend, Executor):
+        _refuse_params(type(backend).__name__, inner_max_num_threads, params)
+        kind = "inline" if isinstance(backend, InlineExecutor) else "other"  # in the caller's thread, not in the portal's
+        return Backend(type(backend).__name__, kind, given=backend)
+    if is_foreign_pool(backend):
+        _refuse_params(type(backend).__name__, inner_max_num_threads, params)
+        return Backend(type(backend).__name__, "other", lambda: _make_over(backend))
+    if hasattr(backend, "get_start_method") and hasattr(backend, "Process"):
+        backend = "process"
+    if backend in registered:
+        _refuse_params(backend, inner_max_num_threads, {})
+        return Backend(backend, "other", lambda: _make_registered(backend, params))
+    name = ALIASES.get(backend, backend) if isinstance(backend, str) else None
+    if name not in NAMES:
+        known = ", ".join(map(repr, [*NAMES, *ALIASES, *registered]))
+        raise ValueError(f"unknown backend {backend!r}; known are {known}, or an Executor object or a multiprocessing context")
+    if name != "process":
+        _refuse_params(backend, inner_max_num_threads, params)
+        return Backend(name, name, lambda: _make_shared(name), (name, depth()))
+    threads = inner_max_num_threads or max(cpu_count() // n_jobs, 1)
+    key = _key_of_processes(threads, params)
+    if params:
+        from asyncpar.executors.process import check_process_arguments
+
+        check_process_arguments(**{_PROCESS_PARAMS[param]: value for param, value in params.items()})
+    return Backend(name, name, lambda: _make_processes(threads, params), key)
+
+
+def to_int(n_jobs: Any) -> int:
+    """`n_jobs`, or what `int` makes of it.
+
+    Raises:
+        ValueError: nothing.
+    """
+    try:
+        return int(n_jobs)
+    except (TypeError, ValueError, OverflowError):
+        raise _not_n_jobs(n_jobs) from None
+
+
+def _not_n_jobs(n_jobs: object) -> ValueError:
+    return ValueError(f"n_jobs must be a number of workers, 1 or more, a negative one (-1 is all) or None, not {n_jobs!r}")
+
+
+def _resolve_jobs(n_jobs: int | None, backend: Any) -> int:
+    if n_jobs is None or n_jobs < 0:
+        if is_foreign_pool(backend):
+            backend = _make_over(backend)
+        if isinstance(backend, Executor):
+            return max(1, backend.workers)
+    if n_jobs == 0:
+        raise _not_n_jobs(n_jobs)
+    return 1 if n_jobs is None else resolve_n_jobs(n_jobs)
+
+
+def _backend_by_default(prefer: Prefer) -> str:
+    if prefer == "threads" and default_name() != "inline":
+        return "thread"
+    return default_backend[0] if depth() == 0 and default_backend else default_name()
+
+
+def _is_of_processes(backend: Any, n_jobs: int, params: Mapping[str, Any]) -> bool:
+    module = sys.modules.get("asyncpar.executors.process")  # whoever has made a process executor has imported it
+    return (module is not None and isinstance(backend, module.ProcessExecutor)) or (
+        find_backend(backend, n_jobs, None, params).kind == "process"
+    )
+
+
+def _refuse_params(name: str, inner_max_num_threads: int | None, params: Mapping[str, Any]) -> None:
+    if inner_max_num_threads is not None:
+        raise AssertionError(f"backend {name!r} has no processes whose threads inner_max_num_threads could limit; use 'loky'")
+    if params:
+        raise TypeError(
+            f"backend {name!r} has no parameters, but was given {', '.join(params)}; 'process' has some{_meant(params)}"
+        )
+
+
+def _make_over(pool: Any) -> Executor:
+    from asyncpar.executors.futures import FuturesExecutor
+
+    return FuturesExecutor(pool)
+
+
+def _make_shared(name: str) -> Executor:
+    executor = make_executor(name)
+    if name == "thread":
+        executor.grow(_MOST_THREADS)
+    return executor
+
+
+def _make_processes(threads: int, params: Mapping[str, Any]) -> Executor:
+    from asyncpar.executors.process import ProcessExecutor
+
+    arguments = {_PROCESS_PARAMS[name]: value for name, value in params.items()}
+    return ProcessExecutor(inner_max_num_threads=threads, **arguments)
+
+
+def _key_of_processes(threads: int, params: Mapping[str, Any]) -> Hashable | None:
+    unknown = params.keys() - _PROCESS_PARAMS.keys()
+    if unknown:
+        known = ", ".join([*_PROCESS_PARAMS, "inner_max_num_threads"])
+        raise TypeError(
+            f"Parallel has no parameter {', '.join(sorted(unknown))}; the 'process' backend has {known}{_meant(unknown)}"
+        )
+    return None if params.keys() - {"idle_worker_timeout"} else ("process", depth(), threads, *params.values())
+
+
+def _meant(names: Iterable[str]) -> str:
+    hints = [(name, meant_option(name, [*_PARALLEL_PARAMS, *_PROCESS_PARAMS])) for name in sorted(names)]
+    return "".join(f"; {name}: {hint}" for name, hint in hints if hint)
+
+
+def _make_registered(name: str, params: Mapping[str, Any]) -> Executor:
+    executor = registered[name](**params)
+    if not isinstance(executor, Executor):
+        raise TypeError(f"the factory of backend {name!r} must return an Executor, not {executor!r}")
+    return executor
