@@ -102,51 +102,52 @@ def pmap(fn: Callable[..., Any], /, *iterables: Items[Any], **options: Any) -> P
     """The results of `fn` on every item, computed in parallel: `await` it for a list, or iterate over it.
 
     Nothing runs before the first `await` or iteration. Items are pulled lazily, never further ahead than the window
-    (`buffersize`), so an endless source or a slow consumer needs a bounded amount of memory. Results come in input order unless
-    `ordered=False`. The `await` or the `async with` block ends only when none of the run's calls is running any more (threads:
-    when none will start any more), and generators that were given as sources are closed. That holds for every way out: an error,
-    a cancellation, leaving early.
+    (`buffersize`), so an endless source or a slow consumer needs a bounded amount of memory. Results come in input order
+    unless `ordered=False`. The `await` or the `async with` block ends only when none of the run's calls is running any more
+    (threads: when none will start any more), and generators that were given as sources are closed. That holds for every way
+    out: an error, a cancellation, leaving early.
 
     A call that fails raises its own exception here, with the worker's traceback as `__cause__` and a note that names the
-    item. When a worker process dies, the call that it was running fails with `WorkerDiedError`. The other calls of its batch run
-    again elsewhere, so after a death a call may have run more than once.
+    item. When a worker process dies, the call that it was running fails with `WorkerDiedError`. The other calls of its batch
+    run again elsewhere, so after a death a call may have run more than once.
 
     Args:
         fn: a function, or a coroutine function. A plain function runs in the executor. A coroutine function runs in the
             caller's event loop, unless an executor is named: then each worker has an event loop of its own.
         iterables: sync or async, finite or endless. Several are zipped, and `fn` gets one argument from each.
-        executor: "process" (the default; "thread" where Python runs without a GIL), "thread", "inline" (the run's own task, for
-            debugging), an `Executor`, or any `concurrent.futures.Executor` (see `FuturesExecutor`). A name stands for the event
-            loop's own executor of that kind, which is made at first use, kept warm, and gone with the loop.
+        executor: "process" (the default; "thread" where Python runs without a GIL), "thread", "inline" (the run's own task,
+            for debugging), an `Executor`, or any `concurrent.futures.Executor` (see `FuturesExecutor`). A name stands for the
+            event loop's own executor of that kind, which is made at first use, kept warm, and gone with the loop.
         n_jobs: how many workers this run may hold at once. For coroutine functions in the caller's event loop, how many calls
-            may be under way. None: as many as the executor has. Negative numbers count back from the processors: -1 is all, -2
-            all but one. If `executor` is a name, the event loop's own executor grows to that size.
+            may be under way. None: as many as the executor has. Negative numbers count back from the processors: -1 is all,
+            -2 all but one. If `executor` is a name, the event loop's own executor grows to that size.
         ordered: True: results in input order. False: as they finish.
         batch_size: how many calls are sent to a worker together. "auto" finds a good number while the run goes on. Coroutine
             functions in the caller's event loop are called one by one.
         buffersize: the window: how many items may be pulled and not yet handed out. None: a few batches for each worker.
-        timeout: seconds that one call may take, counted from its own beginning, also inside a batch. None: no limit. A call that
-            takes longer fails with `CallTimeoutError`, and the rest of its batch is unharmed. Its process is killed and replaced
-            (calls of the batch that had finished run again). Its thread is left alone, and is not lent again before the call
-            has ended. A coroutine call is cancelled. A plain function in the inline executor, or in a foreign pool of processes,
-            fails when it returns.
-        retries: how often a failed call is tried again, at most. A call that loses its worker or takes too long has failed too,
-            if `retry_on` says so.
+        timeout: seconds that one call may take, counted from its own beginning, also inside a batch. None: no limit. A call
+            that takes longer fails with `CallTimeoutError`, and the rest of its batch is unharmed. Its process is killed and
+            replaced (calls of the batch that had finished run again). Its thread is left alone, and is not lent again before
+            the call has ended. A coroutine call is cancelled. A plain function in the inline executor, or in a foreign pool
+            of processes, fails when it returns.
+        retries: how often a failed call is tried again, at most. A call that loses its worker or takes too long has failed
+            too, if `retry_on` says so.
         retry_on: an exception class, or a tuple of them: which failures are tried again.
-        retry_wait: seconds that a call waits before its first retry. The wait doubles with each further retry, and a random half
-            of it is left out. Other calls run meanwhile.
+        retry_wait: seconds that a call waits before its first retry. The wait doubles with each further retry, and a random
+            half of it is left out. Other calls run meanwhile.
         on_error: "raise": the first error stops the run and is raised. "return": exceptions stand among the results. "skip":
             failed calls are left out.
         concurrency: for coroutine functions: how many calls are under way at once, in the caller's event loop or in each
             worker. None: 100. The inline executor awaits them one by one.
-        max_nbytes: buffers of at least this size (of arrays, tables, long byte strings) go to worker processes and back through
-            shared memory. A number of bytes, or a text such as "1M". None: no shared memory. An object that many calls share is
-            copied once per run, also inside a `functools.partial` or a closure. It must not be written to meanwhile.
-        mmap_mode: how workers see such arguments. "r": read-only. "c": each call gets a copy as soon as it writes. "r+": writes
-            are seen by all calls that share the object, but not by the original. None: a copy. Results are always writable, and
-            live as long as somebody holds them. `numpy.memmap` arrays are mapped from their files.
-        progress: True for a progress bar (needs tqdm, from the `progress` extra), or a function that is called in the event loop
-            with a `Statistics` whenever calls have finished.
+        max_nbytes: buffers of at least this size (of arrays, tables, long byte strings) go to worker processes and back
+            through shared memory. A number of bytes, or a text such as "1M". None: no shared memory. An object that many
+            calls share is copied once per run, also inside a `functools.partial` or a closure. It must not be written to
+            meanwhile.
+        mmap_mode: how workers see such arguments. "r": read-only. "c": each call gets a copy as soon as it writes. "r+":
+            writes are seen by all calls that share the object, but not by the original. None: a copy. Results are always
+            writable, and live as long as somebody holds them. `numpy.memmap` arrays are mapped from their files.
+        progress: True for a progress bar (needs tqdm, from the `progress` extra), or a function that is called in the event
+            loop with a `Statistics` whenever calls have finished.
 
     Raises:
         TypeError: `fn` cannot be called, an iterable cannot be iterated over, or there is no such option.
