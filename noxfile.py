@@ -104,3 +104,11 @@ def soak(session: nox.Session) -> None:
     """Ten minutes of chaos, and many runs in a row: nothing may be lost or left."""
     install(session, "test")
     session.run("python", "-m", "tests.faults.soak", *(session.posargs or ["--counts"]))
+
+
+@nox.session(python=NEWEST)
+def mpi(session: nox.Session) -> None:
+    """A map over the ranks of an MPI program, through `FuturesExecutor`."""
+    install(session)
+    session.install("mpi4py", "mpich")  # which brings mpiexec
+    session.run("mpiexec", "-n", "3", "python", "-m", "mpi4py.futures", "tests/mpi/map_over_ranks.py")
