@@ -303,7 +303,9 @@ class Run:
         if turns is not None:
             await turns.acquire()
         try:
-            place = session.lease_nowait() or await session.lease()
+            place = session.lease_nowait()
+            if place is None:
+                place = await session.lease()
             try:
                 if self._stopping:  # since this slot began to wait
                     return

@@ -26,7 +26,7 @@ from tests.functions import double, double_soon
         ({"verbose": "much"}, ValueError, "verbose must be a number"),
         ({"timeout": 0}, ValueError, "timeout must be a positive number of seconds for one task, or None, not 0"),
         ({"timeout": "1s"}, ValueError, "timeout"),
-        ({"batch_size": 0}, ValueError, "batch_size must be 'auto' or a number of tasks, 1 or more, not 0"),
+        ({"batch_size": 0}, ValueError, "batch_size must be .auto. or a number of calls, 1 or more, not 0"),
         ({"batch_size": 1.5}, ValueError, "batch_size"),
         (
             {"pre_dispatch": 0},

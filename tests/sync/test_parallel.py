@@ -532,3 +532,48 @@ def test_one_parallel_may_be_called_again_and_from_several_threads_at_once() -> 
         for thread in threads:
             thread.join()
     assert results == {number: [2 * x for x in range(number)] for number in range(1, 5)}
+
+
+def fail_on_multiples_of_five(x: int) -> int:
+    if x % 5 == 0:
+        raise ValueError(x)
+    return x
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+@pytest.mark.parametrize("return_as", ["list", "generator"])
+def test_failed_tasks_may_be_returned_or_left_out(n_jobs: int, return_as: Any, backend: str) -> None:
+    calls = [delayed(fail_on_multiples_of_five)(x) for x in range(200)]
+    options: dict[str, Any] = {"n_jobs": n_jobs, "backend": backend, "return_as": return_as}
+    returned: list[Any] = list(Parallel(on_error="return", **options)(calls))
+    assert [x if isinstance(x, int) else x.args[0] for x in returned] == list(range(200))
+    assert [x for x, result in enumerate(returned) if isinstance(result, ValueError)] == list(range(0, 200, 5))
+    assert list(Parallel(on_error="skip", **options)(calls)) == [x for x in range(200) if x % 5]
+
+
+class FailsAtFirst:
+    """Fails `failures` times for each item, in whatever process it is called."""
+
+    def __init__(self, folder: Path, failures: int) -> None:
+        self.folder = folder
+        self.failures = failures
+
+    def __call__(self, x: int) -> int:
+        for attempt in range(self.failures):
+            try:
+                (self.folder / f"{x}-{attempt}").touch(exist_ok=False)
+            except FileExistsError:
+                continue
+            raise ConnectionError(x)
+        return x
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_failed_tasks_are_tried_again(n_jobs: int, backend: str, tmp_path: Path) -> None:
+    call = FailsAtFirst(tmp_path, 2)
+    options: dict[str, Any] = {"n_jobs": n_jobs, "backend": backend, "retry_wait": 1e-6}
+    assert Parallel(retries=2, retry_on=OSError, **options)(delayed(call)(x) for x in range(20)) == list(range(20))
+    with pytest.raises(ConnectionError):
+        Parallel(retries=1, **options)(delayed(call)(x) for x in range(20, 40))
+    with pytest.raises(ConnectionError):
+        Parallel(retries=2, retry_on=ValueError, **options)(delayed(call)(x) for x in range(40, 60))
