@@ -5,22 +5,19 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from types import BuiltinFunctionType, FunctionType
-from typing import Any, TypeAlias
+from typing import Any
 
 from asyncpar._basics.hints import not_callable
-from asyncpar._contract.executor import Executor, Hints, Program, Session
+from asyncpar._contract.executor import Executor, Hints, Program
 from asyncpar._map.options import RunOptions
 from asyncpar._run.batching import make_sizer
 from asyncpar._run.progress import Meter, open_meter
-from asyncpar._run.scheduler import Run, Sink
+from asyncpar._run.scheduler import OpenSession, Run, Sink
 from asyncpar._run.sources import Source, open_source
 from asyncpar.executors import default_executor, default_name, is_foreign_pool
 
 DEFAULT_CONCURRENCY = 100  # as many as an HTTP client's pool has connections, by habit; a guess
-
-OpenSession: TypeAlias = Callable[[Executor, Program, Hints], Session]
 
 
 def make_plan(fn: Callable[..., Any], iterables: Sequence[Any], options: RunOptions) -> Plan:
@@ -63,11 +60,9 @@ class Plan:
         most = None if options.n_jobs is None else options.n_jobs * traits.depth
         stop_on_error = options.on_error == "raise" and not errors_are_values
         program = Program(self.fn, self.concurrency, stop_on_error and not options.retries, options.timeout)
-        open_session = partial(executor.open, program, self.hints)
-        if self.open_session is not None:
-            open_session = partial(self.open_session, executor, program, self.hints)
         return Run(
-            open_session,
+            program,
+            self.hints,
             self.source,
             executor,
             make_sizer(
@@ -78,6 +73,7 @@ class Plan:
                 traits.round_trip,
             ),
             sink,
+            open_session=self.open_session,
             most=most,
             window=options.buffersize,
             stop_on_error=stop_on_error,
@@ -91,14 +87,13 @@ class Plan:
             from asyncpar.executors.coroutine import CoroutineExecutor
 
             return CoroutineExecutor(self.concurrency)
-        if executor is None or isinstance(executor, str):
-            return default_executor(executor or default_name(), self.options.n_jobs)
+        if isinstance(executor, Executor):
+            return executor
         if is_foreign_pool(executor):
             from asyncpar.executors.futures import executor_over
 
             return executor_over(executor)
-        resolved: Executor = executor
-        return resolved
+        return default_executor(executor or default_name(), self.options.n_jobs)
 
 
 def _is_coroutine_function(fn: Callable[..., Any]) -> bool:

@@ -34,14 +34,14 @@ import time
 from collections.abc import Callable
 from heapq import heappop, heappush
 from math import ceil
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import anyio
 import anyio.abc
 import anyio.lowlevel
 
 from asyncpar._contract.batches import Batch, BatchDone
-from asyncpar._contract.executor import Executor, Fate, Parcel, Session
+from asyncpar._contract.executor import Executor, Fate, Hints, Parcel, Program, Session
 from asyncpar._platform.background import is_own_cancellation
 from asyncpar._platform.off_loop import run_off_loop
 from asyncpar._run.batching import BatchSizer, BatchTiming
@@ -65,6 +65,8 @@ from asyncpar._run.window import Window
 
 _PUMP_PIECE = 64  # items between two turns of the event loop; 3 % at 3 µs an item
 
+OpenSession: TypeAlias = Callable[[Executor, Program, Hints], Session]
+
 _numbers = itertools.count()  # of the runs of this program
 
 
@@ -82,7 +84,8 @@ class Run:
     """One map: `drive()` it once, then look at `error`; `hand()` opens the window again; `statistics()` at any time.
 
     Args:
-        executor: where batches run; `open_session` opens a session of it.
+        executor: where batches run.
+        open_session: opens a session of it; None: as the executor itself does.
         most: how many places the run may hold at once; None: all.
         window: how many items may be pulled and not yet handed; None: chosen from the batch size.
         stop_on_error: the first call that fails for good ends the run.
@@ -112,12 +115,14 @@ class Run:
 
     def __init__(
         self,
-        open_session: Callable[[], Session],
+        program: Program,
+        hints: Hints,
         source: Source,
         executor: Executor,
         sizer: BatchSizer,
         sink: Sink,
         *,
+        open_session: OpenSession | None = None,
         most: int | None,
         window: int | None,
         stop_on_error: bool = False,
@@ -125,6 +130,8 @@ class Run:
         meter: Meter | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._program = program
+        self._hints = hints
         self._open_session = open_session
         self._source = source
         self._executor = executor
@@ -147,10 +154,15 @@ class Run:
     async def drive(self) -> None:
         """Runs to the end in the caller's task. What went wrong stands in `error` afterwards; only a cancellation is raised."""
         try:
-            self._session = self._open_session()
+            if self._open_session is None:
+                self._session = self._executor.open(self._program, self._hints)
+            else:
+                self._session = self._open_session(self._executor, self._program, self._hints)
             has_packed = await self._pack_next()
             if self._source.exhausted and self._retrying is None:  # the whole run is in hand
-                await self._slot(has_packed)
+                while has_packed:
+                    await self._run_foremost()
+                    has_packed = bool(self._again) and await self._pack_next()
             else:
                 await self._drive_slots(has_packed)
             self.completed = self._error is None
@@ -177,10 +189,13 @@ class Run:
 
     def hand(self, count: int) -> None:
         """`count` items have been handed to the user: there is room for as many."""
-        self._window.hand(count)
-        self._unblock()
+        self._window.handed += count
+        if self._blocked or self._window.opened is not None:
+            self._look_for_room()
 
-    def _unblock(self) -> None:
+    def _look_for_room(self) -> None:
+        """Wakes the pump, or starts the slot that ended for want of room, if there is some now."""
+        self._window.look()
         if self._blocked and self._window.has_room_for_batch():
             self._blocked = False
             self._staff()
@@ -225,8 +240,7 @@ class Run:
         self._limit = self._window.workers = self._allowed()
         if self._turns is not None:
             self._turns.resize(self._limit)
-        self._window.look()
-        self._unblock()
+        self._look_for_room()
         self._staff()
 
     def _most_slots(self) -> int:
@@ -351,8 +365,9 @@ class Run:
             return self._cut_again()
         if self._source.exhausted:
             return None
-        size, is_pumped = self._window.next_batch(), self._source.is_pumped
-        if not is_pumped and self._window.room() < size:
+        window, is_pumped = self._window, self._source.is_pumped
+        size = window.next_batch()
+        if not is_pumped and window.pulled != window.handed and window.room() < size:  # an empty one has room for any batch
             self._blocked = True
             return None
         columns = self._source.take(size)
@@ -364,7 +379,7 @@ class Run:
         begin, self._next_index = self._next_index, self._next_index + len(columns[0])
         batch = Batch(range(begin, self._next_index), columns, function=self._source.function)
         if not is_pumped:
-            self._window.pulled += len(batch)
+            window.pulled += len(batch)
         return batch
 
     def _cut_again(self) -> Batch:
@@ -411,6 +426,8 @@ class Run:
         if done.errors and self._retrying is not None:
             for stretch in self._take_out_retries(done, self._retrying):
                 self._put_in_sequence(stretch)
+        elif type(done.batch.indices) is range:
+            self._put(done)
         else:
             self._put_in_sequence(done)
         if self._meter is not None:
@@ -418,11 +435,9 @@ class Run:
             self._meter.update(self.statistics(), None if remaining is None else self._next_index + remaining)
 
     def _put_in_sequence(self, done: BatchDone) -> None:
-        if type(done.batch.indices) is range:
-            self._put(done)
-        else:  # it was retried: an outcome here and there
-            for stretch in in_sequence(done):
-                self._put(stretch)
+        """Of calls that were retried, there is an outcome here and there."""
+        for stretch in in_sequence(done):
+            self._put(stretch)
 
     def _put(self, done: BatchDone) -> None:
         """Gives to the sink what will not change any more."""

@@ -22,7 +22,7 @@ class Window:
     """
 
     handed = 0
-    _opened: anyio.Event | None = None  # somebody waits for it
+    opened: anyio.Event | None = None  # somebody waits for it
 
     def __init__(self, fixed: int | None, sizer: BatchSizer, workers: int, pulled: int) -> None:
         self.workers = workers
@@ -47,20 +47,15 @@ class Window:
     def has_room_for_batch(self) -> bool:
         return self.room() >= self.next_batch()
 
-    def hand(self, count: int) -> None:
-        """So many items have left it."""
-        self.handed += count
-        self.look()
-
     def look(self) -> None:
         """Wakes whoever waits for room, if there is some now."""
-        if self._opened is not None and self.room() >= 1:
-            self._opened.set()
+        if self.opened is not None and self.room() >= 1:
+            self.opened.set()
 
     async def wait_for_room(self) -> int:
         """Returns the room, once there is any. For one task at a time."""
         while (room := self.room()) < 1:
-            self._opened = anyio.Event()
-            await self._opened.wait()
-            self._opened = None
+            self.opened = anyio.Event()
+            await self.opened.wait()
+            self.opened = None
         return room

@@ -142,14 +142,11 @@ class FuturesExecutor(PooledExecutor[Place]):
                 self.foreign_pool = await run_off_loop(partial(_made_by, self._make))
 
 
-class _PickledSession(PooledSession[Place]):
+class _PickledSession(PickledProgram, PooledSession[Place]):
     def __init__(self, program: Program, pool: Pool[Place]) -> None:
-        super().__init__(program, pool)
+        self.pool = pool
         options = program.concurrency, program.stop_on_error, program.timeout, NOWHERE, None
-        self._pickled = PickledProgram(program, SentProgram(program.fn, options, next(_program_ids), None), None)
-
-    def pack(self, batch: Batch, budget: float) -> ProcessParcel:
-        return self._pickled.pack(batch, budget)
+        PickledProgram.__init__(self, program, SentProgram(program.fn, options, next(_program_ids), None), None)
 
 
 class _PoolPlace(Place):

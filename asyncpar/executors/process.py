@@ -32,7 +32,6 @@ import anyio.lowlevel
 from asyncpar._basics.validation import check_inner_threads, is_int, is_positive_int, to_bytes, to_count, to_seconds
 from asyncpar._child.control import make_nameless_file
 from asyncpar._child.protocol import ProgramOptions
-from asyncpar._contract.batches import Batch
 from asyncpar._contract.executor import Fate, Hints, Program, Traits
 from asyncpar._contract.lending import PooledExecutor, PooledSession
 from asyncpar._memory.blocks import Area
@@ -41,7 +40,7 @@ from asyncpar._memory.placer import Placer
 from asyncpar._platform.background import BackgroundTask, start_background
 from asyncpar._platform.cpus import resolve_max_workers
 from asyncpar._platform.memory import available_memory
-from asyncpar._processes.parcel import PickledProgram, ProcessParcel, SentProgram
+from asyncpar._processes.parcel import PickledProgram, SentProgram
 from asyncpar._processes.reloading import generation
 from asyncpar._processes.worker import Initializer, Limits, ProcessWorker
 from asyncpar._processes.zygote_client import Zygote, start_zygote
@@ -156,25 +155,19 @@ class ProcessExecutor(PooledExecutor[ProcessWorker]):
         if (now := generation()) != self._generation:
             self._generation = now
             self._part_with_old_code()
-        unfinished = hold_unfinished_modules(program.fn)
-        if unfinished is None:
-            return self._open(program, hints)
-        try:
-            session = self._open(program, hints)
-        except BaseException:
-            unfinished.release()
-            raise
-        session.unfinished_modules = unfinished
-        return session
-
-    def _open(self, program: Program, hints: Hints) -> ProcessSession:
         fn, concurrency, stop_on_error, timeout = program
         threshold = NOWHERE if hints.max_nbytes is None else hints.max_nbytes
-        placer = Placer(self._get_arguments, threshold)
         options = concurrency, stop_on_error, timeout, threshold, hints.mmap_mode
-        is_kept = is_importable(fn)
-        sent = self._importable_program(fn, options) if is_kept else self._pickle(fn, options, placer)
-        return ProcessSession(self, program, sent, placer, is_kept=is_kept)
+        placer = Placer(self._get_arguments, threshold)
+        unfinished = hold_unfinished_modules(fn)
+        try:
+            is_kept = is_importable(fn)
+            sent = self._importable_program(fn, options) if is_kept else self._pickle(fn, options, placer)
+        except BaseException:
+            if unfinished is not None:
+                unfinished.release()
+            raise
+        return ProcessSession(self, program, sent, placer, unfinished, is_kept=is_kept)
 
     def _importable_program(self, fn: Callable[..., Any], options: ProgramOptions) -> SentProgram:
         """That of an importable function, kept from run to run."""
@@ -429,37 +422,42 @@ class ProcessExecutor(PooledExecutor[ProcessWorker]):
             worker.forget(program, idle=worker in self.pool.idle)
 
 
-class ProcessSession(PooledSession[ProcessWorker]):
+class ProcessSession(PickledProgram, PooledSession[ProcessWorker]):
     """One run in a `ProcessExecutor`. `is_kept`: its program stays with the workers."""
 
-    unfinished_modules: Hold | None = None  # held for as long as the run goes on
+    placer: Placer
 
     def __init__(
-        self, executor: ProcessExecutor, program: Program, sent: SentProgram, placer: Placer, *, is_kept: bool
+        self,
+        executor: ProcessExecutor,
+        program: Program,
+        sent: SentProgram,
+        placer: Placer,
+        unfinished: Hold | None,
+        *,
+        is_kept: bool,
     ) -> None:
         self.pool = executor.pool
+        self.program = program
+        self.sent = sent
+        self.placer = placer
         self._executor = executor
-        self._placer = placer
-        self._pickled = PickledProgram(program, sent, placer)
+        self._unfinished = unfinished  # modules, held for as long as the run goes on
         self._is_kept = is_kept
-
-    def pack(self, batch: Batch, budget: float) -> ProcessParcel:
-        return ProcessParcel(self._pickled, batch, budget)
 
     def release(self, place: ProcessWorker) -> None:
         self._executor.release(place)
 
     def counters(self) -> Mapping[str, int]:
-        return {"zero_copy_hits": self._pickled.hits}
+        return {"zero_copy_hits": self.hits}
 
     def close(self) -> None:
-        self._placer.forget()
-        if self.unfinished_modules is not None:
-            self.unfinished_modules.release()
+        self.placer.forget()
+        if self._unfinished is not None:
+            self._unfinished.release()
         if not self._is_kept:
-            sent = self._pickled.sent
-            self._executor.forget_program(sent)
-            sent.buffers = []
+            self._executor.forget_program(self.sent)
+            self.sent.buffers = []
 
 
 _executors: weakref.WeakSet[ProcessExecutor] = weakref.WeakSet()

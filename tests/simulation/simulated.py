@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
-from functools import partial
 
 from asyncpar._contract.batches import BatchDone
 from asyncpar._contract.executor import Hints, Parcel, Place, Program, Traits
@@ -103,8 +102,7 @@ async def run_on(executor: SimulatedExecutor, *, ordered: bool = False) -> Repor
     source = open_source([range(profile.length)])
     sizer = make_sizer("auto", 1, source.remaining, workers, executor.traits.round_trip)
     clock = asyncio.get_running_loop().time
-    open_session = partial(executor.open, Program(id), Hints())
-    run = Run(open_session, source, executor, sizer, sink, most=None, window=None, clock=clock)
+    run = Run(Program(id), Hints(), source, executor, sizer, sink, most=None, window=None, clock=clock)
     began = time.process_time()
     consuming = asyncio.create_task(_consume(run, sink))
     await run.drive()
