@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import inspect
 import operator
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from functools import partial
 from math import inf
 from typing import Any, Literal, TypedDict
 
@@ -26,9 +26,12 @@ from asyncpar._run.retrying import ErrorTypes, RetryPolicy
 from asyncpar.executors import check_executor
 
 
-@dataclass(slots=True, kw_only=True)
 class RunOptions:
-    """As they were given until `check` has been called, and then as they are used."""
+    """Options as they are used: those that were given have been checked, the others are the defaults below.
+
+    Raises:
+        TypeError, ValueError: the message names the option, what it was, and the valid values; or the option that may be meant.
+    """
 
     executor: Any = None
     n_jobs: int | None = None
@@ -45,53 +48,48 @@ class RunOptions:
     mmap_mode: MmapMode = "r"
     progress: Progress = None
 
-    def check(self) -> None:
-        """Refuses what cannot be.
+    def __init__(self, **given: Any) -> None:
+        for name, value in given.items():
+            check = _CHECKS.get(name)
+            if check is None:
+                raise unknown_options([name for name in given if name not in _CHECKS], OPTION_NAMES)
+            setattr(self, name, check(value))
 
-        Raises:
-            TypeError, ValueError: the message names the option, what it was, and the valid values.
-        """
-        self.executor = check_executor(self.executor)
-        if self.n_jobs is not None:
-            if not (is_int(self.n_jobs) and operator.index(self.n_jobs)):
-                raise ValueError(
-                    f"n_jobs must be a positive number of workers, a negative one (-1 is all) or None, not {self.n_jobs!r}"
-                )
-            self.n_jobs = resolve_n_jobs(self.n_jobs)
-        if self.batch_size != "auto":
-            if not is_positive_int(self.batch_size):
-                raise ValueError(f'batch_size must be "auto" or a number of calls, 1 or more, not {self.batch_size!r}')
-            self.batch_size = to_count(self.batch_size)
-        self.buffersize = _check_count("buffersize", "items", self.buffersize)
-        self.concurrency = _check_count("concurrency", "calls", self.concurrency)
-        if self.on_error not in ON_ERROR:
-            raise ValueError(f"on_error must be one of {', '.join(map(repr, ON_ERROR))}, not {self.on_error!r}")
-        if self.progress is not None:
-            check_progress(self.progress)
-        if self.timeout is not None:
-            self.timeout = check_timeout(self.timeout, "call")
-        if self.retries != 0 or self.retry_wait != 0 or self.retry_on is not Exception:
-            self._check_retries()
-
-    def _check_retries(self) -> None:
-        retries, wait = self.retries, to_seconds(self.retry_wait)
-        if not is_int(retries) or operator.index(retries) < 0:
-            raise ValueError(f"retries must be a number of further attempts, 0 or more, not {retries!r:.200}")
-        if not 0 <= wait < inf:
-            raise ValueError(f"retry_wait must be a number of seconds, 0 or more, not {self.retry_wait!r:.200}")
-        kinds = self.retry_on if isinstance(self.retry_on, tuple) else (self.retry_on,)
-        if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
-            raise TypeError(f"retry_on must be an exception class or a tuple of such, not {self.retry_on!r}")
-        self.retries, self.retry_wait = to_count(retries), wait
+    def but(self, **changes: Any) -> RunOptions:
+        """The same options but for these, which are as they are used already."""
+        changed = RunOptions()
+        vars(changed).update(vars(self) | changes)
+        return changed
 
     def hints(self) -> Hints:
-        """What they say about shared memory, checked."""
-        max_nbytes = DEFAULT_BYTES if self.max_nbytes is DEFAULT_MAX_NBYTES else resolve_max_nbytes(self.max_nbytes)
-        return Hints(max_nbytes, self.mmap_mode if self.mmap_mode == "r" else check_mmap_mode(self.mmap_mode))
+        """What they say about shared memory."""
+        if self.max_nbytes is DEFAULT_MAX_NBYTES and self.mmap_mode == "r":
+            return _DEFAULT_HINTS
+        max_nbytes = DEFAULT_BYTES if isinstance(self.max_nbytes, str) else self.max_nbytes
+        return Hints(max_nbytes, self.mmap_mode)
 
     def retrying(self) -> RetryPolicy | None:
         """What they say about calls that fail."""
         return RetryPolicy(self.retries, self.retry_on, self.retry_wait) if self.retries else None
+
+
+_DEFAULT_HINTS = Hints(DEFAULT_BYTES, "r")
+
+
+def _check_n_jobs(n_jobs: Any) -> int | None:
+    if n_jobs is None:
+        return None
+    if not (is_int(n_jobs) and operator.index(n_jobs)):
+        raise ValueError(f"n_jobs must be a positive number of workers, a negative one (-1 is all) or None, not {n_jobs!r}")
+    return resolve_n_jobs(n_jobs)
+
+
+def _check_batch_size(batch_size: Any) -> BatchSize:
+    if batch_size == "auto":
+        return "auto"
+    if not is_positive_int(batch_size):
+        raise ValueError(f'batch_size must be "auto" or a number of calls, 1 or more, not {batch_size!r}')
+    return to_count(batch_size)
 
 
 def _check_count(name: str, of_what: str, count: Any) -> int | None:
@@ -102,27 +100,61 @@ def _check_count(name: str, of_what: str, count: Any) -> int | None:
     return to_count(count)
 
 
-def read_options(given: Mapping[str, Any]) -> RunOptions:
-    """The options, checked.
-
-    Raises:
-        TypeError: there is no such option; the message says which one may be meant.
-    """
-    try:
-        options = RunOptions(**given)
-    except TypeError:
-        raise unknown_options([name for name in given if name not in OPTION_NAMES], OPTION_NAMES) from None
-    options.check()
-    return options
+def _check_retries(retries: Any) -> int:
+    if not is_int(retries) or operator.index(retries) < 0:
+        raise ValueError(f"retries must be a number of further attempts, 0 or more, not {retries!r:.200}")
+    return to_count(retries)
 
 
-OPTION_NAMES = tuple(option.name for option in fields(RunOptions))
+def _check_retry_on(retry_on: Any) -> ErrorTypes:
+    kinds = retry_on if isinstance(retry_on, tuple) else (retry_on,)
+    if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
+        raise TypeError(f"retry_on must be an exception class or a tuple of such, not {retry_on!r}")
+    checked: ErrorTypes = retry_on
+    return checked
+
+
+def _check_retry_wait(retry_wait: Any) -> float:
+    wait = to_seconds(retry_wait)
+    if not 0 <= wait < inf:
+        raise ValueError(f"retry_wait must be a number of seconds, 0 or more, not {retry_wait!r:.200}")
+    return wait
+
+
+def _check_on_error(on_error: Any) -> OnError:
+    for known in ON_ERROR:
+        if on_error == known:
+            return known
+    raise ValueError(f"on_error must be one of {', '.join(map(repr, ON_ERROR))}, not {on_error!r}")
+
+
+def _check_max_nbytes(max_nbytes: Any) -> int | str | None:
+    return max_nbytes if max_nbytes is DEFAULT_MAX_NBYTES else resolve_max_nbytes(max_nbytes)
+
+
+_CHECKS: dict[str, Callable[[Any], Any]] = {  # {option: what it is used as, or an error}
+    "executor": check_executor,
+    "n_jobs": _check_n_jobs,
+    "ordered": bool,
+    "batch_size": _check_batch_size,
+    "buffersize": partial(_check_count, "buffersize", "items"),
+    "timeout": partial(check_timeout, of_what="call"),
+    "retries": _check_retries,
+    "retry_on": _check_retry_on,
+    "retry_wait": _check_retry_wait,
+    "on_error": _check_on_error,
+    "concurrency": partial(_check_count, "concurrency", "calls"),
+    "max_nbytes": _check_max_nbytes,
+    "mmap_mode": check_mmap_mode,
+    "progress": check_progress,
+}
+OPTION_NAMES = tuple(_CHECKS)
 
 
 def signature_of_map() -> inspect.Signature:
     """That of `pmap` with its options, for `help` and the like."""
     kind = inspect.Parameter
-    named = [kind(option.name, kind.KEYWORD_ONLY, default=option.default) for option in fields(RunOptions)]
+    named = [kind(name, kind.KEYWORD_ONLY, default=getattr(RunOptions, name)) for name in OPTION_NAMES]
     return inspect.Signature([kind("fn", kind.POSITIONAL_ONLY), kind("iterables", kind.VAR_POSITIONAL), *named])
 
 

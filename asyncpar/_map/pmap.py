@@ -17,7 +17,7 @@ import anyio
 
 from asyncpar._basics.notes import add_note
 from asyncpar._basics.wording import short_repr
-from asyncpar._map.options import Options, ReturnOptions, read_options, signature_of_map
+from asyncpar._map.options import Options, ReturnOptions, RunOptions, signature_of_map
 from asyncpar._map.plan import Plan, make_plan
 from asyncpar._map.stream import Stream
 from asyncpar._run.outcomes import Outcome
@@ -159,7 +159,7 @@ def pmap(fn: Callable[..., Any], /, *iterables: Items[Any], **options: Any) -> P
     >>> anyio.run(main)
     [32, 9, 4]
     """
-    return ParallelMap(make_plan(fn, iterables, read_options(options)))
+    return ParallelMap(make_plan(fn, iterables, RunOptions(**options)))
 
 
 pmap.__signature__ = signature_of_map()  # type: ignore[attr-defined]  # it is what `help` looks for

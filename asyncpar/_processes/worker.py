@@ -110,7 +110,8 @@ class ProcessWorker(Place):
         process.page[POSITION] = NOT_RECEIVED
         try:
             frame = self._frame(parcel)
-            await process.channel.send(frame)
+            if rest := process.channel.send_at_once(frame):
+                await process.channel.send_rest(rest)
             answer = await (process.channel.receive() if timeout is None else self._receive_in_time(parcel, timeout))
         except EOFError:
             return await self._bury(parcel.batch)

@@ -143,11 +143,14 @@ class AdaptiveSizer(_Learner):
     as the executor guesses them.
     """
 
+    _most_seconds = MOST_SECONDS
+    _seen = _failed = 0.0  # calls, and those of them that failed; older batches count ever less
+
     def __init__(self, concurrency: int = 1, remaining: int | None = None, workers: int = 1, round_trip: float = 0.0) -> None:
         super().__init__(concurrency)
-        self._most_seconds = max(MOST_SECONDS, ROUND_TRIPS * round_trip)
+        if round_trip:
+            self._most_seconds = max(MOST_SECONDS, ROUND_TRIPS * round_trip)
         self.size = self._least(remaining, workers)
-        self._seen = self._failed = 0.0  # calls, and those of them that failed; older batches count ever less
 
     @property
     def target_seconds(self) -> float:

@@ -34,10 +34,12 @@ def open_meter(progress: Progress) -> Meter | None:
     return _Bar(tqdm())
 
 
-def check_progress(progress: object) -> None:
-    """Raises TypeError, naming the valid values."""
+def check_progress(progress: Any) -> Progress:
+    """Itself. Raises TypeError, naming the valid values."""
     if progress is not None and not isinstance(progress, bool) and not callable(progress):
         raise TypeError(f"progress must be True, False, None or something to call with a Statistics, not {progress!r}")
+    checked: Progress = progress
+    return checked
 
 
 class _Callback:

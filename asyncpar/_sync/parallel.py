@@ -12,7 +12,6 @@ from __future__ import annotations
 import warnings
 import weakref
 from collections.abc import Callable, Generator, Iterable, Sequence
-from dataclasses import replace
 from types import MethodType
 from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, Self, TypeAlias, TypedDict, TypeVar, Unpack, overload
 
@@ -232,7 +231,6 @@ class Parallel(Generic[R]):
             retry_wait=retry_wait,
             on_error=on_error,
         )
-        self._options.check()
         self.return_as: str = return_as
         self.pre_dispatch = pre_dispatch
         self._window(1)
@@ -339,7 +337,7 @@ class Parallel(Generic[R]):
         from asyncpar._sync.parallel_call import ParallelCall, Request
 
         ordered = self.return_as != "generator_unordered"
-        options = replace(self._options, n_jobs=n_jobs, ordered=ordered, buffersize=window)
+        options = self._options.but(n_jobs=n_jobs, ordered=ordered, buffersize=window)
         call = ParallelCall(Request(backend, n_jobs, options, self._hints), iterable, reports, kept=self._kept)
         if self.return_as == "list":
             with reports:

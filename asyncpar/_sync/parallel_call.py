@@ -24,7 +24,6 @@ import sys
 import threading
 from collections.abc import Callable, Generator, Iterable
 from contextvars import copy_context
-from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -313,7 +312,7 @@ class ParallelCall:
 
     async def _drive(self, executor: Executor, sink: ListSink | HandOverSink) -> BaseException | None:
         _, _, options, hints = self._request
-        plan = Plan(each_its_own, 0, self._source, replace(options, executor=executor), hints, CallsSession)
+        plan = Plan(each_its_own, 0, self._source, options.but(executor=executor), hints, CallsSession)
         self._run = run = plan.make_run(sink, meter=self if self._listener.wanted else None)
         await run.drive()
         if run.error is None and not run.completed:

@@ -10,7 +10,7 @@ import socket
 import anyio
 import anyio.lowlevel
 
-from asyncpar._memory.buffers import Shared
+from asyncpar._memory.buffers import Buffer, Shared
 from asyncpar._memory.loans import Mappings
 from asyncpar._wire.frames import Frame, FrameReader, first_piece, to_parts, weigh, without
 from asyncpar._wire.readiness import Readiness
@@ -42,22 +42,39 @@ class AsyncChannel:
         self.shared_bytes = 0  # of the last frame that came
         self.broken = False
 
-    async def send(self, frame: Frame) -> None:
+    def send_at_once(self, frame: Frame) -> list[Buffer]:
+        """Sends as much of the frame as the socket takes now; returns what is left, for `send_rest`."""
         parts = to_parts(frame)
         self.broken = True  # until the whole frame has gone
+        sent = self._send_some(parts)
+        if sent == len(parts[0]) and len(parts) == 1:
+            self.broken = False
+            return []
+        return without(parts, sent)
+
+    async def send(self, frame: Frame) -> None:
+        await self.send_rest(self.send_at_once(frame))
+
+    async def send_rest(self, parts: list[Buffer]) -> None:
+        """What `send_at_once` has left."""
         while parts:
-            try:
-                sent = self._sock.send(first_piece(parts))
-            except BlockingIOError:
+            sent = self._send_some(parts)
+            if not sent:
                 await anyio.wait_writable(self._sock)
                 continue
-            except (BrokenPipeError, ConnectionResetError):
-                raise EOFError("the worker has closed the channel") from None
-            if len(parts) == 1 and sent == len(parts[0]):
-                break
             parts = without(parts, sent)
-            await anyio.lowlevel.checkpoint()
+            if parts:
+                await anyio.lowlevel.checkpoint()
         self.broken = False
+
+    def _send_some(self, parts: list[Buffer]) -> int:
+        """How many bytes the socket takes now; 0: none."""
+        try:
+            return self._sock.send(first_piece(parts))
+        except BlockingIOError:
+            return 0
+        except (BrokenPipeError, ConnectionResetError):
+            raise EOFError("the worker has closed the channel") from None
 
     async def receive(self) -> Frame:
         reader = self._reader
