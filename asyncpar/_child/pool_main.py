@@ -52,9 +52,9 @@ def run_in_pool(program_id: int, has_program: bool, depth: int, payload: bytes, 
     server = worker.server
     if not has_program and not server.knows(program_id):
         return UNKNOWN, b"", [], who
+    worker.note_use(program_id)
     try:
         answer = server.answer(Decoder(Frame(BATCH, payload, buffers)), lends=False)
-        worker.note_use(program_id)
     except BaseException as error:  # of reading the function: the run cannot go on
         answer = failure(error)
     return answer.kind, bytes(answer.payload), [bytearray(buffer) for buffer in answer.buffers], who

@@ -52,11 +52,14 @@ class Batch:
         """The index of the first call."""
         return self.indices[0]
 
-    def part(self, begin: int, end: int, *, deaths: int | None = None, again: bool = False) -> Batch:
-        """The calls from position `begin` up to `end`; `deaths`: if that has changed; `again`: they may have been started."""
+    def part(self, begin: int, end: int, *, deaths: int | None = None, again: bool = False, failed: bool = False) -> Batch:
+        """The calls from position `begin` up to `end`; `again`: they may have been started; `failed`: and failed.
+
+        `deaths`: 0 once a worker has read the batch, for then the control page tells more.
+        """
         columns = tuple([column[begin:end] for column in self.columns])
         deaths = self.deaths if deaths is None else deaths
-        return Batch(self.indices[begin:end], columns, deaths, self.attempts + again, self.failures, self.function)
+        return Batch(self.indices[begin:end], columns, deaths, self.attempts + again, self.failures + failed, self.function)
 
     def rest(self, begin: int) -> tuple[Batch, ...]:
         """The calls from position `begin` on, which were read and not started, as a batch of their own, if there are any."""
@@ -68,10 +71,7 @@ class Batch:
             columns = tuple([[column[position] for position in positions] for column in self.columns])
             indices = [self.indices[position] for position in positions]
             return [Batch(indices, columns, 0, self.attempts + 1, self.failures + 1, self.function)]
-        batches = [self.part(begin, end, deaths=0, again=True) for begin, end in stretches(positions)]
-        for batch in batches:
-            batch.failures += 1
-        return batches
+        return [self.part(begin, end, deaths=0, again=True, failed=True) for begin, end in stretches(positions)]
 
     def item(self, position: int) -> Any:
         """The item of the call at `position`, or the tuple of its arguments if there are several or none."""

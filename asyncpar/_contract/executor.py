@@ -66,11 +66,12 @@ class Traits(NamedTuple):
     """What an executor is like.
 
     Attributes:
-        stops: how a call that is running can be ended. "kill": it is, within the executor's grace; "between_calls": it goes
-            on, but no further one begins; "never": those of its batch that have not begun may be made, too. prepares: batches
-            are cut and packed ahead, while workers compute. may_rerun: what runs the batches may do so more than once on its
-            own account. round_trip: seconds from sending a batch until its answer is there, without its calls; a first guess,
-            from which batches are sized, and learnt from then on. depth: places of one worker.
+        stops: how a call that is running can be ended. "kill": within the executor's grace. "between_calls": it goes on, but
+            no further one begins. "never": the calls of its batch that have not begun may be made, too. prepares: batches are
+            cut and packed ahead, while workers compute. may_rerun: what runs the batches may run one more than once on its
+            own account. round_trip: seconds from sending a batch until its answer is there, without its calls. A first guess;
+            what batches cost is learnt from then on. depth: how many places one worker has. in_own_task: the executor has one
+            place, always, and batches run in the task that drives the run.
     """
 
     stops: Literal["kill", "between_calls", "never"] = "never"
@@ -78,6 +79,7 @@ class Traits(NamedTuple):
     may_rerun: bool = False
     round_trip: float = 0.0
     depth: int = 1
+    in_own_task: bool = False
 
 
 class Fate(Enum):

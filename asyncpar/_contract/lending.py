@@ -17,7 +17,6 @@ import weakref
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable
-from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 import anyio
@@ -31,14 +30,26 @@ P = TypeVar("P", bound=Place)
 
 
 class Pool(Generic[P]):
-    """Up to `size` places, each made by `start` at first need; `owner`: what to call it in messages."""
+    """Up to `size` places.
 
-    def __init__(self, start: Callable[[], Awaitable[P]], size: int, owner: str) -> None:
+    Args:
+        start: makes a place, at first need.
+        owner: what to call the executor in messages.
+        drop: called with each place that is not lent again, though it could be: there are too many, or the pool is closed.
+    """
+
+    def __init__(
+        self, start: Callable[[], Awaitable[P]], size: int, owner: str, drop: Callable[[P], object] = lambda place: None
+    ) -> None:
         self.size = size
         self.idle: list[P] = []  # the warmest last
         self.started = 0
         self.closed = False
+        self.give_back: Callable[[P], None] = (
+            self.release
+        )  # for a place whose taker was cancelled; an executor may have its own
         self._start = start
+        self._drop = drop
         self._owner = owner
         self._why_closed = "is closed; keep its `async with` open for as long as it is used"
         self._waiters: deque[_Waiter[P]] = deque()
@@ -71,7 +82,8 @@ class Pool(Generic[P]):
             if waiter in self._waiters:
                 self._waiters.remove(waiter)
             elif waiter.place is not None:
-                self.release(waiter.place)
+                give_back = self.release if self.give_back is None else self.give_back
+                give_back(waiter.place)
             elif waiter.may_start:
                 self.forget_one()
             raise
@@ -89,8 +101,11 @@ class Pool(Generic[P]):
         """Takes a place back, as its fate says."""
         if place.fate is Fate.DETAINED:
             return
-        if place.fate is not Fate.FREE or self.closed or self.started > self.size:
+        if place.fate is not Fate.FREE:
             self.forget_one()
+        elif self.closed or self.started > self.size:
+            self.forget_one()
+            self._drop(place)
         elif self._waiters:
             self._waiters.popleft().wake(place=place)
         else:
@@ -109,18 +124,19 @@ class Pool(Generic[P]):
         self._let_waiters_start()
         return idle
 
-    def resize(self, size: int) -> list[P]:
-        """Allows `size` places from now on; returns idle ones that are too many, and forgotten."""
+    def resize(self, size: int) -> None:
+        """Allows `size` places from now on. Those that are too many go: idle ones now, lent ones when they come back."""
         if size == self.size:
-            return []
+            return
         self.size = size
         too_many = self.idle[: max(0, min(len(self.idle), self.started - size))]
         del self.idle[: len(too_many)]
         self.started -= len(too_many)
         self._let_waiters_start()
+        for place in too_many:
+            self._drop(place)
         for changed in self._watchers[:]:
             changed()
-        return too_many
 
     def watch(self, changed: Callable[[], object]) -> Callable[[], None]:
         """Has `changed` called after each change of the size, until what is returned is called."""
@@ -134,7 +150,10 @@ class Pool(Generic[P]):
         self.closed = True
         while self._waiters:
             self._waiters.popleft().wake()
+        idle = self.idle[:]
         self.idle.clear()
+        for place in idle:
+            self._drop(place)
 
     def forget_waiters(self) -> None:
         """Of an event loop that is no more, or not ours: nobody can be woken."""
@@ -201,11 +220,14 @@ class PooledExecutor(Executor, Generic[P]):
     """An executor of up to `size` places in a pool. A subclass says how one is started, and how all end."""
 
     def __init__(self, size: int) -> None:
-        self.pool: Pool[P] = Pool(self.start_place, size, type(self).__name__)
+        self.pool: Pool[P] = Pool(self.start_place, size, type(self).__name__, self.drop_place)
 
     @abstractmethod
     async def start_place(self) -> P:
         """A new place, ready to run."""
+
+    def drop_place(self, place: P) -> None:
+        """A place is not lent any more, though it could be: there are too many, or the executor closes."""
 
     async def shut_down(self) -> None:
         """Ends all places, those that are lent included, and whatever else belongs to the executor."""
@@ -238,8 +260,3 @@ class PooledExecutor(Executor, Generic[P]):
     async def __aenter__(self) -> Self:
         self.pool.refuse_if_closed()
         return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose()

@@ -69,7 +69,7 @@ class Plan:
                 1 if in_loop else options.batch_size,
                 self.concurrency or 1,
                 self.source.remaining,
-                max(1, places if most is None else min(most, places)),
+                max(1, (places if most is None else min(most, places)) // traits.depth),
                 traits.round_trip,
             ),
             sink,

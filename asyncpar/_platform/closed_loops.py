@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import asyncio
 
 OWN_TASKS = "asyncpar."  # what their names begin with
-_STARTED_BY_USERS = f"{OWN_TASKS}parallel_map."  # as in `group.start_soon(pmap, f, xs)`
+_STARTED_BY_USERS = f"{OWN_TASKS}_map.pmap."  # as in `group.start_soon(pmap, f, xs)`
 _NEVER = 1e9  # seconds until a timer is due; uvloop takes no more than a hundred years
 _MOST_AWAITS = 10  # in the `finally` blocks of one coroutine
 

@@ -54,7 +54,7 @@ class BatchTiming(NamedTuple):
     Attributes:
         calls: how many of its calls were run.
         busy_seconds: what its worker spent in them, summed up.
-        round_trip_seconds: from sending it until the answer was there.
+        round_trip_seconds: from sending it until the answer was there; None: nobody knows, because it waited for another one.
         remaining: calls of the run that no worker has yet; None where that is not known.
         workers: how many workers the run may hold at once.
         errors: how many of the calls that were run have failed.
@@ -62,7 +62,7 @@ class BatchTiming(NamedTuple):
 
     calls: int
     busy_seconds: float
-    round_trip_seconds: float
+    round_trip_seconds: float | None
     remaining: int | None
     workers: int
     errors: int = 0
@@ -105,7 +105,8 @@ class _Learner:
     def learn(self, timing: BatchTiming) -> None:
         busy = timing.busy_seconds / min(self._concurrency, timing.calls)
         self._learn_seconds(max(busy / timing.calls, _LEAST_CALL_SECONDS))
-        self._learn_overhead(max(timing.round_trip_seconds - busy, 0.0))
+        if timing.round_trip_seconds is not None:
+            self._learn_overhead(max(timing.round_trip_seconds - busy, 0.0))
 
     def _learn_seconds(self, newest: float) -> None:
         known = self.seconds_per_call

@@ -62,6 +62,7 @@ from asyncpar._run.sources import PumpedSource, Source
 from asyncpar._run.statistics import Statistics
 from asyncpar._run.turns import Turns
 from asyncpar._run.window import Window
+from asyncpar.errors import ExecutorUnavailableError
 
 _PUMP_PIECE = 64  # items between two turns of the event loop; 3 % at 3 µs an item
 
@@ -210,7 +211,7 @@ class Run:
             window=self._window.size(),
             batches=self._batches,
             batch_size=sizer.size,
-            workers=self._limit,
+            workers=self._workers(),
             busy_seconds=self._busy_seconds,
             elapsed_seconds=time.monotonic() - self._began,
             seconds_per_call=sizer.seconds_per_call,
@@ -224,6 +225,9 @@ class Run:
         )
 
     # The run's share of the executor
+
+    def _workers(self) -> int:
+        return ceil(self._limit / self._executor.traits.depth)
 
     def _allowed(self) -> int:
         places = self._executor.places
@@ -259,10 +263,10 @@ class Run:
                 self._group.start_soon(self._feedback.run)
                 if isinstance(self._source, PumpedSource):
                     self._group.start_soon(self._pump, self._source)
-                if self._executor.traits.prepares or self._limit > 1:
-                    self._group.start_soon(self._slot, has_packed)
-                else:
+                if self._executor.traits.in_own_task:
                     await self._slot(has_packed)
+                else:
+                    self._group.start_soon(self._slot, has_packed)
                 await self._wait_completed()
                 self._group.cancel_scope.cancel()  # the feedback coroutine has nothing more to hear
         finally:
@@ -285,7 +289,7 @@ class Run:
     async def _slot(self, has_packed: bool = False) -> None:
         """Runs one batch after another for as long as there are any; `has_packed`: the first is packed already."""
         try:
-            while has_packed or await self._pack_next():
+            while has_packed or (self._slots <= self._most_slots() and await self._pack_next()):
                 has_packed = False
                 self._staff()
                 await self._run_foremost()
@@ -312,7 +316,7 @@ class Run:
         return True
 
     async def _run_foremost(self) -> None:
-        session, turns = self._session, self._turns
+        session, turns, depth = self._session, self._turns, self._executor.traits.depth
         assert session is not None
         if turns is not None:
             await turns.acquire()
@@ -324,12 +328,13 @@ class Run:
                 if self._stopping:  # since this slot began to wait
                     return
                 parcel = heappop(self._packed)[2]
+                # The other places of its worker may all be taken: then it waits there for its turn, and who knows how long
+                is_queued = turns is not None and turns.held * depth > self._limit and depth > 1
                 began = self._clock()
                 try:
                     answer = await place.run(parcel)
                 finally:
-                    if place.fate is not Fate.FREE:
-                        self._abandoned += place.fate in (Fate.LEFT, Fate.DETAINED)
+                    self._abandoned += place.fate is Fate.LEFT or place.fate is Fate.DETAINED
                 round_trip = self._clock() - began
             finally:
                 session.release(place)
@@ -339,7 +344,19 @@ class Run:
         if self._packed:  # that one goes to the worker first
             await anyio.lowlevel.checkpoint()
         done = await run_off_loop(answer.read) if answer.is_large else answer.read()
-        self._conclude(done, round_trip)
+        if len(done.values) != len(parcel.batch) or not done.timings:
+            self._check_complete(parcel.batch, done)
+        self._conclude(done, None if is_queued else round_trip)
+
+    def _check_complete(self, batch: Batch, done: BatchDone) -> None:
+        """An executor that loses a call would change the results without a word."""
+        outcomes, timed = len(done.values), sum([calls for calls, _ in done.timings])
+        rest = sum(map(len, done.rest))
+        if outcomes + rest != len(batch) or timed != outcomes:
+            raise ExecutorUnavailableError(
+                f"the {type(self._executor).__name__} is defective: of a batch of {len(batch)} calls, it gave back {outcomes} "
+                f"outcomes, {timed} of them timed, and {rest} calls to be run again"
+            )
 
     def _staff(self) -> None:
         """Starts one more slot if there is work for it; that one will see to the next."""
@@ -409,7 +426,7 @@ class Run:
     def _calls_put_off(self) -> int:
         return 0 if self._put_off is None else self._put_off.calls
 
-    def _conclude(self, done: BatchDone, round_trip: float) -> None:
+    def _conclude(self, done: BatchDone, round_trip: float | None) -> None:
         """Takes in what became of a batch."""
         if self._stopping:
             return
@@ -421,7 +438,7 @@ class Run:
         for rest in done.rest:
             self._run_again(rest)
         if self._feedback is not None:
-            ran, failed, workers = len(done.values), len(done.errors), max(self._limit, 1)
+            ran, failed, workers = len(done.values), len(done.errors), max(self._workers(), 1)
             self._feedback.report(BatchTiming(ran, busy_seconds, round_trip, self._remaining(), workers, failed))
         if done.errors and self._retrying is not None:
             for stretch in self._take_out_retries(done, self._retrying):

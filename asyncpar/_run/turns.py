@@ -18,12 +18,12 @@ class Turns:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._held = 0
+        self.held = 0
         self._waiters: deque[anyio.Event] = deque()
 
     async def acquire(self) -> None:
-        if self._held < self._limit and not self._waiters:
-            self._held += 1
+        if self.held < self._limit and not self._waiters:
+            self.held += 1
             return
         turn = anyio.Event()
         self._waiters.append(turn)
@@ -37,7 +37,7 @@ class Turns:
             raise
 
     def release(self) -> None:
-        self._held -= 1
+        self.held -= 1
         self._give()
 
     def resize(self, limit: int) -> None:
@@ -45,6 +45,6 @@ class Turns:
         self._give()
 
     def _give(self) -> None:
-        while self._waiters and self._held < self._limit:
-            self._held += 1
+        while self._waiters and self.held < self._limit:
+            self.held += 1
             self._waiters.popleft().set()

@@ -12,7 +12,7 @@ from asyncpar._contract.executor import Executor
 from asyncpar._platform.cpus import cpu_count, resolve_n_jobs
 from asyncpar._platform.nesting import depth
 from asyncpar._sync.settings import Prefer, Require, current_settings
-from asyncpar.executors import NAMES, default_name, is_foreign_pool, make_executor
+from asyncpar.executors import NAMES, default_name, is_foreign_pool, make_executor, workers_of
 from asyncpar.executors.inline import InlineExecutor
 
 ALIASES = {"loky": "process", "multiprocessing": "process", "threading": "thread", "sequential": "inline"}  # joblib's names
@@ -30,6 +30,10 @@ _PARALLEL_PARAMS = (  # of `Parallel` itself, to be named where something else w
     "prefer",
     "require",
     "progress",
+    "retries",
+    "retry_on",
+    "retry_wait",
+    "on_error",
     "inner_max_num_threads",
 )
 _PROCESS_PARAMS = {  # {as joblib says, and more: as ProcessExecutor says}
@@ -152,11 +156,9 @@ def _not_n_jobs(n_jobs: object) -> ValueError:
 
 
 def _resolve_jobs(n_jobs: int | None, backend: Any) -> int:
-    if n_jobs is None or n_jobs < 0:
-        if is_foreign_pool(backend):
-            backend = _make_over(backend)
-        if isinstance(backend, Executor):
-            return max(1, backend.workers)
+    if (n_jobs is None or n_jobs < 0) and (is_foreign_pool(backend) or isinstance(backend, Executor)):
+        workers = backend.workers if isinstance(backend, Executor) else workers_of(backend)
+        return max(1, workers if n_jobs is None else workers + 1 + n_jobs)
     if n_jobs == 0:
         raise _not_n_jobs(n_jobs)
     return 1 if n_jobs is None else resolve_n_jobs(n_jobs)

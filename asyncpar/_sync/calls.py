@@ -293,27 +293,28 @@ def each_its_own(*_: object) -> Any:
 
 
 class CallsSession(Session):
-    """Sessions of one executor, one for each function of the run, kept until it ends, unless there are very many of them."""
+    """Sessions of one executor, one for each function of the run, kept until it ends. Of very many functions, those that were
+    used last have one.
+    """
 
     def __init__(self, executor: Executor, program: Program, hints: Hints) -> None:
         self._executor = executor
         self._program = program
         self._hints = hints
         self._lending = executor.open(program, hints)
-        self._sessions: dict[int, Session] = {}  # {id of the function, which the value keeps alive: …}
+        self._sessions: dict[int, Session] = {}  # {id of the function, which the value keeps alive: …}, the last used last
         self._counted: Counter[str] = Counter()  # by sessions that have been closed
-        # Every slot may hold a parcel whose session has been closed before its worker got it, and keeps it
-        self._most = max(_KEPT_FUNCTIONS, 4 * executor.places)
 
     def pack(self, batch: Batch, budget: float) -> Parcel:
         function = batch.function
         assert function is not None, "a source of calls says what they call"
-        session = self._sessions.get(id(function))
+        session = self._sessions.pop(id(function), None)
         if session is None:
             session = self._executor.open(self._program._replace(fn=function), self._hints)
-            while len(self._sessions) >= self._most:
+            # A run has no more than two parcels for each place, so that those of a session which is closed here have been sent
+            while len(self._sessions) >= max(_KEPT_FUNCTIONS, 4 * self._executor.places):
                 self._close_one()
-            self._sessions[id(function)] = session
+        self._sessions[id(function)] = session
         return session.pack(batch, budget)
 
     def lease_nowait(self) -> Place | None:

@@ -373,21 +373,21 @@ class Parallel(Generic[R]):
         self._running = weakref.ref(generator)
         return generator
 
-    def _guard(self) -> Callable[..., Any] | None:
+    def _caller(self) -> Callable[..., Any] | None:
         """What makes a call as `retries` and `on_error` say, if they say anything."""
         options = self._options
         if not options.retries and options.on_error == "raise":
             return None
-        from asyncpar._sync.guard import Guard
+        from asyncpar._sync.retrying_caller import RetryingCaller
 
-        return Guard(options.retrying(), options.on_error)
+        return RetryingCaller(options.retrying(), options.on_error)
 
     def _inline_values(self, calls: Iterable[Any], reports: CallReports) -> Generator[Any, None, None]:
-        wanted, guard = reports.wanted, self._guard()
+        wanted, caller = reports.wanted, self._caller()
         for done, call in enumerate(calls, 1):
             function, arguments, keywords = _unpack(call)
             self.n_dispatched_tasks = done
-            value = guard(function, arguments, keywords) if guard is not None else function(*arguments, **keywords)
+            value = caller(function, arguments, keywords) if caller is not None else function(*arguments, **keywords)
             if done == 1 and is_unawaited(value):
                 raise refusal(value)
             if wanted:

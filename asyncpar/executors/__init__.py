@@ -19,6 +19,7 @@ from anyio.lowlevel import RunVar
 from asyncpar._basics.hints import instead_of_executor, meant_executor_name
 from asyncpar._contract.executor import Executor
 from asyncpar._contract.lending import PooledExecutor
+from asyncpar._platform.cpus import cpu_count
 from asyncpar._platform.nesting import depth
 from asyncpar._wire.unfinished import is_importing
 
@@ -46,6 +47,11 @@ def is_foreign_pool(value: object) -> bool:
     """Whether it is a `concurrent.futures.Executor`; where nobody has imported that module, nothing is."""
     futures = sys.modules.get("concurrent.futures")
     return futures is not None and isinstance(value, futures.Executor)
+
+
+def workers_of(pool: ForeignPool) -> int:
+    """How many workers a pool has, as far as it says."""
+    return getattr(pool, "_max_workers", None) or cpu_count()
 
 
 def check_executor(executor: object) -> str | Executor | ForeignPool | None:

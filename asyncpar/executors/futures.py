@@ -4,14 +4,16 @@ A pool that is a `ThreadPoolExecutor` shares this program's memory, and nothing 
 task is one batch, made by `_child/pool_main.py`, and errors of calls come back inside its result, so that the pool never sees
 them. There are two places for each of its workers, so that the next batch is there when a worker has finished one.
 
-What such a pool cannot do: it cannot end a call that is running. A run that is cancelled takes back what the pool has not
-begun, and leaves the rest to itself; its places are lent again when that has ended.
+What such a pool cannot do: it cannot end a call that is running. A run that is cancelled takes back the batches that the pool
+has not handed to its workers (a `ProcessPoolExecutor` hands them out one ahead), and leaves the others to themselves; their
+places are lent again when they have ended.
 
 When one worker of a pool of processes dies, most pools are broken, and all that was under way in them is lost. Then nobody
-knows which call is to blame, so that **suspects run alone**: each batch that was lost runs again with nothing beside it. If
-the pool breaks again, it was that batch, and its calls run one by one; the one that breaks the pool now fails with
-`WorkerDiedError`, and no other does. For that, somebody must make a new pool each time: the function that `FuturesExecutor`
-was given. A pool that was given as an object cannot be replaced, and the run ends.
+knows which call is to blame, so suspects run alone. Each batch that was lost runs again with nothing beside it. If the pool
+breaks again, it was that batch, and its calls run one by one. The one that breaks the pool now fails with `WorkerDiedError`,
+and no other does. For that, somebody must make a new pool each time: the function that `FuturesExecutor` was given. A pool
+that was given as an object cannot be replaced, and the run ends. A new pool is tried out with a task of our own, so that no
+call is blamed for a pool whose workers cannot start.
 """
 
 from __future__ import annotations
@@ -37,13 +39,13 @@ from asyncpar._contract.executor import Answer, Fate, Hints, Place, Program, Ses
 from asyncpar._contract.lending import Pool, PooledExecutor, PooledSession
 from asyncpar._memory.loans import NOWHERE
 from asyncpar._platform.background import LoopHandle
-from asyncpar._platform.cpus import cpu_count
 from asyncpar._platform.nesting import depth
 from asyncpar._platform.off_loop import run_off_loop
 from asyncpar._processes.parcel import PickledProgram, ProcessAnswer, ProcessParcel, SentProgram, unpack_failure
 from asyncpar._wire.frames import Frame, weigh
 from asyncpar._wire.pace import IN_LOOP_BYTES
 from asyncpar.errors import ExecutorUnavailableError, WorkerDiedError
+from asyncpar.executors import workers_of
 from asyncpar.executors.thread import ThreadPlace
 
 _SMALL_PROGRAM = 1 << 14  # bytes that are sent with every batch rather than asked for; a guess
@@ -87,7 +89,7 @@ class FuturesExecutor(PooledExecutor[Place]):
         self._shares_memory = _shares_memory(self.foreign_pool)
         self.traits = Traits(stops="between_calls") if self._shares_memory else Traits(stops="never", depth=2)
         if workers is None:
-            workers = getattr(self.foreign_pool, "_max_workers", None) or cpu_count()
+            workers = workers_of(self.foreign_pool)
         super().__init__(to_count(workers) * self.traits.depth)
         self._replacing = anyio.Lock()
         self._gate = _Gate()
@@ -108,38 +110,55 @@ class FuturesExecutor(PooledExecutor[Place]):
             await run_off_loop(self.foreign_pool.shutdown)
 
     async def _run_in_thread(self, fn: Callable[[], None]) -> None:
-        await result_of(self.submit(self.foreign_pool, copy_context().run, fn))
+        pool = self.foreign_pool
+        try:
+            await result_of(self.submit(pool, copy_context().run, fn))
+        except (NotSent, BrokenExecutor) as error:
+            raise ExecutorUnavailableError(f"the {type(pool).__name__} is broken: {error}") from error
+        except CancelledError as error:
+            raise _was_shut_down(pool) from error
 
     def submit(self, pool: ForeignPool, fn: Callable[..., Any], *arguments: Any) -> Future[Any]:
         """Starts a task in the pool.
 
         Raises:
             ExecutorUnavailableError: the pool has been shut down.
-            BrokenExecutor: it is broken.
+            NotSent: it is broken.
         """
         try:
             return pool.submit(fn, *arguments)
-        except BrokenExecutor:
-            raise
+        except BrokenExecutor as error:
+            raise NotSent(str(error)) from error
         except RuntimeError as error:
             raise ExecutorUnavailableError(f"the {type(pool).__name__} takes no calls: {error}") from error
 
-    async def replace(self, broken: ForeignPool, batch: Batch, error: BrokenExecutor) -> None:
+    async def replace(self, broken: ForeignPool, error: Exception, suspect: Batch | None) -> None:
         """Makes a new pool in the place of one that is broken, unless somebody has done so.
 
         Raises:
-            ExecutorUnavailableError: nobody can make one.
+            ExecutorUnavailableError: nobody can make one, or the new one is broken from the start.
         """
         if self._make is None:
-            raise ExecutorUnavailableError(
-                f"the {type(broken).__name__} is broken ({error}) since a worker of it died, perhaps while it ran "
-                f"{batch.describe(0)}, or one of the {len(batch) - 1} after it; give FuturesExecutor a function that makes a "
-                f"pool, such as FuturesExecutor(lambda: ProcessPoolExecutor(4)), and it will replace broken ones"
-            ) from error
+            raise _is_broken(broken, error, suspect) from error
         async with self._replacing:
             if self.foreign_pool is broken:
                 await run_off_loop(partial(broken.shutdown, wait=True))
                 self.foreign_pool = await run_off_loop(partial(_made_by, self._make))
+                await self._try_out(self.foreign_pool)
+
+    async def _try_out(self, pool: ForeignPool) -> None:
+        """No call is to blame for what breaks a pool before it has run any."""
+        try:
+            await result_of(self.submit(pool, os.getpid))
+        except (NotSent, BrokenExecutor) as error:
+            raise ExecutorUnavailableError(
+                f"a new {type(pool).__name__} is broken before it has run a call ({error}); its initializer may fail, or its "
+                "workers may be unable to start"
+            ) from error
+
+
+class NotSent(Exception):
+    """A pool was broken already when it was to get a task."""
 
 
 class _PickledSession(PickledProgram, PooledSession[Place]):
@@ -158,18 +177,20 @@ class _PoolPlace(Place):
 
     async def run(self, parcel: ProcessParcel) -> Answer:
         batch = parcel.batch
-        is_suspect = batch.deaths > 0
-        await self._gate.enter(alone=is_suspect)
+        await self._gate.enter(alone=batch.deaths > 0)
         try:
             pool = self._executor.foreign_pool
+            is_alone = batch.deaths > 0 and not self._gate.detained
             try:
                 return await self._run_in(pool, parcel)
+            except NotSent as error:
+                await self._executor.replace(pool, error, None)
+                return nothing_done(batch, (batch,), type(pool).__name__)
             except BrokenExecutor as error:
-                await self._executor.replace(pool, batch, error)
-                return _lost(batch, pool, error, is_suspect=is_suspect)
+                await self._executor.replace(pool, error, batch)
+                return _lost(batch, pool, error, is_alone=is_alone)
         finally:
-            if self.fate is Fate.FREE:
-                self._gate.leave()
+            self._gate.leave()
 
     async def _run_in(self, pool: ForeignPool, parcel: ProcessParcel) -> Answer:
         is_small = parcel.sent.weight < _SMALL_PROGRAM
@@ -194,16 +215,17 @@ class _PoolPlace(Place):
         try:
             return await result_of(future), weight
         except CancelledError as error:
-            raise ExecutorUnavailableError(f"the {type(pool).__name__} was shut down while this run was using it") from error
+            raise _was_shut_down(pool) from error
         except anyio.get_cancelled_exc_class():
             if not future.cancel() and not future.done():
                 self.fate = Fate.DETAINED
+                self._gate.detained += 1
                 loop = LoopHandle()
                 future.add_done_callback(lambda _: loop.call_soon(self._end_detention))
             raise
 
     def _end_detention(self) -> None:
-        self._gate.leave()
+        self._gate.detained -= 1
         self._executor.pool.forget_one()
 
 
@@ -232,7 +254,9 @@ async def result_of(future: Future[Any]) -> Any:
 
 
 class _Gate:
-    """Many may be inside, or one that is alone."""
+    """Many may be inside, or one that is alone; `detained`: calls that are left to themselves, and nobody waits for."""
+
+    detained = 0
 
     def __init__(self) -> None:
         self._inside = 0
@@ -255,17 +279,32 @@ class _Gate:
             self._moved = None
 
 
-def _lost(batch: Batch, pool: ForeignPool, error: BrokenExecutor, *, is_suspect: bool) -> BatchDone:
-    """What becomes of a batch whose pool broke; `is_suspect`: nothing else was under way."""
+def _lost(batch: Batch, pool: ForeignPool, error: BrokenExecutor, *, is_alone: bool) -> BatchDone:
+    """What becomes of a batch whose pool broke; `is_alone`: nothing else was under way."""
     name, deaths = type(pool).__name__, batch.deaths + 1
-    if is_suspect and len(batch) == 1:
+    if is_alone and len(batch) == 1:
         message = f"a worker of the {name} died while it ran {batch.describe(0)}: {error}"
         died = WorkerDiedError(message, batch.start, batch.item(0))
         return BatchDone(batch, [None], {0: died}, ((1, 0.0),), name)
-    if not is_suspect:
+    if not is_alone:
         return nothing_done(batch, [batch.part(0, len(batch), deaths=deaths, again=True)], name)
     singles = [batch.part(position, position + 1, deaths=deaths, again=True) for position in range(len(batch))]
     return nothing_done(batch, singles, name)
+
+
+def _is_broken(pool: ForeignPool, error: Exception, suspect: Batch | None) -> ExecutorUnavailableError:
+    name, perhaps = type(pool).__name__, ""
+    if suspect is not None:
+        others = f", or one of the {len(suspect) - 1} after it" if len(suspect) > 1 else ""
+        perhaps = f", since a worker of it died, perhaps while it ran {suspect.describe(0)}{others}"
+    return ExecutorUnavailableError(
+        f"the {name} is broken{perhaps} ({error}); give FuturesExecutor a function that makes a pool, such as "
+        f"FuturesExecutor(lambda: {name}(4)), and it will replace broken ones"
+    )
+
+
+def _was_shut_down(pool: ForeignPool) -> ExecutorUnavailableError:
+    return ExecutorUnavailableError(f"the {type(pool).__name__} was shut down while this run was using it")
 
 
 def _copied(frame: Frame) -> list[bytearray]:

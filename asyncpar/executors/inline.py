@@ -46,7 +46,7 @@ class InlineExecutor(PooledExecutor[InlinePlace]):
     [1, 2]
     """
 
-    traits = Traits(stops="between_calls", prepares=False)
+    traits = Traits(stops="between_calls", prepares=False, in_own_task=True)
 
     def __init__(self) -> None:
         super().__init__(1)

@@ -2,8 +2,8 @@
 
 There is no thread, no queue and no polling between a run and its worker. This file keeps the pool: it starts the zygote at
 first need, asks it for workers, retires those that have had nothing to do, and closes everything when its `async with` or
-its event loop ends. The mechanisms stand in `process_worker.py` (a batch and its worker), `process_parcel.py` (what is sent),
-`zygote_client.py` and `_child/zygote.py` (how workers come to be and to an end), and `wire/` (how it travels).
+its event loop ends. The mechanisms stand in `_processes/worker.py` (a batch and its worker), `_processes/parcel.py` (what is
+sent), `_processes/zygote_client.py` and `_child/zygote.py` (how workers start and end), and `_wire` (how it travels).
 
 A worker with old code is not lent any more: when a run begins and modules have been reloaded since the last one began
 (`_processes/reloading.py`), idle workers are sent home, and busy ones when they come back. They hang up at once; the task
@@ -125,6 +125,7 @@ class ProcessExecutor(PooledExecutor[ProcessWorker]):
             grace=grace,
         )
         super().__init__(resolve_max_workers(max_workers))
+        self.pool.give_back = self.release
         self._initializer = None if initializer is None else Initializer(initializer, tuple(initargs))
         self._preload = tuple(preload)
         self._max_shared_bytes = available_memory() // 4 if max_shared_bytes is None else to_bytes(max_shared_bytes)
@@ -179,9 +180,9 @@ class ProcessExecutor(PooledExecutor[ProcessWorker]):
             kept = self._importable[key] = self._pickle(fn, options, None)
         return kept
 
-    def _pickle(self, fn: Callable[..., Any], options: ProgramOptions, place: Placer | None) -> SentProgram:
+    def _pickle(self, fn: Callable[..., Any], options: ProgramOptions, placer: Placer | None) -> SentProgram:
         self._last_program_id += 1
-        return SentProgram(fn, options, self._last_program_id, place)
+        return SentProgram(fn, options, self._last_program_id, placer)
 
     def _get_arguments(self) -> Area:
         """Where large arguments lie; made with the first worker or for the first of them, whichever comes first."""
@@ -457,7 +458,7 @@ class ProcessSession(PickledProgram, PooledSession[ProcessWorker]):
             self._unfinished.release()
         if not self._is_kept:
             self._executor.forget_program(self.sent)
-            self.sent.buffers = []
+            del self.sent  # which holds blocks of shared memory; parcels that are still on their way keep it
 
 
 _executors: weakref.WeakSet[ProcessExecutor] = weakref.WeakSet()
@@ -493,6 +494,10 @@ def check_process_arguments(
         )
     if isinstance(preload, str):
         raise TypeError(f"preload must be a sequence of module names, such as [{preload!r}], not one string")
+    if not isinstance(preload, Iterable) or not all(isinstance(name, str) for name in preload):
+        raise TypeError(f"preload must be a sequence of module names, not {preload!r}")
+    if not isinstance(initargs, Iterable):
+        raise TypeError(f"initargs must be a tuple of the arguments of initializer, not {initargs!r}")
     if not to_seconds(idle_timeout) > 0:
         raise ValueError(f"idle_timeout must be a positive number of seconds, not {idle_timeout!r}")
     if not to_seconds(grace) >= 0:

@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from asyncpar._basics.wording import in_words
 from asyncpar._run.outcomes import OnError
 from asyncpar._run.retrying import RetryPolicy
 from asyncpar._sync.parallel import SKIPPED
 
 
-class Guard:
+class RetryingCaller:
     """Makes calls, again if they fail and may be retried; an error in the end is raised, returned, or stands for SKIPPED."""
 
     def __init__(self, retrying: RetryPolicy | None, on_error: OnError) -> None:
@@ -23,11 +24,20 @@ class Guard:
         for failures in itertools.count(1):
             try:
                 return function(*arguments, **keywords)
-            except Exception as error:
+            except (Exception, SystemExit, GeneratorExit) as error:  # Ctrl-C is the program's own here
                 if self._retrying is not None and self._retrying.allows(error, failures):
                     time.sleep(self._retrying.wait_seconds(failures))
                 elif self._on_error == "raise":
                     raise
                 else:
-                    return error if self._on_error == "return" else SKIPPED
+                    return _as_value(error) if self._on_error == "return" else SKIPPED
         raise AssertionError("unreachable: it counts for ever")
+
+
+def _as_value(error: BaseException) -> BaseException:
+    """A call has no say about the program, wherever its error is raised again."""
+    if isinstance(error, Exception):
+        return error
+    replacement = RuntimeError(f"a task raised {in_words(error)}")
+    replacement.__cause__ = error
+    return replacement
