@@ -1,4 +1,4 @@
-"""Event loops that are closed by hand, with whatever is left in them: nothing of ours stays, and nobody complains."""
+"""Event loops that are closed by hand with tasks left in them: nothing of ours stays, and nothing is reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where there is no Python interpreter to start a zygote with: the error says so, and no program starts itself without end."""
+"""If there is no Python interpreter to start a zygote with, the error says so, and no program starts itself without end."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ asyncio.run(main())
 
 @pytest.fixture
 def terminal() -> Iterator[tuple[int, str]]:
-    """What a terminal shows can be read from the descriptor; the name is for whoever sits at it."""
+    """A terminal's output can be read from the descriptor. The name is for the program that runs at the terminal."""
     ours, theirs = pty.openpty()
     yield ours, os.ttyname(theirs)
     os.close(ours)
