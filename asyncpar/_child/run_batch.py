@@ -101,7 +101,7 @@ def run_batch(
                     for arguments in calls:
                         values.append(fn(*arguments))
             except catch as error:
-                if issubclass(type(error), MemoryError):  # its frames hold what there was no more room for
+                if issubclass(type(error), MemoryError):  # its frames keep alive what filled the memory
                     traceback.clear_frames(error.__traceback__)
                 errors[len(values)] = error
                 values.append(None)

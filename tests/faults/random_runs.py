@@ -303,7 +303,7 @@ async def _iterate(plan: Plan, results: ParallelMap[Any], record: Record) -> Non
             if plan.consumption == "raise":
                 raise ConsumerGaveUp
             return
-        if plan.consumption != "loop" and len(record.entries) % 500 == 0:  # nobody could wait for a run cancelled here
+        if plan.consumption != "loop" and len(record.entries) % 500 == 0:  # no code could wait for a run that is cancelled here
             await anyio.sleep(0.001)  # a consumer that is slow at times
     record.complete = True
 

@@ -1,4 +1,4 @@
-"""A program at a terminal: its calls have none, so that whatever they do about it fails at once, and stops nobody."""
+"""The calls of a program at a terminal have no terminal: using one fails at once, and stops no process."""
 
 from __future__ import annotations
 
