@@ -1,8 +1,8 @@
-"""Everything asyncpar raises on its own account.
+"""asyncpar's own errors.
 
-One base class, `AsyncparError`, so that a caller can tell our failures from those of the mapped function. A user's own
-exception is never wrapped: it arrives with its own type, and `RemoteTraceback` as its cause shows the worker's lines.
-Each message says what happened, to what, and what to do about it. This module is imported by workers: it imports only
+They share one base class, `AsyncparError`, so that a caller can distinguish our failures from those of the mapped function.
+A user's own exception is never wrapped: it arrives with its own type, and its cause, a `RemoteTraceback`, shows the worker's
+traceback. Each message says what happened, to what, and what to do about it. Workers import this module, so it imports only
 pickle, which they need anyway.
 """
 
@@ -10,28 +10,28 @@ import pickle
 
 
 class AsyncparError(Exception):
-    """The base of every error that asyncpar raises on its own account."""
+    """The base class of asyncpar's own errors."""
 
     __module__ = "asyncpar"
 
 
 class ConsumedError(AsyncparError, RuntimeError):
-    """A `ParallelMap` was consumed a second time; one object serves one run."""
+    """A `ParallelMap` was consumed a second time. One object serves one run."""
 
     __module__ = "asyncpar"
 
 
 class ExecutorUnavailableError(AsyncparError):
-    """The executor cannot be used here or any more; the message names the remedy."""
+    """The executor cannot be used here, or no longer. The message says what to do."""
 
     __module__ = "asyncpar"
 
 
 class PicklingError(AsyncparError, pickle.PicklingError):
-    """An argument, a function or a result could not be sent between processes; the message says which, and what in it.
+    """An argument, a function or a result could not be sent between processes. The message says which, and which part of it.
 
     Attributes:
-        path: where the part sits that cannot be pickled, such as ``arguments[1]['model'].lock``; the root is ``arguments``,
+        path: path to the part that cannot be pickled, such as ``arguments[1]['model'].lock``. The root is ``arguments``,
             ``result`` or ``function``. Empty if it is not known.
         type_name: qualified name of that part's class, such as ``_thread.lock``.
     """
@@ -51,13 +51,13 @@ class WorkerDiedError(AsyncparError):
     """A worker process died while it was running a call.
 
     Attributes:
-        index: place of the call's item in the input, from 0.
-        item: the item; a tuple where several iterables are mapped over.
+        index: position of the call's item in the input, from 0.
+        item: the item; a tuple if several iterables are mapped over.
         pid: process id of the dead worker.
-        exit_code: what it exited with, or None when a signal killed it.
-        signal: number of the signal that killed it, or None when it exited by itself.
-        peak_memory: the most memory that it ever held, in bytes; None if nobody saw its end.
-        likely_out_of_memory: the system has meanwhile killed processes for lack of memory, and this was how the worker died.
+        exit_code: the worker's exit code, or None if a signal killed it.
+        signal: number of the signal that killed it, or None if it exited by itself.
+        peak_memory: the most memory that it ever held, in bytes; None if that is not known.
+        likely_out_of_memory: whether the worker was killed at a time when the system killed processes for lack of memory.
     """
 
     __module__ = "asyncpar"
@@ -90,15 +90,15 @@ class CallTimeoutError(AsyncparError, TimeoutError):
     """A call took longer than `timeout`.
 
     Attributes:
-        index: place of the call's item in the input, from 0.
-        item: the item; a tuple where several iterables are mapped over.
+        index: position of the call's item in the input, from 0.
+        item: the item; a tuple if several iterables are mapped over.
         seconds: the timeout.
     """
 
     __module__ = "asyncpar"
 
     def __init__(self, message: str, index: int = 0, item: object = None, seconds: float = 0.0) -> None:
-        super().__init__(message)  # alone: OSError, a base of TimeoutError, would take further arguments for an errno
+        super().__init__(message)  # alone: OSError, a base of TimeoutError, would treat further arguments as an errno
         self.index = index
         self.item = item
         self.seconds = seconds
@@ -108,22 +108,22 @@ class CallTimeoutError(AsyncparError, TimeoutError):
 
 
 class OverdueCallError(CallTimeoutError):
-    """The timeout of a coroutine call as its worker reports it, without words: `complete_timeouts` in _contract/batches.py
-    finds them.
+    """The timeout of a coroutine call as its worker reports it, without a message: `complete_timeouts` in
+    _contract/batches.py adds one.
 
-    It has a class of its own so that no error which a call raises is taken for one.
+    It has a class of its own so that no error raised by a call is mistaken for one.
     """
 
 
 class RemoteError(AsyncparError):
-    """Stands for an exception that a call raised but that could not travel back as itself.
+    """Replaces an exception that a call raised but that could not be sent back.
 
     Attributes:
         type_name: qualified name of the original exception's class.
         message: its text.
-        culprit: what in it cannot be pickled, such as ``error.args[1], a _thread.lock``; empty if that is not known.
-        misread: what reading its pickle raises, such as ``ModuleNotFoundError: No module named 'plugin'``; empty if there is
-            no pickle.
+        culprit: the part that cannot be pickled, such as ``error.args[1], a _thread.lock``; empty if that is not known.
+        misread: the error that reading its pickle raises, such as ``ModuleNotFoundError: No module named 'plugin'``; empty if
+            there is no pickle.
     """
 
     __module__ = "asyncpar"
@@ -144,7 +144,7 @@ class RemoteError(AsyncparError):
 
 
 class RemoteTraceback(Exception):
-    """The traceback that an exception had in its worker, as text; it is the `__cause__` of that exception here."""
+    """The traceback that an exception had in its worker, as text. It is the `__cause__` of that exception."""
 
     __module__ = "asyncpar"
 

@@ -3,13 +3,13 @@
     pip install asyncpar starlette uvicorn
     python examples/service.py --port 8000
     curl 'http://127.0.0.1:8000/primes?upto=1000000000'    # counts primes on every processor
-    curl 'http://127.0.0.1:8000/ping'                      # answers at once, also meanwhile
+    curl 'http://127.0.0.1:8000/ping'                      # answers at once, even meanwhile
     curl 'http://127.0.0.1:8000/status'                    # how many maps are running
 
-What it shows of asyncpar:
+What it shows about asyncpar:
 
-- the application owns one `ProcessExecutor` from start to end, and all requests share its workers fairly;
-- a handler awaits its map like anything else, and cancelling it stops the work in the processes, too: when a client hangs up
+- The application owns one `ProcessExecutor` from start to end, and all requests share its workers fairly.
+- A handler awaits its map like anything else, and cancelling it stops the work in the processes, too. When a client hangs up
   (Ctrl-C the first curl), the workers are free again before the handler has returned.
 """
 
@@ -38,7 +38,7 @@ LARGEST = 10**10  # a minute or more of work, which is enough for anybody
 
 
 def count_primes(start: int, stop: int) -> int:
-    """How many primes there are from `start` up to, not including, `stop`. One call of a map."""
+    """How many primes there are from `start` up to, but not including, `stop`. This is one call of a map."""
     start = max(start, 2)
     if start >= stop:
         return 0
@@ -50,7 +50,7 @@ def count_primes(start: int, stop: int) -> int:
 
 
 def primes_up_to(limit: int) -> list[int]:
-    """By the sieve of Eratosthenes."""
+    """Uses the sieve of Eratosthenes."""
     is_prime = bytearray(b"\x01") * (limit + 1)
     is_prime[:2] = bytes(min(2, limit + 1))
     for number in range(2, math.isqrt(limit) + 1):
@@ -68,7 +68,7 @@ def strike_out(is_prime: bytearray, first: int, step: int) -> None:
 
 @dataclass
 class Maps:
-    """The maps of all requests, in numbers."""
+    """Counts the maps of all requests."""
 
     running: int = 0
     finished: int = 0
@@ -122,7 +122,7 @@ async def primes(request: Request) -> Response:
 
 
 async def cancel_on_disconnect(request: Request, scope: anyio.CancelScope) -> None:
-    """Waits, without polling, until the client has hung up; then cancels the scope."""
+    """Waits, without polling, until the client has hung up, and then cancels the scope."""
     while (await request.receive())["type"] != "http.disconnect":
         pass  # the request's body, which does not matter
     scope.cancel()
@@ -156,7 +156,7 @@ def parse_upto(text: str | None) -> int:
 
 @asynccontextmanager
 async def lifespan(app: Starlette) -> AsyncIterator[dict[str, Any]]:
-    """The executor lives as long as the application; what is yielded here is `request.state` there."""
+    """The executor lives as long as the application. Handlers find what is yielded here in `request.state`."""
     async with ProcessExecutor() as executor:
         yield {"service": Service(executor)}
 

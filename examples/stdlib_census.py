@@ -4,13 +4,13 @@
     python examples/stdlib_census.py --root src         # any other tree
     python examples/stdlib_census.py --executor thread  # the same work in threads, to compare
 
-It prints the longest and the most branching functions, totals, the files that do not parse, and how much faster several
-workers were than one. What it shows of asyncpar:
+It prints the longest functions and those with the most branches, totals, the files that do not parse, and how much faster
+several workers were than one. What it shows about asyncpar:
 
-- results are streamed as they finish, so the progress line moves and no list of all records is ever held;
-- workers return small plain records, and never a syntax tree, so that sending results back costs next to nothing;
-- a file that does not parse is a result like any other; an unexpected error would stop the census;
-- one `ProcessExecutor` serves several maps, each with as many of its workers (`n_jobs`) as it likes.
+- Results are streamed as they finish, so the progress line moves and no list of all records is ever held.
+- Workers return small plain records, and never a syntax tree, so that sending results back costs next to nothing.
+- A file that does not parse is a result like any other. An unexpected error would stop the census.
+- One `ProcessExecutor` serves several maps, each with as many of its workers (`n_jobs`) as it likes.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ class Function(TypedDict):
 
 
 class FileRecord(TypedDict):
-    """What a worker says of one file. `problem` is why it did not parse; then all else is empty."""
+    """What a worker returns for one file. `problem` says why it did not parse; everything else is then empty."""
 
     path: str
     problem: str
     lines: int
     functions: int
     classes: int
-    longest: list[Function]  # at most ten, for only they can be among the ten longest of all
+    longest: list[Function]  # at most ten, since only these can be among the ten longest of all
     most_branching: list[Function]
 
 
@@ -91,7 +91,7 @@ def examine(path: str) -> FileRecord:
 def survey(tree: ast.AST) -> tuple[list[Function], int]:
     """Every function in the tree, and how many classes there are.
 
-    A branch counts for the innermost function around it. There is no recursion, for code can be nested deeply.
+    A branch counts for the innermost function around it. There is no recursion, since code can be nested deeply.
     """
     functions: list[Function] = []
     classes = 0
@@ -113,10 +113,10 @@ def survey(tree: ast.AST) -> tuple[list[Function], int]:
 
 
 def count_branches(node: ast.AST) -> int:
-    """How many ways this node alone adds to the one through a function: McCabe's complexity less one, if summed up.
+    """How many paths this node alone adds to a function. Their sum is McCabe's complexity minus one.
 
-    Each `if`, `for`, `while`, `except`, `case` and conditional expression is one, as is each `and` or `or`, and each `for` and
-    `if` of a comprehension.
+    Each `if`, `for`, `while`, `except`, `case` and conditional expression adds one. So does each `and` or `or`, and each `for`
+    and `if` of a comprehension.
     """
     match node:
         case ast.If() | ast.IfExp() | ast.For() | ast.AsyncFor() | ast.While() | ast.ExceptHandler() | ast.match_case():
@@ -135,15 +135,15 @@ def describe_problem(error: Exception) -> str:
 
 
 def read_once(path: str) -> int:
-    """Warms up: brings one file into the system's cache."""
+    """Warms up by bringing one file into the system's cache."""
     try:
         return len(Path(path).read_bytes())
-    except OSError:  # the census itself will tell
+    except OSError:  # the census itself will report it
         return 0
 
 
 def silence_parser() -> None:
-    """Keeps this process from warning of invalid escapes and the like in the code that it parses."""
+    """Keeps this process from warning about invalid escapes and the like in the code that it parses."""
     for category in (SyntaxWarning, DeprecationWarning):  # the latter up to Python 3.11
         warnings.simplefilter("ignore", category)
 
@@ -183,7 +183,7 @@ class Census:
 
 
 class Progress:
-    """One line on stderr that is written over again and again; nothing at all where stderr is not a terminal."""
+    """One line on stderr that is rewritten again and again. If stderr is not a terminal, nothing is written."""
 
     def __init__(self, total: int, what: str) -> None:
         self._total = total
@@ -219,7 +219,7 @@ async def take_census(files: Sequence[str], executor: Executor, workers: int) ->
 
 
 async def run(root: Path, files: Sequence[str], kind: str, jobs: int) -> None:
-    """Takes the census with all workers, then with one for comparison, and prints the first."""
+    """Takes the census with all workers, then with one for comparison, and prints the first census."""
     async with make_executor(kind, jobs) as executor:
         await pmap(read_once, files, executor=executor)
         census = await take_census(files, executor, executor.workers)
@@ -259,13 +259,13 @@ def describe_speed(census: Census, alone: Census | None, kind: str, workers: int
     return (
         f"\n{census.seconds:.2f} s with {workers} workers ({kind}), {alone.seconds:.2f} s with one of them: "
         f"{alone.seconds / census.seconds:.2f} times as fast\n"
-        "Each is the time of one whole census, from first file to last record, on workers that an untimed reading of every\n"
-        "file had started; that put the files into the system's cache, too."
+        "Each is the time of one whole census, from first file to last record. Before that, an untimed reading of every file\n"
+        "had started the workers and put the files into the system's cache."
     )
 
 
 def find_files(root: Path) -> list[str]:
-    """All .py files under `root`, but for what is installed in a site-packages below it."""
+    """All .py files under `root`, except for what is installed in a site-packages below it."""
     return sorted(
         str(path) for path in root.rglob("*.py") if path.is_file() and OTHERS.isdisjoint(path.relative_to(root).parts)
     )

@@ -1,4 +1,4 @@
-"""What this process holds of the system, by name: so that a test, or a soak of hours, can say what it has left behind."""
+"""The system resources that this process holds, by name, so that a test, or a long soak, can say what it has left behind."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _processes() -> set[str]:
 
 
 def _is_cached(thread: threading.Thread) -> bool:
-    """trio keeps idle threads for ten seconds, for whoever needs one next."""
+    """trio keeps idle threads for ten seconds, in case one is needed again."""
     return thread.name.startswith("Trio thread") or "trio" in thread.name.lower()
 
 

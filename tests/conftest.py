@@ -65,7 +65,7 @@ def nobody_looks_through_what_is_imported() -> Iterator[None]:
 
 @given(st.none())
 def check_nothing(_: None) -> None:
-    """At its first property, hypothesis makes a random generator and looks who refers to it: it cannot see what is frozen."""
+    """At its first property, hypothesis makes a random generator and searches its referrers, which must not be frozen."""
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,6 +1,6 @@
-"""What users write by mistake, and what the error tells them to write instead.
+"""Common mistakes, and what the error tells users to write instead.
 
-Nothing here is looked at before something is wrong. The names are those of other libraries, and those that are close to ours.
+Nothing here is used before something is wrong. The hints cover names from other libraries, and names similar to ours.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Coroutine, Sequence
 from typing import Any
 
-_OPTIONS = {  # {as others say: as we say}
+_OPTIONS = {  # {name in other libraries: our name}
     "max_workers": "n_jobs",
     "num_workers": "n_jobs",
     "n_workers": "n_jobs",
@@ -43,7 +43,7 @@ _OF_PROCESSES = {
     "max_shared_bytes",
     "preload",
 }
-_EXECUTORS = {  # {as others say: as we say}
+_EXECUTORS = {  # {name in other libraries: our name}
     "loky": "process",
     "multiprocessing": "process",
     "processes": "process",
@@ -75,7 +75,7 @@ def unknown_options(names: Collection[str], known: Collection[str]) -> TypeError
 
 
 def not_callable(fn: Any, iterables: Sequence[Any]) -> TypeError:
-    """The error for what `pmap` was given in the place of a function. A coroutine is closed, so that nobody warns of it."""
+    """The error if `pmap` was given something that is not a function. A coroutine is closed, so that Python does not warn."""
     if isinstance(fn, Coroutine):
         name = getattr(fn, "__name__", type(fn).__name__)
         fn.close()
@@ -94,7 +94,7 @@ def meant_executor_name(name: str, known: Collection[str]) -> str:
 
 
 def instead_of_executor(executor: object) -> str:
-    """What to pass in the place of something that runs calls elsewhere, or an empty text."""
+    """What to pass instead of an object that runs calls in other libraries, or an empty text."""
     if isinstance(executor, int):
         return f"; did you mean n_jobs={executor}?"
     if isinstance(executor, type):

@@ -1,4 +1,4 @@
-"""What the program has imported already: what is heavy is not imported here, and what is not there need not be looked for."""
+"""Modules that the program has already imported. Heavy modules are not imported here, only used if they are loaded."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def loaded_numpy() -> Any:
-    """numpy; None also while another thread is still importing it, for then it lacks this and that."""
+    """numpy, or None. Also None while another thread is still importing it, since it is incomplete then."""
     numpy = sys.modules.get("numpy")
     if numpy is None or getattr(numpy.__spec__, "_initializing", False):
         return None

@@ -1,24 +1,24 @@
-"""Notes on exceptions: what asyncpar adds to an error of the user's.
+"""Notes that asyncpar adds to users' exceptions.
 
-Many calls may raise one and the same object (`raise FULL`, where that is an instance in a module), in many runs, and it lives
-on. So a run has one note on an object, that of the call which raised it last, and there are never more than a few of all runs.
-Runs in a call of another run have their own: each says where it was.
+Many calls, in many runs, may raise the same object (`raise FULL`, where FULL is an instance in a module), and it lives on. So a
+run has one note on an object, for the call that raised it last, and the number of notes from all runs is limited. A run inside
+a call of another run has its own note: each says where the error was raised.
 
-The classes of users may forbid attributes, as frozen dataclasses do, have an `add_note` that raises, or `__notes__` that are no
-list. None of these is called or changed, and an exception that takes no note goes without.
+Users' classes may forbid attributes, as frozen dataclasses do, have an `add_note` that raises, or `__notes__` that are not a
+list. None of these is called or changed. An exception that accepts no note gets none.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-_ATTRIBUTES: Any = vars(BaseException)["__dict__"]  # a class may forbid to ask an object for its own
-_MOST_NOTES = 8  # as many levels of maps in maps as anybody has; a guess
+_ATTRIBUTES: Any = vars(BaseException)["__dict__"]  # read from here, since a class may hide its objects' `__dict__`
+_MOST_NOTES = 8  # more levels of nested maps than any program has; a guess
 
 
 def add_note(error: BaseException, text: str, run: int | None = None) -> None:
-    """Adds the note "asyncpar: `text`", in place of an earlier one of the same run or of the same words."""
-    if getattr(type(error), "__notes__", None) is not None:  # something of the class's own
+    """Adds the note "asyncpar: `text`". It replaces an earlier note of the same run or with the same text."""
+    if getattr(type(error), "__notes__", None) is not None:  # the class defines it
         return
     notes: Any = _ATTRIBUTES.__get__(error).setdefault("__notes__", [])
     if type(notes) is not list:
@@ -36,7 +36,7 @@ def add_note(error: BaseException, text: str, run: int | None = None) -> None:
 
 
 class _Note(str):
-    """A note that knows the number of its run. It travels as a plain text."""
+    """A note that knows the number of its run. It is pickled as a plain string."""
 
     __slots__ = ("run",)
     run: int | None

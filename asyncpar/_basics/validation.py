@@ -1,4 +1,4 @@
-"""What counts as a number where users give one: integers and floats of every library, and no booleans. And what as nothing."""
+"""Checks of numbers that users pass: integers and floats of every library, but no booleans. And the marker for "not given"."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class _Unset:
         return "<default>"
 
 
-UNSET: Final[Any] = _Unset()  # the default of a parameter for which None means something
+UNSET: Final[Any] = _Unset()  # the default of a parameter for which None has a meaning
 
 
-MOST = 1 << 30  # more than anybody has of workers, calls or items, and a number that can still be multiplied with seconds
+MOST = 1 << 30  # more than any number of workers, calls or items, and still small enough to be multiplied by seconds
 
 
 def is_number(value: Any) -> TypeGuard[float]:
@@ -28,7 +28,7 @@ def is_int(value: Any) -> TypeGuard[int]:
     if isinstance(value, int):
         return not isinstance(value, bool)
     try:
-        operator.index(value)  # numpy's integers are welcome
+        operator.index(value)  # numpy's integers are accepted
     except TypeError:
         return False
     return True
@@ -39,17 +39,17 @@ def is_positive_int(value: Any) -> TypeGuard[int]:
 
 
 def to_count(value: Any) -> int:
-    """A whole number of any library as an int that can be counted with."""
+    """An integer of any library as an int of at most `MOST`."""
     return min(operator.index(value), MOST)
 
 
 def to_bytes(value: Any) -> int:
-    """A number of bytes as an int that the system takes."""
+    """A number of bytes as an int that the system accepts."""
     return min(int(value), sys.maxsize)
 
 
 def to_seconds(value: Any) -> float:
-    """A number of any library as a float, infinite where it is too large for one; not a number if it is none."""
+    """A number of any library as a float: infinite if it is too large, NaN if it is not a number."""
     if not is_number(value):
         return nan
     try:
@@ -62,7 +62,7 @@ def check_timeout(timeout: Any, of_what: str) -> float | None:
     """Seconds; None if there is no limit.
 
     Raises:
-        ValueError: neither a positive number nor None.
+        ValueError: it is neither a positive number nor None.
     """
     if timeout is None:
         return None

@@ -1,7 +1,7 @@
-"""Users' objects in our messages and notes: in about a line of a terminal, whatever their own methods do.
+"""Shows users' objects in our messages and notes in about one line of a terminal, whatever their methods do.
 
-A `__repr__` or `__str__` may raise anything, SystemExit included. But a KeyboardInterrupt is Ctrl-C, much rather than the
-object's doing, and goes through.
+A `__repr__` or `__str__` may raise anything, including SystemExit. But a KeyboardInterrupt passes through, because it is almost
+certainly Ctrl-C and not raised by the object.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 
 class _Repr(reprlib.Repr):
-    """Looks only at the elements that it shows; what it is derived from sorts all of them."""
+    """Looks only at the elements that it shows; the base class sorts all of them."""
 
     def repr_dict(self, x: dict[Any, Any], level: int) -> str:
         return super().repr_dict(dict(islice(x.items(), self.maxdict + 1)), level)
@@ -39,7 +39,7 @@ def short_repr(value: object) -> str:
 
 
 def message_of(error: BaseException) -> str:
-    """What it says."""
+    """The error's message."""
     try:
         return str(error)
     except KeyboardInterrupt:
@@ -49,6 +49,6 @@ def message_of(error: BaseException) -> str:
 
 
 def in_words(error: BaseException) -> str:
-    """Its class and what it says: `SystemExit: 1`."""
+    """The error's class and message: `SystemExit: 1`."""
     message = message_of(error)
     return f"{type(error).__name__}: {message}" if message else type(error).__name__

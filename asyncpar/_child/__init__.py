@@ -1,12 +1,12 @@
-"""The child's side: what runs where the calls are made.
+"""The child's side: the code that runs in workers.
 
-`zygote.py` forks workers, `process_main.py` is the life of one, `run_batch.py` is the inner loop that makes the calls
-(threads use it, too) and `run_coroutines.py` its twin for coroutine functions. `protocol.py` is what parent, zygote and
-worker say to each other, `control.py` the page that they see together.
+`zygote.py` forks workers, and `process_main.py` is the main program of one. `run_batch.py` is the inner loop that makes the
+calls (threads use it, too), and `run_coroutines.py` does the same for coroutine functions. `protocol.py` defines the messages
+between parent, zygote and worker, and `control.py` the page that parent and worker share.
 
-The parent imports from here what both sides must agree on. Nothing here imports asyncio, anyio or numpy on its own account
-(`run_coroutines.py`, imported when there is a coroutine function, needs asyncio): a worker starts in a millisecond, and what
-the user's functions import is theirs.
+The parent imports from here what both sides must agree on. Nothing here imports asyncio, anyio or numpy unless it is needed
+(only `run_coroutines.py`, which is imported for coroutine functions, needs asyncio). So a worker starts in a millisecond. The
+user's functions may import anything.
 
 What must never break: the results are those of `[fn(*row) for row in zip(*columns)]`, for a prefix of the rows, whatever the
 calls raise; and a worker ends when its parent does.

@@ -1,8 +1,7 @@
-"""Answers batches: knows the programs of the runs that are going on, reads the calls, has them made, writes what became of
-them.
+"""Answers batches: it knows the programs of the current runs, reads the calls, makes them, and encodes their outcomes.
 
-It knows nothing of processes, sockets or signals, so that whatever carries its messages can use it: worker processes, and the
-pools of others.
+It knows nothing of processes, sockets or signals, so it works with anything that carries its messages: our worker processes,
+and other pools.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class _Program(NamedTuple):
-    """What a run executes here."""
+    """The function that a run executes here, with its options."""
 
     fn: Callable[..., Any]
     concurrency: int
@@ -42,24 +41,24 @@ class BatchServer:
     """Answers one batch after another.
 
     Args:
-        control: where it says what it is doing.
-        memory: through which large buffers go; None: they travel with the messages.
+        control: the control page, on which it notes what it is doing.
+        memory: shared memory for large buffers; None: they travel with the messages.
     """
 
-    lifetime: Lifetime | None = None  # says when the worker has to leave, if it ever has to
+    lifetime: Lifetime | None = None  # says when the worker has to end, if it ever has to
 
     def __init__(self, control: ControlPage, memory: SharedMemory | None) -> None:
         self._control = control
         self._memory = memory
         self._programs: dict[int, _Program] = {}  # {program id: program}
-        self._coroutines: Any = None  # the module, once there was a coroutine function; it imports asyncio
+        self._coroutines: Any = None  # the module `run_coroutines`, from the first coroutine function on; it imports asyncio
         self._runner: Any = None  # asyncio.Runner, from then on
 
     def knows(self, program_id: int) -> bool:
         return program_id in self._programs
 
     def answer(self, decoder: Decoder, *, lends: bool) -> Frame:
-        """The answer to a BATCH; `lends`: its buffers may lie in shared memory."""
+        """The answer to a BATCH. `lends`: its buffers may lie in shared memory."""
         message: BatchMessage = decoder.message
         program_id, new_program, news, budget, near_end, encoded_columns = message
         if news is not None:
@@ -97,7 +96,7 @@ class BatchServer:
     def _take_in(self, news: News) -> None:
         forget, most_shared, key = news
         self.forget(forget)
-        assert self._memory is not None, "there are news for worker processes only"
+        assert self._memory is not None, "only worker processes are sent news"
         self._memory.limit_results(most_shared)
         if key is not None:
             take_on_key(key)
@@ -132,14 +131,14 @@ class BatchServer:
 
 
 def failure(error: BaseException) -> Frame:
-    """The answer where a run cannot go on: its function could not be read, say."""
+    """The answer if a run cannot go on, for example because its function could not be read."""
     return Encoder().frame(FAILED, tuple(pack_error(error, hidden_frames=1)))
 
 
 def _explain_read_only(errors: dict[int, BaseException]) -> None:
     for error in errors.values():
         message = error.args[0] if type(error) is ValueError and error.args else None
-        if type(message) is str and message.endswith(" is read-only"):  # as numpy says it of an array
+        if type(message) is str and message.endswith(" is read-only"):  # numpy's message for an array
             add_note(
                 error,
                 "large arguments are shared between workers, and read-only; "
@@ -159,7 +158,7 @@ def _done(report: BatchReport, kind: int, placer: BufferPlacer | None) -> Frame:
 
 
 def _pack_errors(errors: dict[int, BaseException]) -> dict[int, PackedError]:
-    """One object that many calls have raised is packed once: its traceback has grown with each of them."""
+    """Packs an object that many calls have raised only once, since its traceback has grown with each of them."""
     packed: dict[int, PackedError] = {}  # {id of an error: it, packed}
     for error in errors.values():
         if id(error) not in packed:

@@ -1,6 +1,7 @@
-"""What a batch of explicit calls is run as: functions of columns. Sent to workers once, in place of the user's function.
+"""Functions of columns that make the calls of a batch of explicit calls. They are sent to workers once, instead of the user's
+function.
 
-Calls with plain positional arguments need no form of their own: their function is called with a row of the columns.
+Calls with only positional arguments need none of these: their function is called with a row of the columns.
 """
 
 from collections.abc import Callable
@@ -8,7 +9,7 @@ from typing import Any
 
 
 class KeywordCall:
-    """Calls with keyword arguments: `names` are those of the last columns."""
+    """Calls with keyword arguments: `names` are the names of the last columns."""
 
     __slots__ = ("function", "names")
 
@@ -25,7 +26,7 @@ class KeywordCall:
 
 
 class BareCall:
-    """Calls without arguments: the one column, without which a batch would have no length, is not looked at."""
+    """Calls without arguments. There is one column, which gives the batch its length; its values are ignored."""
 
     __slots__ = ("function",)
 
@@ -40,7 +41,7 @@ class BareCall:
 
 
 class MixedCall:
-    """Calls of several functions: the columns are the place of the function, the arguments, and the keyword arguments."""
+    """Calls of several functions: the columns are the index of the function, the arguments, and the keyword arguments."""
 
     __slots__ = ("functions",)
 

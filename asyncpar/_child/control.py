@@ -1,8 +1,8 @@
-"""The control page: a few numbers that a worker and its parent both see, without a word being sent.
+"""The control page: a few numbers that a worker and its parent both see, without any message.
 
-The worker writes where it is; the parent writes that it should stop. Each number is one aligned double, stored by one
-instruction, so that neither side ever reads half of one. In a process the page is shared memory; a thread uses a plain
-list with the same places.
+The worker writes which call it is running, and the parent writes that the worker should stop. Each number is one aligned
+double, stored by one instruction, so that neither side ever reads half of one. For a process the page is shared memory. A
+thread uses a plain list with the same indices.
 """
 
 import mmap
@@ -12,20 +12,20 @@ import time
 from collections.abc import MutableSequence
 from typing import TypeAlias
 
-POSITION = 0  # of the call that is running, in its batch; before the first, one of the two states below
+POSITION = 0  # of the call that is running, in its batch; before the first call, one of the two states below
 BEGAN = 1  # when that call began, on the monotonic clock
-STOP = 2  # 1 when no further call is to be started
-SPAN = 3  # how many calls from POSITION on are under way or will be before the page is touched again
-PID = 4  # of the worker, once it has begun
+STOP = 2  # 1 if no further call is to be started
+SPAN = 3  # how many calls from POSITION on are under way, or will be before the page is written again
+PID = 4  # of the worker, once it has started
 
 NOT_RECEIVED = -1.0  # set by the parent: the worker has not seen the batch
-RECEIVED = -2.0  # set by the worker: it has, and is reading it or writing its answer
+RECEIVED = -2.0  # set by the worker: it has seen the batch, and is reading it or writing its answer
 
 ControlPage: TypeAlias = "MutableSequence[float] | memoryview[float]"
 
 
 def make_nameless_file(length: int) -> int:
-    """A descriptor of a fresh file that has no name anywhere, so that nobody need remove it."""
+    """A descriptor of a new file without a name, which nobody has to remove."""
     if sys.platform == "linux":
         descriptor = os.memfd_create("asyncpar")
     else:
@@ -49,7 +49,7 @@ def map_page(descriptor: int) -> "memoryview[float]":
 
 
 def unmap_page(page: "memoryview[float]") -> None:
-    """Gives the page back; `page` cannot be used any more."""
+    """Unmaps the page. `page` cannot be used any more."""
     mapping = page.obj
     page.release()
     assert isinstance(mapping, mmap.mmap)  # what `map_page` made the view of
@@ -57,10 +57,10 @@ def unmap_page(page: "memoryview[float]") -> None:
 
 
 def seconds_left(page: ControlPage, timeout: float) -> float:
-    """After how many seconds, at the earliest, a call will have run for longer than `timeout`; not positive: one has.
+    """After how many seconds, at the earliest, a call will have run for longer than `timeout`. Zero or less: one has.
 
-    The position is read first: the worker writes when a call began before it writes which one it is, so that a call is never
-    taken for as old as the one before it.
+    The position is read first. The worker writes when a call began before it writes which call it is, so a call is never
+    assumed to be as old as the call before it.
     """
     if page[POSITION] < 0:
         return timeout

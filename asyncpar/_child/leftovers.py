@@ -1,14 +1,15 @@
-"""Programs that calls have started and that nobody waits for any more: they are found and killed.
+"""Finds and kills programs that calls have started and that nothing waits for any more.
 
-Each worker leads a process group, and the zygote kills that group when the worker ends. Two kinds are not reached by that:
+Each worker leads a process group, and the zygote kills that group when the worker ends. This does not reach two kinds of
+processes:
 
-- What has left its group, as `timeout` and the jobs of a shell do. When the worker is gone, the zygote is its parent (on Linux,
-  where a process may adopt the orphans among its descendants); it reaps what ends, and kills the rest at its own end. What
-  leads a session of its own, as a daemon does, goes on.
-- What has lost its zygote, because somebody has killed that. Then the zygote's parent kills the groups of its workers.
+- Processes that have left their group, as `timeout` and the jobs of a shell do. When the worker is gone, the zygote is their
+  parent (on Linux, where a process may adopt the orphans among its descendants). It reaps those that end, and kills the rest at
+  its own end. A process that leads its own session, as a daemon does, goes on.
+- Processes whose zygote was killed. Then the zygote's parent kills the groups of the workers.
 
-No signal goes to a reused process id: a child's number is not given away before it is reaped, and any other process is held
-by a descriptor while it is looked at and killed. Where the system cannot do these things, nothing is done here.
+No signal goes to a reused process id: a child's id is not reused before it is reaped, and any other process is held by a
+descriptor while it is checked and killed. If the system cannot do these things, nothing is done here.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ import signal
 import sys
 from contextlib import suppress
 
-_MOST_PASSES = 10  # a program that is killed may leave children of its own, which are adopted then; a guess
+_MOST_PASSES = 10  # a program that is killed may leave children, which are adopted then; a guess
 
 
 def end_adopted() -> None:
-    """In a zygote that has no workers any more: kills its children, but those with a session of their own."""
+    """In a zygote that has no workers left: kills its children, except those with a session of their own."""
     session = os.getsid(0)
     for _ in range(_MOST_PASSES):
         found = [pid for pid in _children() if _session(pid) == session]
@@ -35,7 +36,7 @@ def end_adopted() -> None:
 
 
 def end_group(leader: int) -> None:
-    """Kills a process group whose leader may be gone, as far as it belongs to this session."""
+    """Kills those members of a process group, whose leader may be gone, that belong to this session."""
     if sys.platform != "linux" or leader <= 0:
         return
     session = os.getsid(0)
@@ -48,7 +49,7 @@ def _children() -> list[int]:
     try:
         with open("/proc/thread-self/children", "rb") as file:  # noqa: PTH123 - pathlib takes long to import
             return [int(pid) for pid in file.read().split()]
-    except OSError:  # no Linux, or one that does not tell
+    except OSError:  # not Linux, or a Linux that does not say
         return []
 
 
@@ -69,7 +70,7 @@ def _session(pid: int) -> int:
 def _belongs(pid: int, leader: int, session: int) -> bool:
     try:
         return os.getpgid(pid) == leader and os.getsid(pid) == session
-    except OSError:  # it has gone, or is none of our business
+    except OSError:  # it has gone, or does not concern us
         return False
 
 
@@ -79,7 +80,7 @@ def _kill(pid: int, leader: int, session: int) -> None:
     except (AttributeError, OSError):  # it has gone, or the system cannot do this
         return
     try:
-        if _belongs(pid, leader, session):  # still: before, the number may have been another's
+        if _belongs(pid, leader, session):  # check again: before, the id may have belonged to another process
             signal.pidfd_send_signal(descriptor, signal.SIGKILL)
     except OSError:  # as above, or it is another user's
         return

@@ -1,9 +1,9 @@
-"""How long a worker process goes on: so many calls, and for as long as it stays within its memory.
+"""How long a worker process lives: for a number of calls, and for as long as it stays within its memory limit.
 
-Memory is limited in two ways. The kernel refuses what would take the worker's data beyond the cap, so that the call which asked
-for it gets a MemoryError (Linux; RLIMIT_DATA counts heap and private mappings, and not what is shared or only reserved). And
-a worker that holds more than the cap after a call, because something keeps what calls have left behind or an allocation
-went around the limit, is replaced. Shared memory is not counted.
+Memory is limited in two ways. The kernel refuses allocations that would take the worker's data beyond the cap, so that the call
+that asked for it gets a MemoryError (on Linux; RLIMIT_DATA counts heap and private mappings, but not memory that is shared or
+only reserved). And a worker that holds more than the cap after a call, because something leaks or an allocation bypassed the
+limit, is replaced. Shared memory is not counted.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import time
 from pathlib import Path
 
 _PAGE = os.sysconf("SC_PAGESIZE") if hasattr(os, "sysconf") else 4096
-_LOOK_SECONDS = 0.5e-3  # looking at one's memory takes 10 µs; in so long a call hardly fills more than a megabyte
+_LOOK_SECONDS = 0.5e-3  # checking the memory takes 10 µs; in this time, a call hardly fills more than a megabyte
 
 
 class Lifetime:
-    """Says when a worker has to leave: after `max_calls` calls, or holding more than `max_memory` bytes; None: never."""
+    """Says when a worker has to end: after `max_calls` calls, or when it holds more than `max_memory` bytes; None: never."""
 
     def __init__(self, max_calls: int | None, max_memory: int | None) -> None:
         self._calls_left = max_calls
@@ -34,7 +34,7 @@ class Lifetime:
         return self._calls_left is not None or self._max_memory is not None
 
     def is_over(self, calls: int) -> bool:
-        """Whether the worker has to leave once it has made so many calls of the current batch."""
+        """Whether the worker has to end once it has made `calls` calls of the current batch."""
         if self._calls_left is not None and calls >= self._calls_left:
             return True
         if self._max_memory is None or (now := time.monotonic()) < self._next_look:
@@ -43,7 +43,7 @@ class Lifetime:
         return _own_bytes(self._libraries) > self._max_memory
 
     def end_batch(self, calls: int) -> bool:
-        """The batch is done, after so many calls; returns whether the worker has to leave."""
+        """The batch is done, after `calls` calls. Returns whether the worker has to end."""
         self._next_look = 0.0
         over = self.is_over(calls)
         if self._calls_left is not None:
@@ -59,7 +59,7 @@ def _limit_data(limit: int) -> None:
 
 
 def _own_bytes(libraries: int) -> int:
-    """What this process holds now, without shared memory; where the system does not say, the most that it ever held."""
+    """The memory of this process now, without shared memory. If the system does not say, the most that it ever held."""
     try:
         resident, shared = _resident_and_shared()
         return resident - max(0, shared - libraries)
@@ -69,7 +69,7 @@ def _own_bytes(libraries: int) -> int:
 
 
 def _library_bytes() -> int:
-    """What is shared in a fresh worker: the code of the interpreter and of libraries, and no shared memory."""
+    """Memory that is shared in a fresh worker: the code of the interpreter and of libraries, but no shared memory of ours."""
     try:
         return _resident_and_shared()[1]
     except OSError:

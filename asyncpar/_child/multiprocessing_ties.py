@@ -1,18 +1,18 @@
-"""What `multiprocessing` keeps for a whole process, and what a worker does about it that `multiprocessing` knows nothing of.
+"""State that `multiprocessing` keeps for a whole process, and that our workers have to adjust.
 
-- **The key** with which processes trust each other. A proxy of a `multiprocessing.Manager` finds its manager from a worker only
-  if that has the key of its parent. It is carried to workers as soon as the parent has loaded multiprocessing.
+- **The authentication key** with which processes trust each other. A proxy of a `multiprocessing.Manager` reaches its manager
+  from a worker only if the worker has its parent's key. Workers get the key as soon as the parent has loaded multiprocessing.
 - **The resource tracker**, a process that removes shared memory when the process that has opened it is gone. A worker would
-  have a tracker of its own, and its end would take segments away from everybody who still uses them. So a worker tells no
-  tracker of shared memory: what a call makes is there until somebody unlinks it. Semaphores, which have no other end, are left
-  as they are.
+  have a tracker of its own, and when the worker ends, that would remove segments that others still use. So a worker does not
+  report shared memory to a tracker: a segment that a call makes exists until some code unlinks it. Semaphores, which nothing
+  else would remove, are still reported.
 
-Workers do not import multiprocessing for that: most never need it, and it takes longer than starting a worker. What is to be
-changed in one of its modules is changed when that has been imported, by a finder in front of all others, which costs each
-import a look into a dictionary. The zygote installs it, before it preloads anything.
+Workers do not import multiprocessing for that: most never need it, and importing it takes longer than starting a worker.
+Instead, a finder in front of all others changes the modules of multiprocessing when they have been imported. It costs each
+import a dictionary lookup. The zygote installs it before it preloads anything.
 
-To share the parent's tracker, as its own children do, was refused: it would have to be started for every parent, and a
-descriptor of it to be kept in every worker.
+Refused: sharing the parent's tracker, as multiprocessing's own children do. It would have to be started for every parent, and
+every worker would have to keep a descriptor of it.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from typing import Any
 
 _PROCESS = "multiprocessing.process"
 _TRACKER = "multiprocessing.resource_tracker"
-_LEFT_ALONE = "shared_memory"  # as the tracker calls that kind
+_LEFT_ALONE = "shared_memory"  # the tracker's name for this kind
 
-_key: bytes | None = None  # in a worker: that of its parent
+_key: bytes | None = None  # in a worker: the key of its parent
 
 
 def current_key() -> bytes | None:
@@ -37,12 +37,12 @@ def current_key() -> bytes | None:
         return None
     try:
         return bytes(process.current_process().authkey)
-    except (AttributeError, NameError):  # another thread still imports it
+    except (AttributeError, NameError):  # another thread is still importing it
         return None
 
 
 def take_on_key(key: bytes) -> None:
-    """In a worker: this is the key of its parent."""
+    """In a worker: adopts the key of its parent."""
     global _key
     _key = key
     process = sys.modules.get(_PROCESS)
@@ -51,7 +51,7 @@ def take_on_key(key: bytes) -> None:
 
 
 def watch_imports() -> None:
-    """In a zygote: workers are to have their changes in multiprocessing, whoever imports it."""
+    """In a zygote: makes sure that workers have their changes in multiprocessing, whichever code imports it."""
     for name, change in _CHANGES.items():
         module = sys.modules.get(name)
         if module is not None:
@@ -80,7 +80,7 @@ _CHANGES: dict[str, Callable[[Any], None]] = {_PROCESS: _set_key, _TRACKER: _lea
 
 
 class _Finder:
-    """Finds the modules that are to be changed just as Python does, and has them changed once they have been run."""
+    """Finds the modules to change just as Python does, and changes them once they have been run."""
 
     def find_spec(self, name: str, path: Any, target: ModuleType | None = None) -> ModuleSpec | None:
         change = _CHANGES.get(name)
@@ -91,7 +91,7 @@ class _Finder:
         run = loader.exec_module
 
         def run_and_change(module: ModuleType) -> None:
-            del loader.exec_module  # a loader may be that of other modules, too
+            del loader.exec_module  # the loader may load other modules, too
             run(module)
             change(module)
 

@@ -1,16 +1,16 @@
-"""What the child's side imports for itself, where modules of the user have names of the standard library.
+"""Imports for the child's side, even if the user has modules with names of the standard library.
 
-The path of a worker is that of its program, in which the directory of the script comes first. If there is a `resource.py` or a
-`queue.py`, it is what the user's code gets when it imports `resource` or `queue`, in a worker as in the program. What
-asyncpar needs comes from the standard library all the same:
+A worker has the import path of its program, in which the directory of the script comes first. If that contains a `resource.py`
+or a `queue.py`, the user's code gets it when it imports `resource` or `queue`, in a worker as in the program. asyncpar itself
+still needs the modules of the standard library:
 
-- The zygote imports what every worker needs before it takes on the program's path.
-- What few workers need is imported by `import_own`, which finds those names in the standard library only, in its own thread.
-- Afterwards, the modules of those names are forgotten that the program would find elsewhere: asyncpar keeps what it has, and
-  the user's code gets its own. What the program has already loaded from the standard library it would not look for again, and
-  a worker does not either (`settled_modules`).
+- The zygote imports what every worker needs before it adopts the program's path.
+- Modules that few workers need are imported by `import_own`. In its thread, it finds such names in the standard library only.
+- Afterwards, standard modules whose names the program would find elsewhere are removed from `sys.modules`: asyncpar keeps those
+  that it has, and the user's code gets its own. A module that the program has already loaded from the standard library would
+  not be looked for again there, so a worker keeps it too (`settled_modules`).
 
-Refused: importing beforehand whatever may ever be needed. asyncio alone takes as long as the zygote's whole start.
+Refused: importing everything that may ever be needed beforehand. asyncio alone takes as long as the zygote's whole start.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ _settled: frozenset[str] = frozenset()
 
 
 def settled_modules() -> list[str]:
-    """In the program: the names of the standard library that mean just that to whoever imports them."""
+    """In the program: the names that any import resolves to the standard library."""
     return [name for name in sys.stdlib_module_names if name in sys.modules and _is_standard(name, sys.modules[name])]
 
 
 def take_on_path(path: Sequence[str], settled: Iterable[str]) -> None:
-    """Makes the program's path this process's own; from now on an import means here what it means there."""
+    """Adopts the program's path. From now on, an import means the same here as in the program."""
     global _settled
     _settled = frozenset(settled)
     sys.path[:] = path
@@ -45,7 +45,7 @@ def take_on_path(path: Sequence[str], settled: Iterable[str]) -> None:
 
 
 def import_own(name: str) -> Any:
-    """A module of asyncpar; what it imports comes from the standard library, or from asyncpar."""
+    """Imports a module of asyncpar. What it imports comes from the standard library, or from asyncpar."""
     before = set(sys.modules)
     finder = _StandardOnly(threading.get_ident())
     sys.meta_path.insert(0, finder)
@@ -53,7 +53,7 @@ def import_own(name: str) -> Any:
         return importlib.import_module(name)
     finally:
         sys.meta_path.remove(finder)
-        # A package may import more of itself later, and asyncio is what the user's coroutines run in
+        # A package may import more of itself later, and the user's coroutines run in asyncio
         _make_way(name for name in sys.modules.keys() - before if not hasattr(sys.modules[name], "__path__"))
 
 
@@ -65,7 +65,7 @@ class _StandardOnly:
         if threading.get_ident() != self._thread or name not in sys.stdlib_module_names or name in sys.builtin_module_names:
             return None
         spec = PathFinder.find_spec(name, [_LIBRARY, _EXTENSIONS])
-        if spec is None:  # it is tried, though it is another system's: the user's is not meant
+        if spec is None:  # a module of another system, imported on trial: the user's module is not meant
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
         return spec
 
@@ -90,5 +90,5 @@ def _is_standard(name: str, module: ModuleType) -> bool:
 
 
 def _file_of(spec: ModuleSpec | None) -> str | None:
-    """Where a module lies, if it lies anywhere."""
+    """The file of a module, if it has one."""
     return spec.origin if spec is not None and spec.has_location else None

@@ -1,8 +1,8 @@
-"""What the workers of somebody else's pool run: one batch per task, of whichever run.
+"""Runs in the workers of pools that are not ours: one batch per task, of any run.
 
-A task brings its program's number and the message of a batch. The program itself is in the message only if it is small, or if
-this worker has said that it does not know it (`UNKNOWN`): so a large function goes once to each worker, though nobody can say
-beforehand which worker takes a task.
+A task contains its program's number and the message of a batch. The program itself is in the message only if it is small, or if
+this worker has said that it does not know it (`UNKNOWN`). So a large function goes once to each worker, although it is not
+known beforehand which worker takes a task.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from asyncpar._platform.nesting import enter_pool_worker
 from asyncpar._wire.codec import Decoder
 from asyncpar._wire.frames import Frame
 
-UNKNOWN = 0  # in the place of a kind of frame
-_KEPT_PROGRAMS = 64  # of those that were used last; others are asked for again
+UNKNOWN = 0  # instead of a kind of frame
+_KEPT_PROGRAMS = 64  # the most recently used ones; others are requested again
 
-PoolAnswer: TypeAlias = tuple[int, bytes, list[bytearray], str]  # kind of frame, payload, buffers, who it was
+PoolAnswer: TypeAlias = tuple[int, bytes, list[bytearray], str]  # kind of frame, payload, buffers, name of the worker
 
 _here = threading.local()  # a pool may run several tasks in the threads of one process
 
@@ -55,6 +55,6 @@ def run_in_pool(program_id: int, has_program: bool, depth: int, payload: bytes, 
     worker.note_use(program_id)
     try:
         answer = server.answer(Decoder(Frame(BATCH, payload, buffers)), lends=False)
-    except BaseException as error:  # of reading the function: the run cannot go on
+    except BaseException as error:  # raised by reading the function: the run cannot go on
         answer = failure(error)
     return answer.kind, bytes(answer.payload), [bytearray(buffer) for buffer in answer.buffers], who

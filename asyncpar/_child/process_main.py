@@ -1,12 +1,12 @@
-"""The life of a process worker, from the fork to the end of its channel.
+"""The main program of a process worker, from the fork to the end of its channel.
 
-The worker takes on its parent's surroundings, runs the initializer, says READY, and then answers one BATCH after another
-until the channel ends. It exits like any Python program: threads are joined, `atexit` callbacks run, output is flushed;
-the zygote kills it if that takes longer than the grace it is given.
+The worker adopts its parent's surroundings, runs the initializer, sends READY, and then answers one BATCH after another until
+the channel ends. It exits like any Python program: threads are joined, `atexit` callbacks run, and output is flushed. The
+zygote kills it if that takes longer than the grace.
 
-A call may fork. The copy has no part in the conversation: it lets go of the channel and of the control page before the fork
-returns in it, so that the worker's death shows at once, and if the call returns in the copy too, the copy ends there. (It may
-make a few calls of the batch before, if they are so short that the page is not touched between them.)
+A call may fork. The copy takes no part in the conversation with the parent. It closes the channel and unmaps the control page
+before the fork returns in it, so that the worker's death is seen at once. If the call returns in the copy too, the copy ends
+there. (Before that, it may make a few calls of the batch, if they are so short that the page is not written between them.)
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from asyncpar._wire.channel import Channel
 from asyncpar._wire.codec import Decoder
 from asyncpar._wire.frames import Frame
 
-_GENERATORS = (  # modules that keep a generator for the whole process, and what seeds it with chance; `random` does so itself
+_GENERATORS = (  # modules with a global random generator, and the function that reseeds it; `random` reseeds itself
     ("numpy.random", "seed"),
     ("torch", "seed"),
 )
@@ -42,7 +42,7 @@ _GENERATORS = (  # modules that keep a generator for the whole process, and what
 def run_worker(channel_fd: int, file_fd: int, arguments_fd: int) -> NoReturn:
     """Serves batches until the parent closes the channel, and exits."""
     for descriptor in (channel_fd, file_fd, arguments_fd):
-        os.set_inheritable(descriptor, False)  # or a program that a call starts would keep them open after our death
+        os.set_inheritable(descriptor, False)  # else a program that a call starts would keep them open after our death
     control = map_page(file_fd)
     control[PID] = os.getpid()
     received = partial(control.__setitem__, POSITION, RECEIVED)  # before it is read: a batch may be too large for that
@@ -72,9 +72,9 @@ def run_worker(channel_fd: int, file_fd: int, arguments_fd: int) -> NoReturn:
 
 
 def _let_go(sock: socket.socket, control: memoryview[float], memory: SharedMemory) -> None:
-    """In a forked copy of a worker: its copies of channel and files are closed; whoever touches the page gets a ValueError."""
+    """In a forked copy of a worker: closes its copies of channel and files. Any use of the page then raises ValueError."""
     sock.close()
-    with suppress(ValueError):  # this is a copy of a copy, and has let go already
+    with suppress(ValueError):  # this is a copy of a copy, and has already done so
         unmap_page(control)
         memory.leave_to_original()
 
@@ -99,11 +99,11 @@ class _Worker:
                 self._memory.rest(thoroughly=not forgotten)
                 return None
             raise AssertionError(f"unknown kind of frame {frame.kind}")
-        except BaseException as error:  # of the initializer, or of reading the function: the run cannot go on
+        except BaseException as error:  # raised by the initializer or by reading the function: the run cannot go on
             return failure(error)
 
     def _take_on(self, decoder: Decoder) -> None:
-        """Makes the parent's surroundings the worker's own, and runs the initializer."""
+        """Adopts the parent's surroundings, and runs the initializer."""
         setup: Setup = decoder.message
         directory, environment, path, argv, initializer, max_calls, max_memory, depth, key = setup
         enter_worker_process(depth)
@@ -120,7 +120,7 @@ class _Worker:
 
 
 def _show_crashes() -> None:
-    """A call that crashes the interpreter leaves its Python traceback on stderr."""
+    """Makes a call that crashes the interpreter print its Python traceback to stderr."""
     try:
         faulthandler.enable()
     except (AttributeError, OSError, RuntimeError, ValueError):  # there is no stderr
@@ -128,11 +128,11 @@ def _show_crashes() -> None:
 
 
 def _refuse_breakpoint(*arguments: Any, **keywords: Any) -> Any:
-    """As `breakpoint()`: a debugger would find no terminal, and exit. One that the user has named may bring its own."""
+    """Replaces `breakpoint()`: a debugger would find no terminal, and exit. One that the user has named may not need any."""
     if os.environ.get("PYTHONBREAKPOINT"):
         return sys.__breakpointhook__(*arguments, **keywords)
     raise RuntimeError(
-        'breakpoint() works in no worker process, which has no terminal; run the call with executor="inline", '
+        'breakpoint() does not work in a worker process, which has no terminal; run the call with executor="inline", '
         "or with n_jobs=1 in Parallel (or let PYTHONBREAKPOINT name a debugger that needs no terminal)"
     )
 
@@ -145,12 +145,12 @@ def _adopt_surroundings(directory: str | None, environment: dict[str, str], path
     if directory is not None:
         os.chdir(directory)
     for module, seed_anew in _GENERATORS:
-        if module in sys.modules:  # preloaded: without this all workers would draw the same numbers
+        if module in sys.modules:  # preloaded: without this, all workers would draw the same numbers
             getattr(sys.modules[module], seed_anew, int)()  # a module of that name may be the user's own
 
 
 def _exit_like_a_program() -> NoReturn:
-    """As multiprocessing ends its children: what a program sees of its end, without 20 ms of tearing the interpreter down."""
+    """Exits as multiprocessing's children do: runs what a program expects, without 20 ms of tearing the interpreter down."""
     threading._shutdown()  # type: ignore[attr-defined]  # joins the threads that are not daemons
     atexit._run_exitfuncs()
     _flush_output()

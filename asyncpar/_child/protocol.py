@@ -1,11 +1,11 @@
-"""What parent, zygote and worker say to each other; both sides import this and nothing else of each other.
+"""The messages between parent, zygote and worker. Both sides import this module and nothing else of each other.
 
-Parent and worker speak in frames (`_wire/frames.py`), strictly in turn: SETUP is answered by READY or FAILED, and each
-BATCH by DONE, by LAST (the worker has reached its limits and is to be let go) or FAILED; FORGET, the only exception, has
-no answer. Parent and zygote speak in records of fixed size over the control socket; a FORK record carries three descriptors:
-the worker's end of its channel, its own file (control page, ledgers and results, `_memory/loans.py`), and the executor's file
-of arguments. The zygote's first word is STARTED: it has preloaded, and serves. Of a worker it says in the end that it has
-EXITED (in whatever way), was KILLED because the parent said so, or could not be started (NOT_FORKED).
+Parent and worker exchange frames (`_wire/frames.py`), strictly in turn. SETUP is answered by READY or FAILED. Each BATCH is
+answered by DONE, by LAST (the worker has reached its limits and is to be dropped) or by FAILED. Only FORGET has no answer.
+Parent and zygote exchange records of fixed size over the control socket. A FORK record carries three descriptors: the worker's
+end of its channel, its own file (control page, ledgers and results, `_memory/loans.py`), and the executor's file of arguments.
+The zygote's first record is STARTED: it has preloaded, and is ready. At the end of a worker it reports that the worker EXITED
+(in whatever way), was KILLED because the parent said so, or could not be started (NOT_FORKED).
 """
 
 from __future__ import annotations
@@ -24,32 +24,32 @@ SETUP, READY, BATCH, DONE, LAST, FAILED, FORGET = range(1, 8)  # kinds of frames
 
 # Messages are plain tuples, which pickle three times as fast as named ones.
 
-# SETUP, the parent's surroundings at the moment of the request: working directory (None if it has been removed),
-# environment, sys.path, sys.argv; the initializer, a column of one callable that takes nothing, or None; how many calls the
+# SETUP: the parent's surroundings at the moment of the request, which are working directory (None if it has been removed),
+# environment, sys.path and sys.argv; the initializer, a column of one callable without arguments, or None; how many calls the
 # worker may make, how many bytes it may hold (None: any number), how deep in workers it is, and the key of multiprocessing, if
 # that is loaded.
 Setup: TypeAlias = tuple[
     str | None, dict[str, str], list[str], list[str], EncodedElements | None, int | None, int | None, int, bytes | None
 ]
 
-# What a program is beside its function: calls under way at once (0 for a plain function), whether to stop at an error, the
-# timeout of a call, from how many bytes on buffers of results are shared, and how arguments in shared memory are mapped.
+# A program's options: calls under way at once (0 for a plain function), whether to stop at an error, the timeout of a call,
+# from how many bytes on buffers of results are shared, and how arguments in shared memory are mapped.
 ProgramOptions: TypeAlias = tuple[int, bool, float | None, int, MmapMode]
 
-# What this worker is to know from now on: ids of programs to forget, how many bytes of results it may share at once, and the
-# key of multiprocessing, if that is loaded.
+# News for this worker: ids of programs to forget, how many bytes of results it may share at once, and the key of
+# multiprocessing, if that is loaded.
 News: TypeAlias = tuple[tuple[int, ...], int, bytes | None]
 
-# BATCH, calls to run: id of the program; its function, a column of one, and its options, if this worker has not seen it; the
-# news, if there are any; the time budget of the batch in seconds, whether the run is near its end, and the columns.
+# BATCH: calls to run. The id of the program; its function, a column of one, and its options, if this worker has not seen it;
+# the news, if there are any; the time budget of the batch in seconds; whether the run is near its end; and the columns.
 BatchMessage: TypeAlias = tuple[
     int, tuple[EncodedElements, ProgramOptions] | None, News | None, float, bool, tuple[EncodedColumn, ...]
 ]
 
-# FORGET, ids of programs to forget between two batches. None at all: there may be nothing to do for a while, and the worker
-# gives back what it holds of shared memory.
+# FORGET: ids of programs to forget between two batches. If there are none, there may be nothing to do for a while, and the
+# worker gives back its shared memory.
 
-# DONE and LAST, what `run_batch` reported: the values as a column, the errors packed, by position, and the timings.
+# DONE and LAST: what `run_batch` reported. The values as a column, the packed errors by position, and the timings.
 DoneMessage: TypeAlias = tuple[EncodedColumn, dict[int, PackedError], list[tuple[int, float]]]
 
 
@@ -62,7 +62,7 @@ RECORD_SIZE = _RECORD.size
 
 
 class Record(NamedTuple):
-    """One word to or from the zygote. `code` is a wait status or an errno; `peak_memory` is in bytes."""
+    """One message to or from the zygote. `code` is a wait status or an errno; `peak_memory` is in bytes."""
 
     kind: int
     worker_id: int
@@ -75,12 +75,12 @@ class Record(NamedTuple):
 
 
 def attach(descriptors: Sequence[int]) -> list[tuple[int, int, bytes]]:
-    """Descriptors that are sent along. (`socket.send_fds` imports a module each time, which may then be one of the user's.)"""
+    """Ancillary data that sends descriptors. (`socket.send_fds` imports a module each time, and may find the user's.)"""
     return [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack(f"{len(descriptors)}i", *descriptors))] if descriptors else []
 
 
 def receive_with_descriptors(sock: socket.socket, size: int, most_descriptors: int) -> tuple[bytes, list[int], bool]:
-    """Data, the descriptors that came along, and whether there were more."""
+    """Data, the descriptors that came with it, and whether there were more."""
     data, attached, flags, _ = sock.recvmsg(size, socket.CMSG_LEN(most_descriptors * _INT.size))
     descriptors: list[int] = []
     for level, kind, content in attached:

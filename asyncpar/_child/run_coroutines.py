@@ -1,7 +1,6 @@
 """Runs a batch of coroutine calls in a worker, several at once, in an event loop of the worker's own.
 
-This is the one place on the child's side that needs asyncio, and it is imported only by a worker that was sent a
-coroutine function.
+This is the only module on the child's side that needs asyncio. Only a worker that was sent a coroutine function imports it.
 """
 
 from __future__ import annotations
@@ -30,9 +29,10 @@ async def run_coroutines(
 ) -> BatchReport:
     """Like `run_batch`, for a coroutine function: at most `concurrency` calls are under way at once.
 
-    Stopping starts no further call, and neither does the end of the budget once there was a first; those under way are awaited.
-    A call that takes longer than `timeout` seconds is cancelled; its error is still to be completed with what only the parent
-    knows. BEGAN on the control page is when a call last began or ended: a sign that the event loop goes round.
+    After a stop, no further call starts. After the end of the budget, no further call starts once there was a first one. Calls
+    under way are awaited. A call that takes longer than `timeout` seconds is cancelled. Its error must still be completed with
+    what only the parent knows. BEGAN on the control page is when a call last began or ended, which shows that the event loop
+    is running.
     """
     worker_pid = os.getpid()
     deadline = time.monotonic() + budget
@@ -56,7 +56,7 @@ async def run_coroutines(
                     values[position] = await fn(*arguments)
             except BaseException as error:
                 errors[position] = OverdueCallError("", seconds=timeout or 0.0) if limit.expired() else error
-            if os.getpid() != worker_pid:  # the call has forked, and this is the copy: asyncio cannot go on in it
+            if os.getpid() != worker_pid:  # the call has forked, and this is the copy, in which asyncio cannot go on
                 os._exit(0)
             control[BEGAN] = ended = time.monotonic()
             seconds[position] = ended - began

@@ -1,7 +1,7 @@
-"""A worker's share of the shared memory (`_memory/loans.py`): arguments that it borrows, results that it lends.
+"""A worker's side of the shared memory (`_memory/loans.py`): arguments that it borrows, and results that it lends.
 
-What a batch has mapped stays mapped until the next batch has been read, so that an object which many calls share is mapped once
-and not once for each batch; or until the worker is told to rest.
+The mappings of a batch are kept until the next batch has been read, or until the worker is told to rest. So an object that many
+calls share is mapped once, and not once for each batch.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from asyncpar._wire.frames import Frame
 
 
 class SharedMemory:
-    """Of one worker process, over its own file and the one with the arguments of all."""
+    """The shared memory of one worker process: its own file, and the file with the arguments for all workers."""
 
     def __init__(self, file_fd: int, arguments_fd: int) -> None:
         self._arguments_fd = arguments_fd
@@ -31,40 +31,40 @@ class SharedMemory:
 
     @property
     def borrows(self) -> bool:
-        """Whether anybody here looks at what the parent lends."""
+        """Whether anything that the parent lends is in use here."""
         return self._mappings.in_use
 
     def leave_to_original(self) -> None:
-        """In a forked copy of the worker: what is mapped stays, and nothing more can be."""
+        """In a forked copy of the worker: existing mappings stay, and no more can be made."""
         self._area.leave_to_original()
         os.close(self._arguments_fd)
 
     def begin_batch(self, decoder: Decoder, mode: MmapMode) -> list[mmap]:
-        """Lets the decoder read what the parent lends. What is returned keeps the mappings of the last batch until then."""
+        """Lets the decoder read what the parent lends. Keep the return value until then: it holds the last batch's mappings."""
         decoder.map_shared = partial(self._mappings.map_again, mode=mode)
         decoder.map_private = partial(self._mappings.map, mode="c")
         return self.let_go()
 
     def let_go(self) -> list[mmap]:
-        """Keeps the mappings of the last batch no longer than what is returned."""
+        """Stops keeping the mappings of the last batch. Only the return value still holds them."""
         return self._mappings.let_go()
 
     def limit_results(self, most_bytes: int) -> None:
-        """No more than so many bytes of results are to be lent at once."""
+        """Limits the results that are lent at once to `most_bytes`."""
         self._area.limit(RESULTS + most_bytes)
 
     def placer_from(self, threshold: int) -> _ResultPlacer:
-        """Where results of so many bytes and more go, as long as there is room."""
+        """Takes results of `threshold` bytes or more, as long as there is room."""
         if self._placer is None or self._placer.threshold != threshold:
             self._placer = _ResultPlacer(self._area, threshold)
         return self._placer
 
     def lend(self, frame: Frame) -> Frame:
-        """The frame as it is sent, its blocks lent to the parent."""
+        """The frame as it is sent, with its blocks lent to the parent."""
         return frame._replace(buffers=self._loans.lend_all(frame.buffers)) if frame.buffers else frame
 
     def rest(self, *, thoroughly: bool) -> None:
-        """Nothing is to be done now: keeps no mapping; if it may be for a while, no memory either that nobody has borrowed."""
+        """There is nothing to do now: drops all mappings. `thoroughly`: also frees memory that nobody has borrowed."""
         self.let_go()
         if thoroughly:
             self._loans.collect()

@@ -1,9 +1,10 @@
-"""A plain function that returns coroutines, as `lambda x: fetch(x)` does: its calls fail, and say what to write instead.
+"""Refuses plain functions that return coroutines, as `lambda x: fetch(x)` does. Their calls fail with a hint at what to write.
 
-Before it is called, nothing shows that a function is such a one. What it returns is no result, but work that nobody will do: in
-threads a list of coroutines that were never awaited, in processes something that cannot be pickled. A batch is judged by its
-first value, which costs a tenth of a microsecond, once for all its calls. To await such coroutines was refused: whether `fetch`
-runs in the caller's event loop is to be seen from what is written.
+Nothing shows that a function is such a one before it is called. What it returns is not a result, but work that nothing will do:
+in threads a list of coroutines that are never awaited, in processes something that cannot be pickled. A batch is judged by its
+first value, which costs a tenth of a microsecond, once for all its calls.
+
+Refused: awaiting such coroutines. The code should show whether `fetch` runs in the caller's event loop.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from typing import Any
 
 
 def is_unawaited(value: object) -> bool:
-    """By its class: an object's own `__class__` might do anything."""
+    """Whether it is a coroutine, judged by its type: an object's own `__class__` might do anything."""
     kind = type(value)
     return hasattr(kind, "__await__") and issubclass(kind, Coroutine)
 
 
 def refuse_unawaited(values: list[Any], errors: dict[int, BaseException]) -> None:
-    """Puts a TypeError in the place of each coroutine among the results of some calls, and closes the coroutine."""
+    """Replaces each coroutine among the results of some calls by a TypeError, and closes the coroutine."""
     for position, value in enumerate(values):
         if is_unawaited(value):
             errors[position] = refusal(value)
@@ -27,7 +28,7 @@ def refuse_unawaited(values: list[Any], errors: dict[int, BaseException]) -> Non
 
 
 def refusal(coroutine: Any) -> TypeError:
-    """The error for a call that returned it. Closes it, so that nobody warns that it was never awaited."""
+    """The error for a call that returned a coroutine. Closes it, so that Python does not warn that it was never awaited."""
     name = getattr(coroutine, "__name__", type(coroutine).__name__)
     coroutine.close()
     return TypeError(

@@ -1,23 +1,24 @@
 """The zygote: a small process that forks workers on request, reaps them, and never outlives its parent.
 
-It is started once for each process executor, as a program of its own, and is single-threaded, so that forking it is safe
-and cheap: a worker is there in a millisecond, with cloudpickle and the user's `preload` modules already imported.
+It is started once for each process executor, as a program of its own. It is single-threaded, so that forking it is safe and
+cheap: a worker is ready in a millisecond, with cloudpickle and the user's `preload` modules already imported.
 
 Guarantees:
-- It forks exactly the workers it is asked for and reports the end of each: wait status and peak memory.
-- It kills a worker only while that worker has not been reaped, so that no signal ever goes to a reused process id.
-- A worker leads a process group, to which all belong that a call has started or forked and that have not left it. When the
-  worker ends, in whatever way, the group is killed before the worker is reaped (where there is `waitid`; else only together
-  with a worker that is killed). What has left the group it adopts (Linux), and kills at its own end (`_child/leftovers.py`).
-- When its parent dies while it still preloads, the kernel kills it (Linux): it would not see that itself.
+- It forks exactly the workers it is asked for, and reports the end of each: wait status and peak memory.
+- It kills a worker only while that worker has not been reaped, so no signal ever goes to a reused process id.
+- A worker leads a process group. The group contains everything that a call has started or forked and that has not left it. When
+  the worker ends, in whatever way, the group is killed before the worker is reaped (if there is `waitid`; otherwise only
+  together with a worker that is killed). The zygote adopts processes that have left the group (on Linux), and kills them at its
+  own end (`_child/leftovers.py`).
+- If its parent dies while it still preloads, the kernel kills it (on Linux), since it would not notice that itself.
 - When the control socket ends, or the parent is gone (even by SIGKILL, even if a forked copy of the parent still holds
-  the socket), it gives the workers `grace` seconds to leave, kills those that have not, and exits.
-- When the zygote itself is killed, the kernel kills its workers (Linux). PR_SET_PDEATHSIG is tied to the *thread* that
-  forked; that is reliable here, and only here, because the zygote has just one. The groups of the workers are killed by the
-  parent, as soon as it sees that; if both are killed at once, what calls have started is left.
+  the socket), it gives the workers `grace` seconds to exit, kills those that have not exited, and exits.
+- When the zygote itself is killed, the kernel kills its workers (on Linux). PR_SET_PDEATHSIG is tied to the *thread* that
+  forked. That is reliable here, and only here, because the zygote has just one thread. The parent kills the groups of the
+  workers as soon as it notices. If both are killed at once, programs that calls have started are left.
 
-It sleeps in one `poll` on the control socket, the wake-up pipe of SIGCHLD, and a pidfd of the parent; where the system has
-no pidfds it looks at its parent's id twice a second instead.
+It sleeps in one `poll` on the control socket, the wake-up pipe of SIGCHLD, and a pidfd of the parent. If the system has no
+pidfds, it checks its parent's id twice a second instead.
 
 Refused: forking from the parent itself (deadlocks as soon as it has threads), `multiprocessing`'s fork server (7 ms a
 worker, does not report how one died), and spawning a fresh interpreter for each worker (130 ms).
@@ -68,7 +69,7 @@ _DESCRIPTORS_EACH = 3  # of a worker: its channel, its own file, and the executo
 
 
 def main(control_fd: int) -> None:
-    """The zygote's whole life, and that of each of its workers: returns when this process has nothing more to do."""
+    """The main program of the zygote and of each of its workers. Returns when this process has nothing more to do."""
     os.environ.pop(ZYGOTE_MARK, None)
     control = socket.socket(fileno=control_fd)
     config = _receive_config(control)
@@ -83,7 +84,7 @@ def main(control_fd: int) -> None:
     _outlive_parent()
     gc.freeze()  # so that collections in workers do not copy the pages they share
     descriptors = _Zygote(control, config).serve()
-    if descriptors is not None:  # this is a worker: the zygote's frame is left behind
+    if descriptors is not None:  # this is a worker, which has left the zygote's frame
         run_worker(*descriptors)
 
 
@@ -93,7 +94,7 @@ class _Zygote:
         self._parent_pid: int = config["parent_pid"]
         self._grace: float = config["grace"]
         self._workers: dict[int, int] = {}  # {pid: worker id}, of those that are not reaped
-        self._killed: set[int] = set()  # pids of those among them that the parent wanted killed
+        self._killed: set[int] = set()  # pids of those that the parent wanted killed
         self._partial = b""  # of a record
         self._descriptors: list[int] = []  # received, and not yet handed to a worker
         self._wakeup_reader, self._wakeup_writer = os.pipe()
@@ -101,7 +102,7 @@ class _Zygote:
         self._parent_fd = self._open_parent()
 
     def serve(self) -> list[int] | None:
-        """Serves until the parent is gone, and returns None; or returns in a new worker, with its descriptors."""
+        """Serves until the parent is gone, and returns None. Also returns in each new worker, with its descriptors."""
         os.set_blocking(self._wakeup_writer, False)
         signal.set_wakeup_fd(self._wakeup_writer, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -144,7 +145,7 @@ class _Zygote:
             return None
         if not data:
             return None
-        if truncated:  # there was no room for all of them, and one without the other is of no use
+        if truncated:  # there was no room for all descriptors, and some without the others are of no use
             for descriptor in descriptors:
                 os.close(descriptor)
             descriptors = []
@@ -156,7 +157,7 @@ class _Zygote:
         if record.kind == FORK:
             return self._fork(record.worker_id)
         if record.kind == KILL:
-            self._reap()  # what has ended by itself is reported so
+            self._reap()  # first: workers that have ended by themselves are reported as such
             for pid, worker_id in self._workers.items():
                 if worker_id == record.worker_id:
                     self._killed.add(pid)
@@ -164,7 +165,7 @@ class _Zygote:
         return None
 
     def _fork(self, worker_id: int) -> list[int] | None:
-        if len(self._descriptors) < _DESCRIPTORS_EACH:  # they were lost on the way, for this process has no room for more
+        if len(self._descriptors) < _DESCRIPTORS_EACH:  # they were lost on the way, since this process has no room for more
             self._report(NOT_FORKED, worker_id, 0, errno.EMFILE)
             return None
         handed = self._descriptors[:_DESCRIPTORS_EACH]
@@ -180,13 +181,13 @@ class _Zygote:
             return handed
         if pid > 0:
             self._workers[pid] = worker_id
-            _lead_group(pid)  # whichever of the two comes first
+            _lead_group(pid)  # both processes do this, since either may come first
         for descriptor in handed:
             os.close(descriptor)
         return None
 
     def _become_worker(self, zygote_pid: int) -> None:
-        """In the child: drop what belongs to the zygote, and die with it."""
+        """In the child: drops what belongs to the zygote, and arranges to die with it."""
         _die_with_parent(zygote_pid)
         _lead_group(0)
         signal.set_wakeup_fd(-1)
@@ -200,7 +201,7 @@ class _Zygote:
             os.close(descriptor)
 
     def _reap(self, options: int = os.WNOHANG) -> None:
-        while self._workers or options:  # what the zygote has adopted is reaped as well, but not waited for
+        while self._workers or options:  # processes that the zygote has adopted are reaped as well, but not waited for
             try:
                 pid, status, usage = self._wait(options)
             except ChildProcessError:
@@ -215,7 +216,7 @@ class _Zygote:
                 self._report(kind, worker_id, pid, status, usage.ru_maxrss * scale)
 
     def _wait(self, options: int) -> tuple[int, int, Any]:
-        """As `os.wait4` for any child; before a worker is reaped, its group is killed."""
+        """Does what `os.wait4` does for any child, but kills the group of a worker before it is reaped."""
         if not hasattr(os, "waitid"):
             return _wait4(-1, options)
         ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT | options)
@@ -228,7 +229,7 @@ class _Zygote:
     def _report(self, kind: int, worker_id: int = 0, *fields: int) -> None:
         try:
             self._control.sendall(Record(kind, worker_id, *fields).pack())
-        except OSError:  # nobody is left to be told
+        except OSError:  # the parent is gone
             return
 
     def _end_workers(self) -> None:
@@ -249,19 +250,19 @@ class _Zygote:
 
 
 def _lead_group(pid: int) -> None:
-    with suppress(OSError):  # it does already, and may have gone on to something else
+    with suppress(OSError):  # it already leads one, and may have done something else since
         os.setpgid(pid, pid)
 
 
 def _kill_group(pid: int) -> None:
-    """Kills a worker that has not been reaped, and what belongs to it."""
-    for kill in (os.kill, os.killpg):  # the worker also if a call has moved it elsewhere
-        with suppress(OSError):  # nobody is left, or only such as run as another user
+    """Kills a worker that has not been reaped, and its group."""
+    for kill in (os.kill, os.killpg):  # the worker too, since a call may have moved it to another group
+        with suppress(OSError):  # no process is left, or only those of another user
             kill(pid, signal.SIGKILL)
 
 
 def _wait4(pid: int, options: int) -> tuple[int, int, Any]:
-    """As `os.wait4`, which imports `resource` each time: a preloaded module may need the user's of that name."""
+    """Does what `os.wait4` does, without importing `resource` each time: a preloaded module may need the user's `resource`."""
     theirs = sys.modules.get("resource")
     sys.modules["resource"] = resource
     try:
@@ -287,11 +288,11 @@ def _receive_exactly(control: socket.socket, length: int) -> bytes:
 
 
 def _leave_terminal() -> None:
-    """What is typed there is not for us; and neither this process nor what it forks has it for its own any more.
+    """Ignores the terminal's signals, and gives up the controlling terminal, for this process and those that it forks.
 
-    In a group in the background, the terminal would stop whoever reads it (SIGTTIN) or prints (`stty tostop`). Without a
-    terminal of its own, a process that wants to read one finds none, and one that prints is not stopped. A new session has the
-    same effect, but Linux shares out the processors among sessions: on a busy machine, each answer came 15 µs later.
+    In a background group, the terminal would stop a process that reads from it (SIGTTIN) or prints (`stty tostop`). Without a
+    controlling terminal, a process that wants to read finds none, and one that prints is not stopped. A new session has the
+    same effect, but Linux divides the processors among sessions: on a busy machine, each answer came 15 µs later.
     """
     for name in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
         signal.signal(name, signal.SIG_IGN)
@@ -316,8 +317,8 @@ def _load_prctl() -> None:
 
 
 def _outlive_parent() -> None:
-    """From now on the zygote sees its parent's end itself, which is not that of the thread that happened to start it; and it
-    adopts what its workers leave behind.
+    """From now on the zygote detects its parent's end itself. (The kernel's signal would come at the end of the thread that
+    started it.) It also adopts processes that its workers leave behind.
     """
     if _prctl is not None:
         _prctl(_PR_SET_PDEATHSIG, 0, 0, 0, 0)

@@ -1,8 +1,8 @@
 """Where shared buffers lie: the owner's view of one nameless file (`_memory/loans.py` says who shares it with whom).
 
-Blocks are cut first-fit, in whole pages, out of free ranges that coalesce: room at the beginning of the file is used first, so
-that its pages are warm, and its end can be given back to the system. 100 MiB take 30 ms to write to fresh pages; once the owner
-has mapped them (6 ms, the first time that they are used again), 12 ms.
+Blocks are allocated first-fit, in whole pages, from free ranges that coalesce. Room at the beginning of the file is used first,
+so that its pages are warm, and its end can be given back to the system. Writing 100 MiB to fresh pages takes 30 ms. Once the
+owner has mapped the pages (6 ms, the first time that they are used again), it takes 12 ms.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from asyncpar._basics.loaded import loaded_numpy
 from asyncpar._memory.buffers import Buffer, allocate
 
 PAGE: Final = mmap.ALLOCATIONGRANULARITY
-PIECE = 1 << 18  # written or read by one system call; as much as fits a processor's cache
+PIECE = 1 << 18  # written or read by one system call; fits a processor's cache
 TRACKING: dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) else {}  # no descriptor for each mapping
 _TRIMMED_AT_ONCE = 1 << 25
-_WINDOW = getattr(mmap, "MAP_SHARED", 0) | getattr(mmap, "MAP_POPULATE", 0)  # Windows, which imports this as well, has neither
+_WINDOW = getattr(mmap, "MAP_SHARED", 0) | getattr(mmap, "MAP_POPULATE", 0)  # Windows imports this too, and has neither
 
 
 class FreeSpace:
-    """The ranges of a file that are free, and its end. Pure bookkeeping, in bytes; all ranges are whole pages.
+    """The free ranges of a file, and its end. Pure bookkeeping, in bytes; all ranges are whole pages.
 
     >>> space = FreeSpace(start=0, limit=8 * PAGE)
     >>> space.allocate(1), space.allocate(PAGE + 1) == PAGE
@@ -39,15 +39,15 @@ class FreeSpace:
 
     def __init__(self, start: int, limit: int) -> None:
         self.start = start
-        self.end = start  # nothing behind it is in use
+        self.end = start  # nothing after it is in use
         self.limit = limit
-        self.free: list[tuple[int, int]] = []  # (begin, end) of free ranges before the end, sorted, none touching another
+        self.free: list[tuple[int, int]] = []  # (begin, end) of free ranges before the end, sorted; no two touch each other
 
     def allocate(self, length: int) -> int | None:
-        """The beginning of a range of at least `length` bytes that is in use from now on; None if there is no room."""
+        """Allocates at least `length` bytes and returns the beginning of the range; None if there is no room."""
         needed = _whole_pages(length)
         for index, (begin, end) in enumerate(self.free):
-            if end - begin >= needed and begin + needed <= self.limit:  # which may have been higher
+            if end - begin >= needed and begin + needed <= self.limit:  # the limit may have been lowered
                 if end - begin == needed:
                     del self.free[index]
                 else:
@@ -59,7 +59,7 @@ class FreeSpace:
         return begin
 
     def release(self, begin: int, length: int) -> None:
-        """The range that was allocated there with this length is free again."""
+        """Frees the range that was allocated at `begin` with this length."""
         end = begin + _whole_pages(length)
         index = bisect(self.free, (begin, end))
         if index < len(self.free) and self.free[index][0] == end:
@@ -74,10 +74,10 @@ class FreeSpace:
 
 
 class _Room:
-    """What a block occupies, and gives back at its end.
+    """The range that a block occupies, and gives back at its end.
 
-    Blocks have weak references, which lead to an object even while its `__del__` runs: so it is not they that have one, lest
-    somebody find a block whose room is free already.
+    There are weak references to blocks, and a weak reference still leads to its object while `__del__` runs. So the `__del__`
+    is here and not in `Block`: otherwise other code could find a block whose room is already free.
     """
 
     __slots__ = ("area", "length", "offset")
@@ -106,7 +106,7 @@ class Block:
         return self.length
 
     def read(self) -> memoryview:
-        """A copy, for somebody to whom it cannot be lent."""
+        """A copy, for a borrower to whom it cannot be lent."""
         return read_block(self._room.area.descriptor, self.offset, self.length)
 
 
@@ -114,39 +114,39 @@ class Area:
     """The owner's view of a file, from `start` on. May be used from several threads.
 
     Args:
-        descriptor: of the file. It is this object's own from now on.
+        descriptor: of the file. This object owns it from now on.
         limit: how long the file may become, in bytes.
-        reclaim: makes blocks disappear whose loans have ended.
+        reclaim: drops blocks whose loans have ended.
     """
 
     def __init__(self, descriptor: int, start: int, limit: int, reclaim: Callable[[], object]) -> None:
         self.descriptor = descriptor
         self._space = FreeSpace(start, limit)
         self._reclaim = reclaim
-        self.placing = threading.Lock()  # for whoever looks before placing: two threads would copy the same object
+        self.placing = threading.Lock()  # held while searching and placing: else two threads would copy the same object
         self._lock = threading.Lock()
-        self._given_back: deque[tuple[int, int]] = deque()  # by `_Room.__del__`, which may run anywhere, also under the lock
+        self._given_back: deque[tuple[int, int]] = deque()  # by `_Room.__del__`, which may run anywhere, even under the lock
         self._length = start  # of the file
         self._last_serial = 0
         self._writers = 0
         self._closed = False
-        self._warm_end = start  # what lies before it has been written before
-        self._windows: list[tuple[int, int, Any]] = []  # (begin, end, array of bytes) of what is mapped for writing, in order
+        self._warm_end = start  # everything before it has been written before
+        self._windows: list[tuple[int, int, Any]] = []  # (begin, end, array of bytes) of ranges mapped for writing, in order
 
     def could_hold(self, length: int) -> bool:
-        """Whether there would be room for so many bytes, were nothing else there."""
+        """Whether there would be room for `length` bytes if the file were empty."""
         return self._space.start + length <= self._space.limit
 
     def limit(self, length: int) -> None:
-        """The file may become so long. One that is longer gives back what it can, a part each time."""
+        """Limits the file to `length` bytes. A longer file gives back what it can, a part each time."""
         self._space.limit = length
         if self._length > length:
             self._reclaim()
             self.trim()
 
     def place(self, *pieces: Buffer) -> Block | None:
-        """A copy of these bytes, as they follow each other; None if there is no room for them."""
-        self._reclaim()  # always: what has been used before is warm
+        """A copy of these pieces, one after the other; None if there is no room for them."""
+        self._reclaim()  # always: memory that has been used before is warm
         views = [memoryview(piece) for piece in pieces]
         block = self._reserve(sum([view.nbytes for view in views]))
         if block is None:
@@ -165,7 +165,7 @@ class Area:
         self._given_back.append((offset, length))
 
     def trim(self) -> bool:
-        """Gives memory behind the last block back to the system: a part of it, which takes 2 ms. Whether there is more."""
+        """Gives part of the memory after the last block back to the system, which takes 2 ms. Returns whether there is more."""
         with self._lock:
             self._settle()
             if self._closed or self._length <= self._space.end:
@@ -177,7 +177,7 @@ class Area:
             return self._length > self._space.end
 
     def close(self) -> None:
-        """Gives the file back, as soon as nobody writes to it; who has mapped a block keeps it."""
+        """Closes the file as soon as no thread writes to it. Mapped blocks stay mapped."""
         if self._closed:
             return
         with self._lock:
@@ -188,7 +188,7 @@ class Area:
             os.close(self.descriptor)
 
     def leave_to_original(self) -> None:
-        """In a forked copy of this process, where nobody writes, though somebody may seem to hold the lock."""
+        """Closes the file in a forked copy of this process. No thread writes there, though the lock may seem to be held."""
         if not self._closed:
             self._closed = True
             os.close(self.descriptor)
@@ -226,7 +226,7 @@ class Area:
 
     def _write(self, views: list[memoryview], block: Block) -> None:
         offset, end = block.offset, block.offset + block.length
-        numpy = loaded_numpy()  # whose copying lets go of the GIL
+        numpy = loaded_numpy()  # its copying releases the GIL
         if numpy is not None and end <= self._warm_end:
             windows = self._windows_until(end, numpy)
             for view in views:
@@ -267,7 +267,7 @@ def _whole_pages(length: int) -> int:
 
 
 def read_block(descriptor: int, offset: int, length: int) -> memoryview:
-    """A private copy of so many bytes of the file."""
+    """A private copy of `length` bytes of the file."""
     content = memoryview(allocate(length))
     position = 0
     while position < length:

@@ -1,4 +1,4 @@
-"""Buffers on both sides of a channel: their type, the memory that they are received into, and what stands for a shared one."""
+"""Buffers on both sides of a channel: their type, the memory that they are received into, and what is sent for shared ones."""
 
 import mmap
 from typing import NamedTuple, TypeAlias
@@ -9,7 +9,7 @@ _MAPPED_BYTES = 1 << 20  # below, malloc's own memory is warm and zeroing takes 
 
 
 class Shared(NamedTuple):
-    """A buffer in shared memory (`loans.py`): what travels in its place. `serial` is never used twice by the same sender."""
+    """Is sent instead of a buffer in shared memory (`loans.py`). A sender never uses the same `serial` twice."""
 
     length: int
     offset: int
@@ -18,9 +18,9 @@ class Shared(NamedTuple):
 
 
 def allocate(length: int) -> bytearray | mmap.mmap:
-    """Memory to receive into. A large one is mapped, page by page as it fills, for zeroing 100 MiB holds everybody up.
+    """Memory to receive into. Large memory is mapped, page by page as it fills, since zeroing 100 MiB would block everything.
 
-    Privately: a forked copy of this process is to have its own.
+    The mapping is private, so that a forked copy of this process has its own.
     """
     if length >= _MAPPED_BYTES:
         try:

@@ -1,30 +1,31 @@
 """Shared memory: large buffers lie in files without a name, and only a few numbers about them travel.
 
-Each worker process shares one such file with its parent, made when it is forked, and the executor shares one more with all
-of its workers. In the worker's file stand its control page (`_child/control.py`), two ledgers of a page each, and behind them
-the results that it lends to its parent. In the executor's file stand the arguments that the parent lends to its workers. Nobody
-else can open them, they have no name, and the system forgets them with their last user: there is nothing to clean up, after
-any death.
+Each worker process shares one such file with its parent, made when it is forked. The executor shares one more with all of its
+workers. The worker's file contains its control page (`_child/control.py`), two ledgers of a page each, and then the results
+that the worker lends to its parent. The executor's file contains the arguments that the parent lends to its workers. The files
+have no name, so no other process can open them, and the system deletes them with their last user. So there is nothing to clean
+up, whichever process dies.
 
-Whoever owns the blocks of a file is an *owner*; it copies a buffer into a block (by `os.pwrite` or `numpy.copyto`, which let
-go of the GIL) and lends it. The other side, the *borrower*, maps the block, once for as long as anybody there looks at it, and
-nothing is copied. No message says that a block is not needed any more: in the *ledger*, a page that both see, each loan has a
-slot of one byte. The owner sets it when it lends; the borrower clears it when the last view of the mapping is gone, in a
-`weakref.finalize` of the mapping, wherever and whenever that happens; the owner looks each time before it looks for room.
+The side that owns the blocks of a file is the *owner*. It copies a buffer into a block (by `os.pwrite` or `numpy.copyto`, which
+release the GIL) and lends it. The other side, the *borrower*, maps the block for as long as a view of it exists, and nothing
+is copied. No message says that a block is not needed any more. Instead, each loan has a slot of one byte in the *ledger*, a
+page that both sides see. The owner sets the slot when it lends. The borrower clears it when the last view of the mapping is
+gone, in a `weakref.finalize` of the mapping, wherever and whenever that happens. The owner looks at the ledger each time before
+it looks for room.
 
 # Invariants
 
-- A block is used again only when every `Block` object and every loan of it is gone: what a view shows never changes under it,
+- A block is used again only when every `Block` object and every loan of it is gone. So the content of a view never changes,
   unless users write to it themselves ("r+").
 - A slot is written by the owner only while it is clear, and by the borrower only while it is set.
 - The end of a borrower (its process is dead) ends all of its loans. The end of an owner ends nothing: mappings keep their
-  memory, for as long as anybody holds a view, also when the worker, the executor and the event loop are gone.
-- The file never becomes longer than its limit, and shrinks as far as it can when that is lowered. A buffer that finds no room,
-  no free slot or no memory travels inline.
-- What was mapped when the borrower was forked is never handed back, by neither of the two, for the other may look at it.
+  memory for as long as any view exists, even when the worker, the executor and the event loop are gone.
+- The file never becomes longer than its limit, and shrinks as far as it can when the limit is lowered. A buffer travels inline
+  if there is no room, no free slot or no memory for it.
+- Blocks that were mapped when the borrower forked are never handed back, by neither process, since the other one may use them.
 
-How blocks find their place in a file stands in `_memory/blocks.py`, how an object is copied once for many calls in
-`_memory/placer.py`.
+`_memory/blocks.py` describes how blocks are allocated in a file, and `_memory/placer.py` how an object is copied once for many
+calls.
 """
 
 from __future__ import annotations
@@ -44,13 +45,13 @@ MmapMode: TypeAlias = Literal["r", "r+", "c"] | None
 MMAP_MODES: tuple[MmapMode, ...] = ("r", "r+", "c", None)
 
 NOWHERE = sys.maxsize  # a threshold that no buffer reaches
-LEDGERS = PAGE  # where they begin in a worker's file, which begins with the control page
-RESULTS = 3 * PAGE  # and where the results begin
+LEDGERS = PAGE  # where the ledgers begin in a worker's file, after the control page
+RESULTS = 3 * PAGE  # where the results begin
 _MOST_MAPPINGS = 30_000 if TRACKING else 200  # at once; the system allows 65 530, and older Pythons keep a descriptor for each
 
 
-_mapped: set[tuple[int, int]] = set()  # what this process has mapped just now: (id of the `Mappings`, slot)
-_forks = 0  # how often this process, or whom it is a copy of, has forked
+_mapped: set[tuple[int, int]] = set()  # what this process maps at present: (id of the `Mappings`, slot)
+_forks = 0  # how often this process, or one that it is a copy of, has forked
 
 
 def _count_fork() -> None:
@@ -70,19 +71,19 @@ class Loans:
         self._lent: dict[int, Block] = {}  # {slot: block}
         self._used = 0  # slots from here on have never been used
         self._free: list[int] = []
-        self._collecting = threading.Lock()  # the second of two would take a loan that has just been made for ended
+        self._collecting = threading.Lock()  # a second thread could treat a loan that has just been made as ended
 
     def lend(self, block: Block) -> Shared | None:
-        """The word to send to the borrower; None if its ledger is full."""
+        """What to send to the borrower; None if its ledger is full."""
         slot = self._take_slot()
         if slot is None:
             return None
-        self._page[slot] = 1  # first: somebody who collects in another thread would take it for ended
+        self._page[slot] = 1  # first: another thread that collects would otherwise treat the loan as ended
         self._lent[slot] = block
         return Shared(block.length, block.offset, block.serial, slot)
 
     def lend_all(self, buffers: Sequence[Any]) -> Sequence[Buffer | Shared]:
-        """The buffers as they are sent: with each block lent, or read out where that cannot be."""
+        """The buffers as they are sent: each block is lent, or copied if it cannot be lent."""
         if not buffers:
             return buffers
         return [(self.lend(buffer) or buffer.read()) if type(buffer) is Block else buffer for buffer in buffers]
@@ -92,14 +93,14 @@ class Loans:
         if not self._lent:
             return
         with self._collecting:
-            page = self._page  # first: nothing is lent any more once it has been replaced
+            page = self._page  # first: once it has been replaced, nothing is lent any more
             ended = [slot for slot in tuple(self._lent) if not page[slot]]
             blocks = [self._lent.pop(slot, None) for slot in ended]
             self._free += ended
-        del blocks  # now: whatever their end may bring about, it can collect as well
+        del blocks  # outside the lock: finalizers that run now may collect as well
 
     def end(self) -> None:
-        """The borrower is no more."""
+        """The borrower is gone."""
         self._lent.clear()
         self._page = memoryview(b"")
 
@@ -115,7 +116,7 @@ class Loans:
 
 
 class Mappings:
-    """The borrower's side: maps what is lent to it, and clears the slot when the last view is gone."""
+    """The borrower's side: maps the blocks that are lent to it, and clears a slot when the last view is gone."""
 
     def __init__(self, descriptor: int, page: memoryview[int]) -> None:
         self._descriptor = descriptor
@@ -125,11 +126,11 @@ class Mappings:
 
     @property
     def in_use(self) -> bool:
-        """Whether anything that others may map as well is mapped."""
+        """Whether any block is mapped that others may map as well."""
         return bool(self._by_serial)
 
     def map(self, shared: Shared, mode: MmapMode) -> memoryview:
-        """A view of the block: read-only ("r"), of the block itself ("r+"), or of a copy made when written to ("c"), or now."""
+        """A view of the block: read-only ("r"), writable ("r+"), or of a copy that is made on write ("c") or at once (None)."""
         mapping = self._map(shared, mode)
         return self._copy(shared, mode) if mapping is None else memoryview(mapping)
 
@@ -149,11 +150,11 @@ class Mappings:
         return mapping
 
     def map_again(self, shared: Shared, mode: MmapMode) -> memoryview:
-        """The same for a block that may be mapped already; it stays mapped until `let_go` and the end of its views."""
+        """The same for a block that may be mapped already. It stays mapped until `let_go` is called and its views are gone."""
         if mode != "r" and mode != "r+":
             return self.map(shared, mode)
         mapping = self._by_serial.get(shared.serial)
-        if mapping is not None:  # which holds another loan of this block
+        if mapping is not None:  # it holds another loan of this block
             self._page[shared.slot] = 0
         else:
             mapping = self._map(shared, mode)
@@ -164,11 +165,11 @@ class Mappings:
         return memoryview(mapping)
 
     def end(self) -> None:
-        """The owner is no more: nobody need be told what is not needed any longer."""
+        """The owner is gone: there is no need to clear slots any more."""
         self._page = memoryview(bytearray())
 
     def let_go(self) -> list[mmap.mmap]:
-        """Keeps no mapping any longer for whoever may need it again; those in use live on. Returns what was kept."""
+        """Stops keeping mappings that may be needed again. Those in use live on. Returns the mappings that were kept."""
         kept, self._kept = self._kept, []
         return kept
 
@@ -185,6 +186,6 @@ class Mappings:
 
 
 def map_ledgers(descriptor: int) -> tuple[memoryview[int], memoryview[int]]:
-    """The two ledgers of a worker's file: of arguments lent to the worker, of results lent to its parent."""
+    """The two ledgers of a worker's file: for arguments lent to the worker, and for results lent to its parent."""
     pages = memoryview(mmap.mmap(descriptor, RESULTS - LEDGERS, offset=LEDGERS, **TRACKING))
     return pages[:PAGE], pages[PAGE:]

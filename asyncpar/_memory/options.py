@@ -1,4 +1,4 @@
-"""What users say about shared memory: from how many bytes on buffers go there, and how arguments are mapped."""
+"""Users' options for shared memory: from how many bytes on buffers are shared, and how arguments are mapped."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _SIZE = re.compile(r"\s*(\d+(?:\.\d*)?)\s*([KMG]?)\s*", re.IGNORECASE)
 
 
 def resolve_max_nbytes(value: Any) -> int | None:
-    """Bytes, or None for no sharing.
+    """The number of bytes, or None for no sharing.
 
     >>> resolve_max_nbytes("1M"), resolve_max_nbytes(100), resolve_max_nbytes(None)
     (1048576, 100, None)
 
     Raises:
-        ValueError: neither a number of bytes nor one with a unit.
+        ValueError: it is neither a number of bytes nor a number with a unit.
     """
     if value is None:
         return None

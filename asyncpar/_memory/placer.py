@@ -1,16 +1,17 @@
-"""Where the large buffers of a run go: into shared memory, and what many calls share, only once.
+"""Copies the large buffers of a run into shared memory. A buffer that many calls share is copied only once.
 
 Pickle hands out the buffers of each call, and does not say which of them it has handed out before. There are two ways to tell:
 
-- A numpy array is known **by itself**. It is watched by a weak reference, and its block is kept for as long as it lives, or
-  until there is no room: then the arrays that have not been seen for longest make way.
-- All else is known **by where its memory lies**, since its exporter may be a passing one: pyarrow makes a new `Buffer` of the
-  same memory whenever it pickles a table. An address means nothing once the memory is somebody else's, so the exporter is kept
-  for as long as the block: until no call that needs it is packed, on its way or mapped by a worker, as far as the owner has
-  looked. Calls are packed while others are computed, so as long as they share a table, its block is in use. Some exporters can
-  be resized or closed by their owner meanwhile, and are not kept from it: so they are asked again where their memory lies.
+- A numpy array is recognised **by its identity**. It is watched by a weak reference. Its block is kept for as long as the array
+  lives, or until there is no room. Then the blocks of arrays that have not been seen for longest are dropped.
+- Everything else is recognised **by its address**, since the exporter may be temporary: pyarrow makes a new `Buffer` of the
+  same memory each time it pickles a table. An address means nothing once the memory is used for something else. So the exporter
+  is kept for as long as the block: until no call that needs it is packed, on its way or mapped by a worker, as far as the owner
+  has looked. Calls are packed while others are computed, so the block of a table is in use for as long as calls share it. Some
+  exporters can be resized or closed by their owner meanwhile, and we do not prevent that. So they are asked again for the
+  address of their memory.
 
-An object that is seen again is taken for unchanged; it must not be written to while the run goes on.
+An object that is seen again is assumed to be unchanged. It must not be written to while the run goes on.
 """
 
 from __future__ import annotations
@@ -27,17 +28,17 @@ from asyncpar._memory.buffers import Buffer
 
 
 class Placer:
-    """Copies the large buffers of one run into an area, which is asked for when there is something to place."""
+    """Copies the large buffers of one run into an area. The area is requested when there is a buffer to copy."""
 
     holds_results = False
-    _copied: _Copied | None = None  # once there is anything
+    _copied: _Copied | None = None  # made with the first copy
 
     def __init__(self, area: Callable[[], Area], threshold: int) -> None:
         self._area = area
         self.threshold = threshold
 
     def find(self, data: memoryview) -> Block | None:
-        """The block that holds these bytes already; None if none does."""
+        """The block that already holds these bytes; None if there is none."""
         return None if self._copied is None else self._copied.find(data)
 
     def __call__(self, data: memoryview) -> Block | None:
@@ -53,18 +54,18 @@ class Placer:
             return block
 
     def copy(self, pieces: Sequence[Buffer]) -> Block | None:
-        """A block for bytes that nobody will look for again, as they follow each other; None if there is no room."""
+        """A block with these pieces, one after the other, that `find` will not find; None if there is no room."""
         area = self._area()
         block = area.place(*pieces)
         if block is None and self._copied is not None and area.could_hold(sum(map(len, pieces))):
-            for _ in self._copied.forget_arrays():  # whose blocks are free then, unless they are lent
+            for _ in self._copied.forget_arrays():  # their blocks are then free, unless they are lent
                 block = area.place(*pieces)
                 if block is not None:
                     break
         return block
 
     def forget(self) -> None:
-        """The run is over: its objects need not be known any longer."""
+        """The run is over, so its objects need not be recognised any more."""
         if self._copied is not None:
             self._copied.forget()
 
@@ -74,7 +75,7 @@ _sightings = itertools.count()
 
 @dataclass(slots=True)
 class _Array:
-    """An array that a block holds a copy of, and when it was last seen, as a number that grows."""
+    """An array that a block holds a copy of. `seen` says when it was last seen, as a number that grows."""
 
     array: weakref.ref[Any]
     block: Block
@@ -83,14 +84,14 @@ class _Array:
 
 @dataclass(slots=True)
 class _Memory:
-    """Memory that a block holds a copy of, and which of its exporters we have met."""
+    """Memory that a block holds a copy of, and an exporter of that memory."""
 
     exporter: Any
     block: weakref.ref[Block]
 
 
 class _Copied:
-    """The arrays, and the memory, whose copies lie in blocks."""
+    """The arrays and other memory whose copies lie in blocks."""
 
     def __init__(self) -> None:
         self._arrays: dict[int, _Array] = {}  # by the id of the array
@@ -127,14 +128,14 @@ class _Copied:
         self._memory.clear()
 
     def forget_arrays(self) -> Iterator[None]:
-        """Forgets one after another, beginning with that which has not been seen for longest."""
+        """Forgets one array after another, beginning with the one that has not been seen for longest."""
         for _, key in sorted((known.seen, key) for key, known in self._arrays.copy().items()):
             self._arrays.pop(key, None)
             yield
 
 
 def _array_of(data: memoryview) -> Any:
-    """The array whose memory this is, or None. Pickle makes a passing view of one in Fortran's order; its base stays."""
+    """The array whose memory this is, or None. Of an array in Fortran order, pickle makes a temporary view; its base stays."""
     numpy = loaded_numpy()  # an array can only be here if numpy is
     array: Any = data.obj
     if numpy is None or not isinstance(array, numpy.ndarray):
@@ -144,7 +145,7 @@ def _array_of(data: memoryview) -> Any:
 
 
 def _where(data: memoryview) -> tuple[int, int] | None:
-    """Address and length; None if nobody can tell: without numpy."""
+    """Address and length; None without numpy, since it is needed to tell."""
     numpy = loaded_numpy()
     if numpy is None:
         return None
@@ -153,9 +154,9 @@ def _where(data: memoryview) -> tuple[int, int] | None:
 
 
 def _lies_within(where: tuple[int, int], exporter: Any) -> bool:
-    """Whether it is still memory of the exporter."""
+    """Whether the range is still part of the exporter's memory."""
     try:
         whole = _where(memoryview(exporter))
-    except (BufferError, TypeError, ValueError):  # it is closed, say
+    except (BufferError, TypeError, ValueError):  # for example, it is closed
         return False
     return whole is not None and whole[0] <= where[0] and sum(where) <= sum(whole)

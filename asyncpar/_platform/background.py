@@ -2,13 +2,13 @@
 
 A default executor outlives the call that made it, and a stream's run must go on between two `__anext__` calls without a task
 group being open across a `yield` (PEP 789). Such tasks need an owner: one *keeper* task for each event loop, which holds them
-all in one task group. It is started at first use and ends with the loop: `asyncio.run` cancels whatever tasks are left, trio
-cancels its system tasks when the main task ends, and either way the keeper cancels what it keeps and waits for it. A loop of
-asyncio may also be closed without that: then its tasks end in `_platform/closed_loops.py`, and those that own more than
-themselves are told, so that they give it back without a loop.
+all in one task group. It is started at first use and ends with the loop: `asyncio.run` cancels all remaining tasks, and trio
+cancels its system tasks when the main task ends. Either way, the keeper cancels its tasks and waits for them. An asyncio loop
+may also be closed without that. Then `_platform/closed_loops.py` ends its tasks, and calls those that own resources, so that
+they release them without a loop.
 
 Guarantees: a background task never raises into the keeper (its function must deliver failures as values), sees the
-context variables of whoever started it, and is awaited by the keeper in every case.
+context variables of the code that started it, and is always awaited by the keeper.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from asyncpar._platform.closed_loops import OWN_TASKS, see_to_closed_loops, watc
 
 
 class BackgroundTask:
-    """A task that the event loop owns; anybody in that loop may cancel it or wait for its end.
+    """A task that the event loop owns. Any code in that loop may cancel it or wait for its end.
 
-    `if_lost` is called instead of that if the loop is closed while the task waits in it.
+    If the loop is closed while the task waits in it, `if_lost` is called instead.
     """
 
     def __init__(self, if_lost: Callable[[], None] | None) -> None:
@@ -38,7 +38,7 @@ class BackgroundTask:
         self._ended = anyio.Event()
 
     def cancel(self) -> None:
-        """Asks the task to end; returns at once."""
+        """Asks the task to end, and returns at once."""
         self._scope.cancel()
 
     async def wait(self) -> None:
@@ -55,9 +55,9 @@ class BackgroundTask:
 
 
 async def start_background(fn: Callable[[], Awaitable[None]], if_lost: Callable[[], None] | None = None) -> BackgroundTask:
-    """Runs `fn` in a task of the event loop's own, in a copy of the current context; returns when it has begun.
+    """Runs `fn` in a task that the event loop owns, in a copy of the current context. Returns when it has begun.
 
-    `if_lost`, which can await nothing, is called if the loop is closed before the task has ended.
+    `if_lost` is called if the loop is closed before the task has ended. It cannot await anything.
     """
     see_to_closed_loops()
     reference = _keeper.get()
@@ -74,11 +74,11 @@ async def start_background(fn: Callable[[], Awaitable[None]], if_lost: Callable[
 
 
 def is_own_cancellation(error: BaseException) -> bool:
-    """Whether `error` cancels the task that runs now, and is not just a cancellation that a call ran into and raised."""
+    """Whether `error` cancels the current task, and is not just a cancellation that a call ran into and raised."""
     if not issubclass(type(error), anyio.get_cancelled_exc_class()):
         return False
     if not _runs_on_asyncio():
-        return True  # nobody but trio makes its `Cancelled`
+        return True  # only trio can make its `Cancelled`
     import asyncio
 
     task = asyncio.current_task()
@@ -86,10 +86,10 @@ def is_own_cancellation(error: BaseException) -> bool:
 
 
 async def wait_through(wait: Callable[[], Awaitable[None]]) -> None:
-    """Awaits `wait()` to its end, whoever cancels it meanwhile and however often; a cancellation is raised then.
+    """Awaits `wait()` to its end, however often it is cancelled meanwhile, and then raises the cancellation.
 
-    A shield holds off the cancellation of scopes, but not asyncio's own `Task.cancel`: after that the waiting begins anew, so
-    that `wait` must be something that can, and that ends by itself soon.
+    A shield stops the cancellation of scopes, but not asyncio's own `Task.cancel`. After that, `wait` is called again, so it
+    must be possible to call it again, and it must end soon by itself.
     """
     cancellation: BaseException | None = None
     with anyio.CancelScope(shield=True):
@@ -106,7 +106,7 @@ async def wait_through(wait: Callable[[], Awaitable[None]]) -> None:
 
 
 class LoopHandle:
-    """Lets any thread, and any finalizer, ask the event loop that is current now to call something soon."""
+    """Lets any thread, and any finalizer, ask the event loop that runs now to call a function soon."""
 
     def __init__(self) -> None:
         native: Any = anyio.lowlevel.current_token().native_token
@@ -117,7 +117,7 @@ class LoopHandle:
             self._call_soon = native.run_sync_soon
 
     def call_soon(self, fn: Callable[[], object]) -> None:
-        """Does nothing when the loop is gone: then so is all that it owned."""
+        """Does nothing when the loop is gone, since everything that it owned is gone too."""
         try:
             self._call_soon(fn)
         except RuntimeError:  # asyncio: closed; trio's RunFinishedError is one too
@@ -151,18 +151,18 @@ class _Keeper:
             self._tasks.discard(task)
 
     def lose(self) -> None:
-        """The loop has been closed under all of them."""
+        """The loop has been closed while the tasks were waiting in it."""
         for task in list(self._tasks):
             if task.if_lost is not None:
                 task.if_lost()
 
 
-# Weakly: what is kept for a loop must not keep the loop, as the keeper does
+# Weakly: an object that is kept for a loop must not keep the loop alive, as the keeper does
 _keeper: RunVar[weakref.ref[_Keeper] | None] = RunVar("asyncpar_keeper", None)
 
 
 def _spawn(keeper: _Keeper) -> None:
-    """Starts its task, which nobody but the event loop owns."""
+    """Starts the keeper's task, which only the event loop owns."""
     if _runs_on_asyncio():
         import asyncio
 
@@ -176,12 +176,12 @@ def _spawn(keeper: _Keeper) -> None:
 
 
 def current_loop() -> object:
-    """What the event loop that runs now is told by: asyncio's loop, trio's token. Only for comparing: where trio is a guest in
-    asyncio's loop, it is that loop.
+    """An object that identifies the event loop that runs now: asyncio's loop, or trio's token. Use it only for comparing: if
+    trio is a guest in asyncio's loop, it is that loop.
     """
     asyncio = sys.modules.get("asyncio")
     loop: object = None if asyncio is None else asyncio._get_running_loop()
-    return anyio.lowlevel.current_token().native_token if loop is None else loop  # 3 µs, for whoever is not on asyncio
+    return anyio.lowlevel.current_token().native_token if loop is None else loop  # 3 µs, but only if not on asyncio
 
 
 def _runs_on_asyncio() -> bool:

@@ -13,10 +13,10 @@ def cpu_count(only_physical_cores: bool = False) -> int:
     """Processors that this process may use: the least of affinity, cgroup quota (rounded up) and LOKY_MAX_CPU_COUNT.
 
     Args:
-        only_physical_cores: processors that share a core count as one, where the system tells (Linux).
+        only_physical_cores: count processors that share a core as one, if the system says which ones do (Linux).
 
     Raises:
-        ValueError: LOKY_MAX_CPU_COUNT in the environment is no number.
+        ValueError: LOKY_MAX_CPU_COUNT in the environment is not a number.
 
     >>> import asyncpar
     >>> asyncpar.cpu_count() >= 1
@@ -40,7 +40,7 @@ def resolve_max_workers(max_workers: int | None) -> int:
     """How many workers an executor may have: `max_workers`, or one for each processor.
 
     Raises:
-        ValueError: fewer than one, or no whole number.
+        ValueError: it is less than one, or not an integer.
     """
     if max_workers is None:
         return cpu_count()
@@ -63,7 +63,7 @@ def _processors() -> set[int]:
 
 
 def _cores(processors: set[int], root: Path) -> int | None:
-    """How many cores they belong to, or None where that is not told."""
+    """How many cores the processors belong to, or None if the system does not say."""
     try:
         return len({(root / f"cpu{number}" / "topology" / "thread_siblings_list").read_text("ascii") for number in processors})
     except OSError:
@@ -71,7 +71,7 @@ def _cores(processors: set[int], root: Path) -> int | None:
 
 
 def _cgroup_quotas(root: Path) -> list[int]:
-    """Processors' worth of time per period that cgroup v2 or v1 allows, where it limits them."""
+    """How many processors' worth of time cgroup v2 or v1 allows per period, if it limits that."""
     limits = []
     for read in (_quota_v2, _quota_v1):
         try:

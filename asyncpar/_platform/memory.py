@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def available_memory(root: Path = Path("/")) -> int:
-    """Bytes that are available: the least of what the system has and what control groups leave (versions 1 and 2)."""
+    """Available bytes: the least of what the system has and what control groups (versions 1 and 2) allow."""
     return max(0, min([*_of_the_system(root), *_of_control_groups(root)], default=1 << 30))
 
 

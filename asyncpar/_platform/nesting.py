@@ -1,8 +1,8 @@
 """How deep in workers the current code runs: 0 in the user's program, 1 in a call, 2 in a call of a map in a call, and so on.
 
-A map inside a call must not multiply processes, so what executor is the default depends on the depth. A worker process takes
-its depth over from its parent, plus one; in a thread worker the depth is in the context of the call. This module is imported
-by workers and imports nothing that they do not have.
+A map inside a call must not multiply processes, so the default executor depends on the depth. The depth of a worker process is
+that of its parent, plus one. In a thread worker, the depth is in the context of the call. Workers import this module, so it
+imports nothing that they do not have.
 """
 
 from contextvars import ContextVar
@@ -17,13 +17,13 @@ def depth() -> int:
 
 
 def enter_worker_process(depth: int) -> None:
-    """This process is a worker, so many deep."""
+    """This process is a worker at this depth."""
     global _process_depth
     _process_depth = depth
 
 
 def enter_pool_worker(depth: int) -> None:
-    """The current thread is a worker of somebody else's pool, here or in another process, so many deep."""
+    """The current thread is a worker of a pool that is not ours, here or in another process, at this depth."""
     _thread_depth.set(depth - _process_depth)
 
 

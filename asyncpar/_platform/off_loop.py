@@ -1,9 +1,9 @@
-"""Work of our own that takes too long for the event loop, in a thread: pickling and reading large things.
+"""Runs work of our own that takes too long for the event loop in a thread: pickling and unpickling large objects.
 
-A limiter of our own: the event loop's default threads may all be taken by calls of the user's.
+It has its own limiter, because the user's calls may occupy all of the event loop's default threads.
 
-What runs here, a run waits for. The garbage collector may run here too, and find what belongs to that very run, so that no
-finalizer may wait for a run's end in such a thread: `is_off_loop` tells it.
+A run waits for the work here. The garbage collector may also run here, and find objects of that same run. So no finalizer may
+wait for the end of a run in such a thread. It can ask `is_off_loop`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _thread = threading.local()
 
 
 async def run_off_loop(fn: Callable[[], T]) -> T:
-    """What `fn` returns, from a thread. A cancellation waits for its end."""
+    """Calls `fn` in a thread and returns its result. A cancellation waits until `fn` has returned."""
     limiter = _limiter.get()
     if limiter is None:
         limiter = anyio.CapacityLimiter(_THREADS)
@@ -34,7 +34,7 @@ async def run_off_loop(fn: Callable[[], T]) -> T:
 
 
 def is_off_loop() -> bool:
-    """Whether the current thread does such work now."""
+    """Whether the current thread is doing such work now."""
     return getattr(_thread, "works", False)
 
 

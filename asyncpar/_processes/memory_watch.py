@@ -1,8 +1,8 @@
-"""Whether the system has killed processes for lack of memory: what tells an out-of-memory kill from any other SIGKILL.
+"""Whether the system has killed processes for lack of memory. This distinguishes an out-of-memory kill from any other SIGKILL.
 
-Linux counts such kills in /proc/vmstat, those by a container's own limit included. The count says nothing about whom they hit;
-together with a worker that died by SIGKILL, which we did not send, it makes lack of memory the likely cause. Elsewhere, and in
-sandboxes that hide the count, nothing is claimed.
+Linux counts such kills in /proc/vmstat, including those for a container's own limit. The count does not say which processes
+were killed. But if it has moved, and a worker died by a SIGKILL that we did not send, lack of memory is the likely cause. On
+other systems, and in sandboxes that hide the count, we claim nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class MemoryWatch:
         self._seen = self._kills()
 
     def ran_out(self) -> bool:
-        """Whether there have been such kills since the last look, or since the beginning."""
+        """Whether there have been such kills since the last call, or since the beginning."""
         seen, self._seen = self._seen, self._kills()
         return self._seen > seen >= 0
 

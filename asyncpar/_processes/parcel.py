@@ -1,7 +1,7 @@
 """What is sent to a process worker, and what comes back: the function of a run, its batches, and their answers.
 
-Everything is pickled before a worker is asked for, so that no worker waits for it. Small things are pickled and unpickled in
-the event loop, at once; what turns out to be large is left unfinished there, and done in a thread.
+Everything is pickled before a worker is requested, so that no worker waits for it. Small objects are pickled and unpickled in
+the event loop, at once. If an object turns out to be large, it is left unfinished there, and a thread does it.
 
     sent = SentProgram(fn, ...)               # once per run, or once for all runs of an importable function
     parcel = PickledProgram(...).pack(...)    # for each batch
@@ -29,7 +29,7 @@ from asyncpar._wire.pace import IN_LOOP_BYTES, Breaths, Limit, Pace, TooLarge
 
 
 class SentProgram:
-    """A function with its options in the form in which it is sent, once to each worker; from then on, it goes by its id."""
+    """A function with its options, as it is sent once to each worker. From then on, only its id is sent."""
 
     def __init__(self, fn: Callable[..., Any], options: ProgramOptions, program_id: int, placer: BufferPlacer | None) -> None:
         self.fn = fn
@@ -45,7 +45,7 @@ class SentProgram:
             return
 
     def finish(self) -> None:
-        """Encodes it, if that has been put off because it takes long. In threads: several parcels may wait for one function."""
+        """Encodes it, if that was put off because it takes long. Runs in threads: several parcels may wait for one function."""
         with self._finishing:
             if self.encoded is None:
                 self._encode(Breaths())
@@ -55,7 +55,7 @@ class SentProgram:
 
     @property
     def weight(self) -> int:
-        """Bytes of it, once it is encoded; what lies in shared memory does not count."""
+        """Its size in bytes, once it is encoded, without what lies in shared memory."""
         pickles = (
             [] if self.encoded is None else [len(memoryview(pickled)) for pickled in self.encoded[0] if pickled is not None]
         )
@@ -63,18 +63,18 @@ class SentProgram:
 
     @property
     def is_large(self) -> bool:
-        """Whether any of it travels out of band. Then it is not left with idle workers until they hear the next message."""
+        """Whether any part of it travels out of band. Then idle workers are told at once to forget it."""
         return bool(self.buffers) or (self.encoded is not None and type(self.encoded[0][0]) is not bytes)
 
 
 class PickledProgram:
-    """What all parcels of one run have in common: the program, as it is sent, and where its large buffers go.
+    """What all parcels of one run have in common: the program, as it is sent, and the placer for large buffers.
 
-    `hits`: buffers that were in shared memory already when they were to be sent.
+    `hits`: how many buffers were already in shared memory when they were to be sent.
     """
 
     hits = 0
-    sends_much = False  # so that the next batch, which will hardly be smaller, is not tried in the loop
+    sends_much = False  # if so, the next batch, which will hardly be smaller, is not tried in the loop
 
     def __init__(self, program: Program, sent: SentProgram, placer: BufferPlacer | None) -> None:
         self.program = program
@@ -86,7 +86,7 @@ class PickledProgram:
 
 
 class ProcessParcel(Parcel):
-    """A batch whose columns are encoded before a worker is asked for: at once, unless that, or the function, takes long."""
+    """A batch whose columns are encoded before a worker is requested: at once, unless the columns or the function take long."""
 
     __slots__ = ("_columns", "_encoder", "_pickled", "sent", "unfinished")
 
@@ -118,7 +118,7 @@ class ProcessParcel(Parcel):
         self._pickled.sends_much = pace.weight > IN_LOOP_BYTES
 
     def frame(self, *, known: bool, news: News | None) -> Frame:
-        """The message to a worker that knows the program already, or does not."""
+        """The message to a worker; `known`: whether it already knows the program."""
         sent, encoder = self.sent, self._encoder
         self._pickled.hits += encoder.hits
         new_program, buffers = None, []
@@ -140,7 +140,7 @@ class ProcessAnswer:
         self._worker_name = worker_name
         self._inline_bytes = inline_bytes
         self._shared_bytes = shared_bytes
-        weight = weigh(frame)[0] if frame.buffers else len(frame.payload)  # with what is mapped: it may be a pickle
+        weight = weigh(frame)[0] if frame.buffers else len(frame.payload)  # with what is mapped, which may be a pickle
         self.is_large = weight > IN_LOOP_BYTES
 
     def read(self) -> BatchDone:
@@ -176,7 +176,7 @@ def _describe_argument(batch: Batch, place: int, position: int) -> tuple[str, st
 
 
 def unpack_failure(answer: Frame) -> BaseException:
-    """What the run fails with; a worker has no say about the program, and does not end it."""
+    """The error that the run fails with. An error of a worker never ends the program."""
     error = unpack_error(PackedError(*Decoder(answer).message))
     if issubclass(type(error), Exception):
         return error

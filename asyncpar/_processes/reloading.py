@@ -1,23 +1,23 @@
-"""How often the program has loaded modules again, by which an executor knows that its workers have old code.
+"""Counts how often the program has reloaded modules, so that an executor knows that its workers have old code.
 
-A worker keeps what it has imported. When the program reloads a module, workers that know the old one would go on running it,
-without a word. So modules have *generations*: each reload begins a new one, a worker belongs to the generation in which it was
-forked, and a run that begins in a later one gets no such worker.
+A worker keeps what it has imported. When the program reloads a module, workers with the old one would silently go on running
+it. So modules have *generations*. Each reload begins a new generation, and a worker belongs to the generation in which it was
+forked. A run that begins in a later generation gets no such worker.
 
-Nothing is looked at or compared for that; reloads show themselves. A finder at the front of `sys.meta_path` finds nothing,
-but is asked about every module that is to be loaded. Three things begin a new generation:
+A finder at the front of `sys.meta_path` sees the reloads. It finds nothing, but is asked about every module that is to be
+loaded. Three things begin a new generation:
 
-- **`importlib.reload`**, which alone tells finders what is to be loaded again;
-- **importing a module anew** that has been taken out of `sys.modules`: finders are asked about a name that was loaded when an
-  earlier run began, and it is loaded again when the next one does.
-- **IPython's `%autoreload`**, which patches functions in place where it can, and then reloads nothing. It keeps a table of the
-  modules that it has seen, with times. Only where it is loaded, this is compared with what it was at the last run; what it did
-  before the first one after that is not known, so that one counts, too.
+- **`importlib.reload`**: it alone tells finders which module is to be loaded again.
+- **Importing a module again** that has been removed from `sys.modules`: finders are asked about a name that was loaded when an
+  earlier run began, and the module is loaded again when the next run begins.
+- **IPython's `%autoreload`**: it patches functions in place if it can, and then reloads nothing. It keeps a table of the
+  modules that it has seen, with times. If it is loaded, this table is compared with what it was at the last run. What it did
+  before the first run after it was loaded is not known, so that run begins a new generation, too.
 
-Guarantee: a run without any of these before it pays for a few comparisons, less than a microsecond in all.
+Guarantee: if none of these has happened, a run pays for a few comparisons, less than a microsecond in all.
 
-Refused: comparing the times of source files, or functions with what workers have. Both cost something in every run, and see
-only some of what a function calls.
+Refused: comparing the times of source files, or functions with those that workers have. Both cost something in every run, and
+see only some of what a function calls.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ class _Watch:
 
     def __init__(self) -> None:
         self.generation = 0
-        self._generations = itertools.count(1)  # two threads that reload at once do not count as one
-        self._loaded = set(sys.modules)  # when some run began, and so perhaps in a worker
-        self._looked_for: set[str] = set()  # since then
+        self._generations = itertools.count(1)  # so that two threads that reload at once do not count as one
+        self._loaded = set(sys.modules)  # modules that were loaded when some run began, and so perhaps in a worker
+        self._looked_for: set[str] = set()  # names that were looked for since then
         self._seen_by_autoreload: dict[str, float] | None = None
 
     def find_spec(self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> None:
-        """Called by the import system: with a target only when that is reloaded."""
+        """Called by the import system, with a target only if the target is reloaded."""
         if target is not None:
             self.begin_generation()
         else:
@@ -50,7 +50,7 @@ class _Watch:
         self.generation = next(self._generations)
 
     def look(self) -> None:
-        """Sees what has not shown itself."""
+        """Checks for reloads that the finder cannot see by itself."""
         if self._looked_for:
             looked_for, self._looked_for = self._looked_for, set()
             found = {name for name in list(looked_for) if name in sys.modules}  # a list: other threads import meanwhile
@@ -68,7 +68,7 @@ class _Watch:
 
 
 def _seen_by_autoreload() -> dict[str, float]:
-    """{module: time of its source when it was loaded last}"""
+    """{module: time of its source when it was last loaded}"""
     try:
         shell: Any = sys.modules["IPython"].get_ipython()
         return dict(shell.magics_manager.registry["AutoreloadMagics"]._reloader.modules_mtimes)
@@ -80,12 +80,12 @@ _watch: _Watch | None = None
 
 
 def generation() -> int:
-    """That of the modules as they are now. The first call begins to count."""
+    """The current generation of the modules. The first call starts the counting."""
     global _watch
     if _watch is None:
         _watch = _Watch()
     finders = sys.meta_path
-    if not finders or finders[0] is not _watch:  # others may have put theirs first, and find what we are then not asked about
+    if not finders or finders[0] is not _watch:  # a finder before ours may find modules about which ours is then not asked
         finders[:] = [_watch, *(finder for finder in finders if finder is not _watch)]  # at once: other threads import, too
     _watch.look()
     return _watch.generation

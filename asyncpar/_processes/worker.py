@@ -1,11 +1,11 @@
-"""One process worker as its parent sees it: it is set up, runs batches (`process_parcel.py`), is stopped, and mourned.
+"""One process worker as its parent sees it: it is set up, runs batches (`parcel.py`), is stopped, and its death is handled.
 
-The slot that leased the worker writes the batch to the worker's socket and awaits the socket; the other end is
+The slot that leased the worker writes the batch to the worker's socket and awaits the socket. The other end is
 `_child/process_main.py`.
 
-Cancelling goes in three steps: the stop flag on the control page keeps the worker from starting another call; if its answer
-comes within `grace` seconds, it stays in the pool; else it is killed and the kill is awaited. A fresh worker costs about a
-millisecond, which is what makes this an ordinary answer.
+Cancelling has three steps. The stop flag on the control page keeps the worker from starting another call. If its answer comes
+within `grace` seconds, it stays in the pool. Otherwise it is killed, and the kill is awaited. Killing is acceptable because a
+fresh worker costs only about a millisecond.
 """
 
 from __future__ import annotations
@@ -54,26 +54,26 @@ class ProcessWorker(Place):
         self._process = process
         self._zygote = zygote
         self._grace = grace
-        self.generation = generation  # of the modules that it has imported
+        self.generation = generation  # of the modules that the worker has imported
         self.share_of_results = share_of_results  # bytes
         self._known: set[int] = set()  # ids of the programs that it holds
         self._to_forget: list[int] = []
         self._has_answered = False
-        self._key: bytes | None = None  # that of multiprocessing, as the worker has it
-        self._share_of_results = -1  # as the worker has it: how many bytes it may share
-        self.shares = False  # it holds shared memory, or has lent some
+        self._key: bytes | None = None  # the key of multiprocessing that the worker has
+        self._share_of_results = -1  # how many bytes the worker knows that it may share
+        self.shares = False  # whether it holds shared memory, or has lent some
         self.idle_since = 0.0
 
     @property
     def was_killed(self) -> bool:
-        """Whether somebody else has ended it by SIGKILL, for lack of memory, say."""
+        """Whether it was ended by a SIGKILL that was not ours, for example for lack of memory."""
         return self._process.was_killed
 
     async def set_up(self, initializer: Initializer | None, limits: Limits) -> None:
-        """Hands the worker its surroundings and waits until it is ready.
+        """Sends the worker its surroundings and waits until it is ready.
 
         Raises:
-            ExecutorUnavailableError: it died before that. What the initializer raised is raised as it is.
+            ExecutorUnavailableError: it died before that. An error of the initializer is raised unchanged.
         """
         channel = self._process.channel
         try:
@@ -102,7 +102,7 @@ class ProcessWorker(Place):
 
     async def run(self, parcel: ProcessParcel) -> Answer:
         process, timeout = self._process, parcel.program.timeout
-        if process.channel.broken:  # by a message that it did not take when it was idle
+        if process.channel.broken:  # by a message that it did not take completely when it was idle
             await self.kill()
             return nothing_done(parcel.batch, (parcel.batch,), self.name)
         if self.idle_since and not self._has_answered and process.channel.has_ended():  # its page would not tell
@@ -133,16 +133,16 @@ class ProcessWorker(Place):
         return ProcessAnswer(answer, parcel.batch, self.name, inline_bytes, shared_bytes)
 
     def _weigh(self, sent: Frame, received: Frame) -> tuple[int, int]:
-        """How many bytes have travelled there and back, and how many have been shared."""
+        """How many bytes have travelled in both directions, and how many were shared."""
         sent_inline, sent_shared = weigh(sent)
-        received_inline, _ = weigh(received)  # whose shared buffers are mapped already
+        received_inline, _ = weigh(received)  # its shared buffers are already mapped
         received_shared = self._process.channel.shared_bytes
         if sent_shared or received_shared:
             self.shares = True
         return sent_inline + received_inline - received_shared, sent_shared + received_shared
 
     def forget(self, program: SentProgram, *, idle: bool) -> None:
-        """The worker need not keep `program` any longer; it hears so with its next batch, or now if that is large."""
+        """The worker need not keep `program` any longer. It is told with its next batch, or now if the program is large."""
         if program.program_id not in self._known:
             return
         self._known.discard(program.program_id)
@@ -152,7 +152,7 @@ class ProcessWorker(Place):
             self._to_forget.clear()
 
     def rest(self) -> None:
-        """There may be nothing to do for a while: the worker gives back what it holds of shared memory."""
+        """There may be nothing to do for a while, so the worker gives back its shared memory."""
         if self.shares:
             self._process.channel.send_nowait(Encoder().frame(FORGET, ()))
 
@@ -161,7 +161,7 @@ class ProcessWorker(Place):
         self._process.loans.collect()
 
     async def retire(self) -> None:
-        """Lets an idle worker exit like any Python program; kills it if that takes longer than the grace."""
+        """Lets an idle worker exit like any Python program. Kills it if that takes longer than the grace."""
         self.hang_up()
         try:
             with anyio.move_on_after(self._grace, shield=True):
@@ -170,19 +170,19 @@ class ProcessWorker(Place):
             await self.kill()
 
     def hang_up(self) -> None:
-        """Ends the conversation: an idle worker exits, and whoever awaits a busy one is told that it died."""
+        """Shuts down the channel: an idle worker exits, and a task that awaits a busy one is told that it died."""
         self.fate = Fate.GONE
         self._process.channel.shutdown()
 
     def let_go(self) -> None:
-        """Gives back what is held for the worker here, where nothing can be awaited."""
+        """Releases this side's resources for the worker, where nothing can be awaited."""
         self.fate = Fate.GONE
         self._process.let_go()
 
     async def kill(self) -> None:
-        """Ends the worker whatever it is doing; returns when it is gone."""
+        """Ends the worker whatever it is doing, and returns when it is gone."""
         self.fate = Fate.GONE
-        self._zygote.kill(self._process)  # first: even if this task is cancelled a second time, the worker goes
+        self._zygote.kill(self._process)  # first: even if this task is cancelled a second time, the worker ends
         await self._see_end()
 
     def _frame(self, parcel: ProcessParcel) -> Frame:
@@ -200,7 +200,7 @@ class ProcessWorker(Place):
         return frame._replace(buffers=self._process.loans.lend_all(frame.buffers)) if frame.buffers else frame
 
     async def _stop(self, parcel: ProcessParcel) -> None:
-        """Ends the batch that was sent: by asking, and after the grace by force."""
+        """Ends the batch that was sent: asks the worker to stop, and kills it after the grace."""
         process = self._process
         self.fate = Fate.GONE  # until it has answered: even if this task is cancelled a second time meanwhile
         try:
@@ -220,12 +220,12 @@ class ProcessWorker(Place):
                 await self.kill()
 
     async def _receive_in_time(self, parcel: ProcessParcel, timeout: float) -> Frame | range:
-        """The worker's answer, or the positions of the calls one of which has been running for too long."""
+        """The worker's answer, or the positions of calls of which one has been running for too long."""
         page, channel = self._process.page, self._process.channel
-        if parcel.program.concurrency:  # it watches its calls itself; this is for one that holds its event loop
+        if parcel.program.concurrency:  # the worker times its calls itself; this is for a call that blocks its event loop
             timeout += self._grace
         while True:
-            position = int(page[POSITION])  # before the time: what began long ago is then no later call than this one
+            position = int(page[POSITION])  # before the time: a call that began long ago is then not a later one than this
             suspects = range(position, min(position + int(page[SPAN]), len(parcel.batch)))
             left = seconds_left(page, timeout)
             if left <= 0:
@@ -234,7 +234,7 @@ class ProcessWorker(Place):
                 return await channel.receive()
 
     async def _end_overdue(self, parcel: ProcessParcel, suspects: range) -> BatchDone:
-        """A call does not end in time: so its worker does, and the other calls are to be run again."""
+        """A call does not end in time. Its worker is killed, and the other calls are to be run again."""
         batch, timeout = parcel.batch, parcel.program.timeout
         assert timeout is not None, "nothing is overdue without a timeout"
         await self.kill()
@@ -244,7 +244,7 @@ class ProcessWorker(Place):
         return self._fail_one(batch, culprit, again, timed_out(batch, culprit, timeout), timeout)
 
     async def _bury(self, batch: Batch, *, died_idle: bool = False) -> BatchDone:
-        """The worker died: the call that was running is blamed for it, and the others are to be run again."""
+        """The worker died. The call that was running is blamed, and the others are to be run again."""
         hung_up = self.fate is not Fate.FREE
         await self._see_end_or_kill()
         if hung_up:
@@ -270,7 +270,7 @@ class ProcessWorker(Place):
         if peak_memory is not None:
             message += f"; its peak memory was {peak_memory / 2**20:.0f} MiB"
         if out_of_memory:
-            message += ", and it likely ran out of memory: the system has just ended processes for lack of it"
+            message += ", and it likely ran out of memory: the system has just killed processes for lack of memory"
         return WorkerDiedError(
             message,
             batch.indices[position],
@@ -283,7 +283,7 @@ class ProcessWorker(Place):
         )
 
     async def _see_end_or_kill(self) -> None:
-        """The channel has ended, and so has the worker, or will soon; if it lives on without it, it is killed."""
+        """The channel has ended, so the worker has ended or will end soon. If it lives on without the channel, it is killed."""
         try:
             with anyio.move_on_after(self._grace):
                 await self._zygote.wait_ended(self._process)
@@ -308,8 +308,8 @@ class Initializer:
 
 
 class Limits(NamedTuple):
-    """Of one worker: how many calls it may make, how many bytes it may hold, and how many threads a numerical library may start
-    in it; None: any number.
+    """The limits of one worker: how many calls it may make, how many bytes it may hold, and how many threads a numerical
+    library may start in it; None: any number.
     """
 
     max_calls: int | None
@@ -317,7 +317,7 @@ class Limits(NamedTuple):
     inner_threads: int | None = None
 
     def environment(self) -> dict[str, str]:
-        """This program's, and what limits those threads where it says nothing about them."""
+        """This program's environment, with limits on those threads unless it already has some."""
         threads = {} if self.inner_threads is None else dict.fromkeys(_THREAD_VARIABLES, str(self.inner_threads))
         return threads | os.environ.copy()
 
@@ -332,7 +332,7 @@ def _setup_frame(initializer: SentProgram | None, limits: Limits, key: bytes | N
         directory,
         limits.environment(),
         search_path(),
-        list(getattr(sys, "argv", ())),  # which some embedded Pythons do not have
+        list(getattr(sys, "argv", ())),  # some embedded Pythons have no argv
         encoded,
         limits.max_calls,
         limits.max_memory,

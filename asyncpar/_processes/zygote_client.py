@@ -1,11 +1,11 @@
 """The parent's end of a zygote: starting it, asking it to fork and to kill, and hearing how its workers ended.
 
-Forking a worker is one record and two descriptors over the control socket and needs no answer: the worker speaks for itself
-over its own channel. Reports lie in the control socket until somebody waits for one; whoever does reads for all. A worker
-has ended when the zygote has reaped it, or when the zygote itself is gone, which takes its workers with it.
+Forking a worker takes one record with three descriptors over the control socket. It needs no answer, because the worker answers
+over its own channel. Reports stay in the control socket until a task waits for one, and that task reads for all. A worker has
+ended when the zygote has reaped it, or when the zygote itself is gone, since its workers end with it.
 
-Nobody waits for a zygote that still preloads, which may take long: a worker that is killed before the zygote has started is
-forked and killed in one go later, and a zygote that is to end before that is killed.
+Preloading may take long, and nothing waits for a zygote that still preloads. A worker that is killed before the zygote has
+started is later forked and killed at once. A zygote that is to end before it has started is killed.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from asyncpar._wire.async_channel import AsyncChannel, close_copy
 from asyncpar.errors import ExecutorUnavailableError
 
 _ENDS = (EXITED, KILLED)
-_EXIT_SECONDS = 5.0  # far beyond what the zygote needs after its grace; only a machine in distress gets here
+_EXIT_SECONDS = 5.0  # far longer than the zygote needs after its grace; reached only on a badly overloaded machine
 
 
 class ForkedProcess:
-    """A forked worker as its parent sees it: a channel, a control page, what is lent to it, and in the end an exit report."""
+    """A forked worker as its parent sees it: a channel, a control page, the loans to it, and in the end an exit report."""
 
     def __init__(self, worker_id: int, channel: AsyncChannel, file_fd: int, page: memoryview[float], loans: Loans) -> None:
         self.worker_id = worker_id
@@ -47,13 +47,13 @@ class ForkedProcess:
         self.page = page
         self.loans = loans
         self.far_end: socket.socket | None = None  # of the channel, until the zygote has it
-        self.last_seen = LastSeen(0, 0)  # on the control page, when it was given back
+        self.last_seen = LastSeen(0, 0)  # on the control page, when it was unmapped
         self.ended = False
         self._closed = False
-        self.report: Record | None = None  # stays None when the zygote was lost
+        self.report: Record | None = None  # stays None if the zygote was lost
 
     def close(self) -> None:
-        """Gives back what the parent holds for the worker, which must have ended."""
+        """Releases the parent's resources for the worker, which must have ended."""
         if not self._closed:
             self._closed = True
             self.send_off()
@@ -64,14 +64,14 @@ class ForkedProcess:
             unmap_page(self.page)
 
     def send_off(self) -> None:
-        """Gives back the far end, which the zygote has, or will not need."""
+        """Closes the far end, because the zygote has it, or will not need it."""
         if self.far_end is not None:
             self.far_end.close()
             self.far_end = None
 
     def let_go(self) -> None:
-        """Gives back what this process holds for the worker, and tells neither the worker nor the event loop: in a forked copy,
-        or when that loop is closed.
+        """Releases this process's resources for the worker without telling the worker or the event loop: in a forked copy, or
+        when that loop is closed.
         """
         if not self._closed:
             self._closed = self.ended = True
@@ -82,7 +82,7 @@ class ForkedProcess:
 
     @property
     def group(self) -> int:
-        """The process group that it leads, with all that its calls have started; 0 if that is not known."""
+        """The process group that it leads, with everything that its calls have started; 0 if that is not known."""
         return 0 if self._closed else int(self.page[PID])
 
     def describe_end(self) -> str:
@@ -101,32 +101,32 @@ class ForkedProcess:
 
     @property
     def start_error(self) -> int | None:
-        """The errno because of which it was never started, if it was not."""
+        """The errno with which starting it failed, if it was never started."""
         return self.report.code if self.report is not None and self.report.kind == NOT_FORKED else None
 
     @property
     def was_cut_off(self) -> bool:
-        """Whether its parent has had it killed, when it was still alive."""
+        """Whether the parent had it killed while it was still alive."""
         return self.signal == signal.SIGKILL and self.report is not None and self.report.kind == KILLED
 
     @property
     def signal(self) -> int | None:
-        """What killed it, if a signal did."""
+        """The signal that killed it, if there was one."""
         return os.WTERMSIG(self._status) if self._status is not None and os.WIFSIGNALED(self._status) else None
 
     @property
     def was_killed(self) -> bool:
-        """Whether somebody else has ended it by SIGKILL, for lack of memory, say."""
+        """Whether it was ended by a SIGKILL that was not ours, for example for lack of memory."""
         return self.signal == signal.SIGKILL and not self.was_cut_off
 
     @property
     def exit_code(self) -> int | None:
-        """What it exited with, if it did."""
+        """Its exit code, if it exited."""
         return os.WEXITSTATUS(self._status) if self._status is not None and os.WIFEXITED(self._status) else None
 
     @property
     def peak_memory(self) -> int | None:
-        """The most memory that it held, in bytes, its share of what it has from the zygote included."""
+        """The most memory that it held, in bytes, including the memory that it shares with the zygote."""
         return self.report.peak_memory if self.report is not None and self.report.kind in _ENDS else None
 
     @property
@@ -141,7 +141,7 @@ class Zygote:
         self._control = control
         self._pid = pid
         self._grace = grace
-        self._workers: dict[int, ForkedProcess] = {}  # {worker id: worker}, of those that have not ended
+        self._workers: dict[int, ForkedProcess] = {}  # {worker id: worker} for those that have not ended
         self._last_id = 0
         self._reading = anyio.Lock()
         self._sending = anyio.Lock()
@@ -158,15 +158,15 @@ class Zygote:
 
     @property
     def has_workers(self) -> bool:
-        """Whether any has not ended, or been seen to end."""
+        """Whether there are workers that have not been seen to end."""
         return bool(self._workers)
 
     async def fork(self, arguments_fd: int) -> ForkedProcess:
-        """Asks for a worker, which gets the file of arguments; it will be heard on its channel, or of in its report.
+        """Asks for a worker, which gets the file of arguments. It will answer on its channel, or a report will say why not.
 
         Raises:
             ConnectionError: the zygote is gone.
-            ExecutorUnavailableError: there is no room for the worker's channel or its file.
+            ExecutorUnavailableError: the system has no resources left for the worker's channel or its file.
         """
         with _explained_shortage():
             worker = self._make_worker()
@@ -191,9 +191,9 @@ class Zygote:
         return worker
 
     async def _send_off(self, worker: ForkedProcess, arguments_fd: int) -> None:
-        """Hands the worker's descriptors to the zygote."""
+        """Sends the worker's descriptors to the zygote."""
         assert worker.far_end is not None, "it has just been made"
-        self._workers[worker.worker_id] = worker  # now: in a copy that is forked while this waits, it is to be left, too
+        self._workers[worker.worker_id] = worker  # now: a copy that is forked while this waits must also let go of it
         try:
             await self._send(Record(FORK, worker.worker_id), worker.far_end.fileno(), worker.file_fd, arguments_fd)
         except BaseException:
@@ -203,24 +203,24 @@ class Zygote:
         worker.send_off()
 
     def kill(self, worker: ForkedProcess) -> None:
-        """Sends SIGKILL through the zygote, which knows whether the process still is that worker."""
+        """Sends SIGKILL through the zygote, which knows whether the process is still that worker."""
         if not self._has_started():
             worker.ended = True  # before it begins
         request = Record(KILL, worker.worker_id)
         try:
             self._control.send(request.pack())
-        except BlockingIOError:  # hundreds of requests are under way; whoever waits for the end sends this one first
+        except BlockingIOError:  # hundreds of requests are under way; `wait_ended` sends this one first
             self._unsent.append(request)
-        except OSError:  # the zygote is gone, and its workers with it
+        except OSError:  # the zygote is gone, and so are its workers
             return
 
     async def wait_ended(self, worker: ForkedProcess) -> None:
-        """Returns when the worker is no more."""
+        """Returns when the worker has ended."""
         while self._unsent:
             request = self._unsent[0]
             with contextlib.suppress(OSError):  # as above
                 await self._send(request)
-            if request in self._unsent:  # only now: whoever is cancelled before leaves it to the next; twice does no harm
+            if request in self._unsent:  # only now, in case this task is cancelled before; sending it twice does no harm
                 self._unsent.remove(request)
         await self._read_until(lambda: worker.ended)
 
@@ -237,7 +237,7 @@ class Zygote:
             self._see_end()
 
     def end_without_loop(self) -> None:
-        """Does the same where nothing can be awaited, because the event loop is closed: waits for as long as workers have."""
+        """Does the same if nothing can be awaited because the event loop is closed. Blocks for as long as workers may take."""
         for worker in self._workers.values():
             worker.let_go()
         with contextlib.suppress(OSError):  # it went first
@@ -254,10 +254,10 @@ class Zygote:
                 self._take_reports()
 
     def leave_to_original(self) -> None:
-        """In a forked copy of this process: lets go of the zygote and its workers, so that none of them notices.
+        """In a forked copy of this process: releases the zygote and its workers without any of them noticing.
 
-        Copies of sockets are closed and not shut down, which would end the conversations of the original; and the event loop
-        is not told, because the copy shares its selector with the original.
+        Copies of sockets are closed but not shut down, since a shutdown would end the original's connections. The event loop is
+        not told, because the copy shares its selector with the original.
         """
         self.alive = False
         close_copy(self._control)
@@ -282,17 +282,17 @@ class Zygote:
                     await self._read_reports()
 
     def _has_started(self) -> bool:
-        if self.alive and not self._started and not self._reading.locked():  # else somebody waits for just that
+        if self.alive and not self._started and not self._reading.locked():  # else a task is already waiting for that
             self._take_reports()
         return self._started
 
     async def _read_reports(self) -> None:
-        with contextlib.suppress(anyio.ClosedResourceError):  # somebody else has seen the end
+        with contextlib.suppress(anyio.ClosedResourceError):  # another task has seen the end
             await anyio.wait_readable(self._control)
             self._take_reports()
 
     def _take_reports(self) -> None:
-        """Takes in what the zygote has said; its silence for ever is its end."""
+        """Reads the zygote's reports that have arrived. The end of the socket is the end of the zygote."""
         try:
             data = self._control.recv(1 << 16)
         except BlockingIOError:
@@ -315,7 +315,7 @@ class Zygote:
         if not self.alive:
             return
         self.alive = False
-        with contextlib.suppress(RuntimeError):  # there is no event loop, and nobody waits in one
+        with contextlib.suppress(RuntimeError):  # there is no event loop, and so no waiting task
             anyio.notify_closing(self._control)
         close_copy(self._control)
         _see_off(self._pid, [worker.group for worker in self._workers.values()])
@@ -332,11 +332,11 @@ def _name_of_signal(number: int) -> str:
 
 
 def _see_off(pid: int, groups: Sequence[int]) -> None:
-    """Reaps a zygote, and ends its group and those of its workers, which it has not done itself if it was killed.
+    """Reaps a zygote, and ends its group and those of its workers. A zygote that was killed has not done so itself.
 
-    It leaves by `_exit`. If it is still there, somebody has closed the control socket in it, or it is no zygote.
+    A zygote ends by `_exit`. If it is still there, its control socket was closed from within, or it is not a zygote.
     """
-    with contextlib.suppress(ChildProcessError):  # somebody else in this program waits for every child
+    with contextlib.suppress(ChildProcessError):  # other code in this program waits for every child
         if not hasattr(os, "waitid"):
             if os.waitpid(pid, os.WNOHANG) == (0, 0):
                 os.kill(pid, signal.SIGKILL)
@@ -352,10 +352,10 @@ def _see_off(pid: int, groups: Sequence[int]) -> None:
 
 
 def start_zygote(preload: Sequence[str], grace: float) -> Zygote:
-    """Starts a zygote; its workers can be asked for at once.
+    """Starts a zygote. Workers can be requested at once.
 
     Raises:
-        ExecutorUnavailableError: this platform cannot have one, or no interpreter could be started.
+        ExecutorUnavailableError: there can be no zygote on this platform, or no interpreter could be started.
     """
     refuse_unless_supported()
     config = {
@@ -375,7 +375,7 @@ def start_zygote(preload: Sequence[str], grace: float) -> Zygote:
             raise
         finally:
             theirs.close()
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it is gone: whoever asks it for a worker hears that
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it is gone: the next request for a worker will fail
         ours.sendall(struct.pack("<Q", len(data)) + data)
     ours.setblocking(False)
     return Zygote(ours, pid, grace)
@@ -383,16 +383,16 @@ def start_zygote(preload: Sequence[str], grace: float) -> Zygote:
 
 @contextlib.contextmanager
 def _explained_shortage() -> Iterator[None]:
-    """What the system refuses becomes an error that says so and names the remedy."""
+    """Turns the system's refusals into errors that say so and name the remedy."""
     try:
         yield
-    except ConnectionError:  # no shortage, but the end of the zygote
+    except ConnectionError:  # not a shortage, but the end of the zygote
         raise
     except OSError as error:
         raise ExecutorUnavailableError(describe_failed_start(error.errno or 0)) from error
 
 
 def describe_failed_start(code: int) -> str:
-    """Why there is no worker, for an error message, from an errno."""
+    """Says in an error message why there is no worker, from an errno."""
     remedy = SHORTAGES.get(code)
     return f"a worker process could not be started: {os.strerror(code)}" + (f"; {remedy}" if remedy else "")

@@ -1,22 +1,22 @@
-"""How a zygote is started: with which interpreter, surroundings and descriptors, and where that is refused.
+"""How a zygote is started: with which interpreter, surroundings and descriptors, and when that is refused.
 
 It is `sys.executable` with the options of this interpreter, as a program of its own:
 
-- **A process group of its own**, which Ctrl-C does not reach. The first thing that it does is to give up the terminal
-  (`_leave_terminal` in `_child/zygote.py`): a call that reads it, or runs a program that does (ssh, sudo), fails at once, and
-  one that prints is never stopped (`stty tostop`). Otherwise the whole pool would be stopped by SIGTTIN or SIGTTOU, and could
-  not even see that it should end.
+- **Its own process group**, which Ctrl-C does not reach. First, the zygote gives up the terminal (`_leave_terminal` in
+  `_child/zygote.py`). A call that reads the terminal, or runs a program that does (ssh, sudo), then fails at once, and one that
+  prints is never stopped (`stty tostop`). Otherwise SIGTTIN or SIGTTOU would stop the whole pool, which then could not even see
+  that it should end.
 - **Imports** as in `_child/own_imports.py`: the standard library first, then asyncpar and cloudpickle from where this program
-  has them; the program's path comes with the config.
-- **No descriptors** but the control socket, /dev/null as stdin, and the program's stdout and stderr, or /dev/null where it has
-  none: a worker's channel or control page would be opened in their place, and be written into. What C libraries have left
-  inheritable is closed by posix_spawn: what `sitecustomize` and .pth files open as the interpreter starts stays open, then. A
-  descriptor that another thread makes inheritable just now may slip through; it is kept open, and does no harm otherwise.
+  has them. The program's path comes with the config.
+- **No descriptors** but the control socket, /dev/null as stdin, and the program's stdout and stderr, or /dev/null if it has
+  none. (If stdout or stderr were closed, a worker's channel or control page could get its number, and be written into.)
+  posix_spawn closes descriptors that C libraries have left inheritable. It does so before the interpreter starts, so what
+  `sitecustomize` and .pth files open stays open. A descriptor that another thread makes inheritable at that moment may be
+  missed. It then stays open, but does no other harm.
 
-A program that is not run by an interpreter of its own (frozen, embedded) may have itself as `sys.executable`, and would start
-itself, and again, without end. So the zygote is started with a mark in its environment, which it removes. Whoever finds it
-and wants a zygote was started in the place of one: it refuses, and shuts down the control socket, so that its parent does not
-wait for it.
+A program that is not run by a Python interpreter (frozen, embedded) may have itself as `sys.executable`, and would start itself
+again and again. So the zygote is started with a mark in its environment, which it removes. A program that finds the mark and
+wants a zygote was started instead of one. It refuses, and shuts down the control socket, so that its parent does not wait.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ _PROGRAM = (
 _PACKAGE_ROOT = str(Path(__file__).absolute().parents[2])
 _REMEDY = 'set sys.executable to the path of a Python interpreter, or use executor="thread"'
 _DESCRIPTORS = {"linux": "/proc/self/fd", "darwin": "/dev/fd"}  # where the system lists them
-_MOST_DESCRIPTORS = 1 << 16  # where it does not; more than a process has by default
-_ATTEMPTS = 10  # at a list of descriptors none of which is closed meanwhile; a guess
+_MOST_DESCRIPTORS = 1 << 16  # if it does not list them; more than a process has by default
+_ATTEMPTS = 10  # to get a list of descriptors of which none is closed meanwhile; a guess
 
 
 def refuse_unless_supported() -> None:
-    """Raises `ExecutorUnavailableError` where process workers cannot be had, and says what can."""
+    """Raises `ExecutorUnavailableError` if there can be no process workers, and says what to use instead."""
     if not hasattr(socket, "send_fds") or not hasattr(os, "posix_spawn"):
         raise ExecutorUnavailableError(
             f"process workers need Unix domain sockets that pass descriptors, which {sys.platform} does not have; "
@@ -71,16 +71,16 @@ def refuse_unless_supported() -> None:
     if ZYGOTE_MARK in os.environ:
         _tell_parent()
         raise ExecutorUnavailableError(
-            f"process workers are started with sys.executable, and {sys.executable} is no Python interpreter: it has started "
-            f"this program a second time; {_REMEDY}"
+            f"process workers are started with sys.executable, and {sys.executable} is not a Python interpreter: it has "
+            f"started this program a second time; {_REMEDY}"
         )
 
 
 def describe_lost_start() -> str:
-    """Why there is no zygote, for an error message, where it ended before it was ready."""
+    """Says in an error message why there is no zygote, if it ended before it was ready."""
     return (
         f"the process that forks workers, started as {sys.executable} (sys.executable), ended before it was ready; what it "
-        f"wrote to stderr may say why (a failing preload=, say). If that is no Python interpreter, {_REMEDY}"
+        f"wrote to stderr may say why (such as a failing preload=). If that is not a Python interpreter, {_REMEDY}"
     )
 
 
@@ -117,11 +117,11 @@ def _spawn(command: list[str], environment: dict[str, str], control_fd: int) -> 
 
 
 def _inheritable_descriptors() -> list[int]:
-    """Those beyond the ones that the zygote gets."""
+    """The inheritable descriptors, except those that the zygote gets."""
     candidates: Iterable[int] = range(_MOST_DESCRIPTORS)
     if (directory := _DESCRIPTORS.get(sys.platform)) is not None:
         candidates = [int(entry.name) for entry in Path(directory).iterdir()]
-    limit = os.sysconf("SC_OPEN_MAX")  # beyond it, what was opened before it was lowered cannot be named, and stays open
+    limit = os.sysconf("SC_OPEN_MAX")  # descriptors beyond it, opened before it was lowered, cannot be named, and stay open
     limit = sys.maxsize if limit < 0 else limit
     return [descriptor for descriptor in candidates if _CONTROL_FD < descriptor < limit and _is_inheritable(descriptor)]
 
@@ -134,22 +134,22 @@ def _is_inheritable(descriptor: int) -> bool:
 
 
 def _identity(descriptor: int) -> str:
-    """What tells an open socket from any other."""
+    """A text that identifies an open socket."""
     return str(os.fstat(descriptor).st_ino)
 
 
 def _tell_parent() -> None:
-    """In a program that was started in the place of a zygote: if it still has the control socket, that ends for all."""
+    """In a program that was started instead of a zygote: shuts down the control socket, if it still has it."""
     with contextlib.suppress(OSError):
         if _identity(_CONTROL_FD) == os.environ[ZYGOTE_MARK]:
             with socket.socket(fileno=os.dup(_CONTROL_FD)) as control:
                 control.shutdown(socket.SHUT_RDWR)
-                while control.recv(1 << 16):  # and with it, the descriptors of workers that are asked for
+                while control.recv(1 << 16):  # and, with the data, the descriptors of workers that were requested
                     pass
 
 
 def _package_roots() -> list[str]:
-    """Where this program has asyncpar and cloudpickle, which it need not have imported yet."""
+    """Where this program has asyncpar and cloudpickle, even if it has not imported them yet."""
     loaded = sys.modules.get("cloudpickle")
     spec = PathFinder.find_spec("cloudpickle") if loaded is None else loaded.__spec__
     if spec is None or spec.origin is None:
@@ -158,12 +158,12 @@ def _package_roots() -> list[str]:
 
 
 def search_path() -> list[str]:
-    """`sys.path` as imports see it, which pass over whatever in it is no string."""
+    """`sys.path` as imports see it: they ignore entries that are not strings."""
     return [str(entry) for entry in sys.path if isinstance(entry, str)]
 
 
 def absolute_search_path() -> list[str]:
-    """The same for somebody in another directory: "" means the working directory, and relative entries start there."""
+    """The same for a process in another directory: "" becomes the working directory, and relative entries become absolute."""
     entries = search_path()
     try:
         return [str(Path(entry).absolute()) for entry in entries]

@@ -1,11 +1,11 @@
-"""What pickle alone does not do for arrays. Loaded only where numpy is loaded already.
+"""What pickle alone does not do for arrays. Loaded only if numpy is already loaded.
 
-**Arguments**: an array that is mapped from a file travels as the place in that file, and the worker maps it there. It keeps
-the mode that it has: what a worker writes to an "r+" array is in the file. Private changes ("c") are in no file, so such an
-array travels with its content, as does one that is not contiguous or whose file is gone.
+**Arguments**: of an array that is mapped from a file, only the name of the file and the offset in it are sent, and the worker
+maps the same file. The array keeps its mode: what a worker writes to an "r+" array goes to the file. Private changes ("c") are
+in no file, so such an array travels with its content. So does an array that is not contiguous or whose file is gone.
 
-**Results** are plain arrays, and writable. Pickle remembers that a buffer was read-only, as shared arguments are in a worker; a
-call that returns one of them, or a part of it, would give its caller an array that cannot be written to.
+**Results** are plain arrays, and writable. Pickle remembers that a buffer was read-only, as shared arguments are in a worker.
+Without this module, a call that returns such an argument, or a part of it, would give its caller a read-only array.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _MODES = {
     "r": "r",
     "r+": "r+",
     "w+": "r+",
-}  # with which an array of each mode is mapped; "w+" would empty the file
+}  # the mode with which an array of each mode is mapped; "w+" would empty the file
 
 
 @cache
@@ -44,7 +44,7 @@ def _reduce_memmap(array: np.memmap[Any, Any]) -> Any:
     offset = _offset_in_file(array)
     if offset is None:
         return array.view(np.ndarray).__reduce_ex__(5)
-    assert array.filename is not None, "it has a place in a file"
+    assert array.filename is not None, "it has an offset in a file"
     order = "C" if array.flags.c_contiguous else "F"
     return _map_from_file, (os.fspath(array.filename), array.dtype, _MODES[array.mode], offset, array.shape, order)
 
@@ -63,7 +63,7 @@ def _offset_in_file(array: np.memmap[Any, Any]) -> int | None:
         return None
     beginning = np.frombuffer(mapping, np.uint8)
     within = _address(array) - _address(beginning)
-    if not 0 <= within <= beginning.nbytes - array.nbytes:  # not in the mapping: the result of a calculation, say
+    if not 0 <= within <= beginning.nbytes - array.nbytes:  # not in the mapping: for example, the result of a calculation
         return None
     return int(array.offset - array.offset % mmap.ALLOCATIONGRANULARITY + within)
 
@@ -78,12 +78,12 @@ def _reduce_plain(array: np.ndarray[Any, Any]) -> Any:
 
 
 class _Writable:
-    """The bytes of an array that is read-only, to numpy an array that is not. (ctypes could do this, but the user may have a
-    module of that name.)
+    """Presents the bytes of a read-only array to numpy as writable. (ctypes could do this, but the user may have a module of
+    that name.)
     """
 
     def __init__(self, array: np.ndarray[Any, Any]) -> None:
-        self._array = array  # which must not go before its content
+        self._array = array  # keeps its memory alive
         self.__array_interface__ = {
             "version": 3,
             "typestr": "|u1",

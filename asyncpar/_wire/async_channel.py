@@ -1,7 +1,7 @@
 """The parent's end of a channel: the same frames as `_wire/channel.py`, awaited instead of blocking.
 
 The socket is tried first and awaited only when it would block: a small frame is one system call. Between two pieces of a
-large one the event loop turns, so that no frame, however large, holds it for long.
+large frame the event loop runs, so that no frame, however large, blocks it for long.
 """
 
 import os
@@ -17,9 +17,9 @@ from asyncpar._wire.readiness import Readiness
 
 
 def close_copy(sock: socket.socket) -> None:
-    """Closes this process's descriptor of a socket: for certain, where `close` would wait for a reader of uvloop's to go."""
+    """Closes this process's descriptor of a socket at once. `close` would wait until uvloop removes its reader."""
     descriptor = sock.detach()
-    if descriptor >= 0:  # else it has been closed before
+    if descriptor >= 0:  # else it is already closed
         os.close(descriptor)
 
 
@@ -27,7 +27,7 @@ class AsyncChannel:
     """Sends and receives frames over a non-blocking socket that it owns.
 
     Cancelling `receive` loses nothing: the next call goes on where it stopped. Cancelling `send` can leave half a frame
-    behind; `broken` then says that the channel is of no more use.
+    behind. `broken` then says that the channel cannot be used any more.
 
     Raises:
         EOFError: the other end is closed.
@@ -45,7 +45,7 @@ class AsyncChannel:
     def send_at_once(self, frame: Frame) -> list[Buffer]:
         """Sends as much of the frame as the socket takes now; returns what is left, for `send_rest`."""
         parts = to_parts(frame)
-        self.broken = True  # until the whole frame has gone
+        self.broken = True  # until the whole frame has been sent
         sent = self._send_some(parts)
         if sent == len(parts[0]) and len(parts) == 1:
             self.broken = False
@@ -93,14 +93,14 @@ class AsyncChannel:
         return self._mapped(frame) if frame.buffers else frame
 
     def _mapped(self, frame: Frame) -> Frame:
-        """The frame with views of the buffers that are lent to us: once whoever drops it has seen to it, they go back."""
+        """The frame with views of the buffers that are lent to us. They are given back when the views are gone."""
         _, self.shared_bytes = weigh(frame)
         buffers = [self._mappings.map(buffer, "r+") if isinstance(buffer, Shared) else buffer for buffer in frame.buffers]
         return Frame(frame.kind, frame.payload, buffers)
 
     def send_nowait(self, frame: Frame) -> None:
-        """Sends a small frame to somebody who is listening; a channel that cannot take it whole is broken."""
-        if self.broken:  # what follows half a frame would be taken for the other half
+        """Sends a small frame to a worker that is listening. A channel that cannot take the whole frame is broken."""
+        if self.broken:  # anything sent after half a frame would be read as the other half
             return
         parts = to_parts(frame)
         try:
@@ -109,7 +109,7 @@ class AsyncChannel:
             self.broken = True
 
     def has_ended(self) -> bool:
-        """Whether the other end is closed, and has left nothing to be read."""
+        """Whether the other end is closed, and there is nothing left to read."""
         try:
             return not self._sock.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
@@ -118,14 +118,14 @@ class AsyncChannel:
             return True
 
     def shutdown(self) -> None:
-        """Lets both ends read the end of the stream, also one that is waiting just now."""
+        """Lets both ends read the end of the stream, even one that is waiting at the moment."""
         try:
             self._sock.shutdown(socket.SHUT_RDWR)
-        except OSError:  # the other end went first, or it is closed
+        except OSError:  # the other end has gone, or this one is closed
             return
 
     def leave(self) -> None:
-        """In a forked copy of this process: closes its copy of the socket, and leaves the conversation to the original."""
+        """In a forked copy of this process: closes the copy's socket, and leaves the channel to the original."""
         self.broken = True
         self._mappings.end()
         self._readiness.leave()

@@ -1,24 +1,24 @@
-"""Which part of an object cannot be pickled, and where it sits: `arguments[1]['model'].lock`.
+"""Finds which part of an object cannot be pickled, and the path to it: `arguments[1]['model'].lock`.
 
-Pickle says that it cannot pickle a lock; whose lock, it leaves to the reader. Once pickling has failed, the object is taken
-apart (`parts.py`), and its parts are pickled again, on trial, to see which of them fails; then that one is taken apart, until
-no part of it fails: that one is the culprit. Which of many parts fails is found by halving, so a list costs about two trial
-pickles of itself, however long it is.
+Pickle says that it cannot pickle a lock, but not whose lock. Once pickling has failed, the object is taken apart (`parts.py`),
+and its parts are pickled again, on trial, to see which of them fails. Then that part is taken apart, and so on, until no part
+of it fails: this part is the culprit. Which of many parts fails is found by halving, so a list costs about two trial pickles
+of itself, however long it is.
 
 # Guarantees
 
-- **It never raises**, whatever the user's objects do when they are looked at, SystemExit included. (It never runs where Ctrl-C
-  is raised: only in workers, and in threads.) A search that ends early gives the deepest part that it knew to fail.
-- **It ends.** In a trial, the objects on the path from the root count as pickled already, as they do in a real pickle. So a
+- **It never raises**, whatever the methods of the user's objects raise, including SystemExit. (It never runs where Ctrl-C is
+  raised: only in workers, and in threads.) A search that ends early gives the deepest part that is known to fail.
+- **It ends.** In a trial, the objects on the path from the root count as already pickled, as they do in a real pickle. So a
   child that fails only because it points back to its parent is not blamed, and no path visits an object twice.
-- **It is bounded**, because a run waits for it: in depth, in time, and thereby in trials, of which a step takes about
-  ten and twice the logarithm of the number of parts. What it cannot bound is one call of the user's own `__reduce__` or
-  `__getstate__`; these are called a few times more, as the failed pickling has called them once.
-- **It needs no memory for the pickles**, which are thrown away as they are written; large buffers are not even read.
+- **It is bounded** in depth and in time, because a run waits for it. So the number of trials is bounded, too: a step takes
+  about ten plus twice the logarithm of the number of parts. It cannot bound a single call of the user's own `__reduce__` or
+  `__getstate__`. These are called a few more times, after the failed pickling has called them once.
+- **It needs no memory for the pickles**, which are thrown away as they are written. Large buffers are not even read.
 
 Two other ways were refused. The pickler in Python could keep a stack of what it is doing, but it is not the one that failed,
-it is 50 times slower, and its class is private. The notes that CPython 3.14 puts on such errors give no expression, and
-say nothing on older versions.
+it is 50 times slower, and its class is private. The notes that CPython 3.14 adds to such errors give no expression, and older
+versions add none.
 """
 
 import pickle
@@ -32,7 +32,7 @@ from asyncpar._wire.pickler import PROTOCOL, Pickler
 from asyncpar._wire.remedies import remedy_for
 from asyncpar.errors import PicklingError
 
-_MOST_STEPS = 64  # deeper than anybody reads a path; pulled out of the air
+_MOST_STEPS = 64  # longer than a path that anybody would read; a guess
 _MOST_SECONDS = 0.25  # how long an event loop may be held for a better message: a guess, some hundred thousand small objects
 
 
@@ -54,14 +54,14 @@ class Culprit(NamedTuple):
 
 
 def find_unpicklable(value: object, name: str) -> Culprit | None:
-    """The part of `value` that keeps it from being pickled, its path beginning with `name`; None if it can be pickled now."""
+    """The part of `value` that prevents pickling, with a path that begins with `name`; None if it can be pickled now."""
     culprit = Culprit(name, value, is_exact=False)
     trials = _Trials()
     try:
         failure = trials.failure_of([value])
         if failure is None:
             return None
-        if issubclass(failure, RecursionError):  # nested too deeply, which is no fault of any part
+        if issubclass(failure, RecursionError):  # nested too deeply, which is not the fault of any part
             return culprit._replace(is_exact=True)
         for _ in range(_MOST_STEPS):
             trials.take_as_pickled(culprit.value)
@@ -75,7 +75,7 @@ def find_unpicklable(value: object, name: str) -> Culprit | None:
 
 
 def refuse(what: str, value: object, name: str, error: BaseException, remedy: str = "") -> PicklingError:
-    """The error that says that `what`, called `name` in the path, cannot be sent, because pickling it raised `error`."""
+    """The error saying that `what`, called `name` in the path, cannot be sent, because pickling it raised `error`."""
     culprit = find_unpicklable(value, name)
     reason = in_words(error)
     if culprit is None:
@@ -100,7 +100,7 @@ class _OutOfTime(Exception):
 
 
 class _Trials:
-    """Pickles on trial; the file of their picklers, which forgets what is written and looks at the clock."""
+    """Makes trial pickles. It is also the file of their picklers, which discards what is written and checks the clock."""
 
     def __init__(self) -> None:
         self.pickled: dict[int, object] = {}  # {id: object}: the path from the root, kept alive so that the ids stay theirs
@@ -110,7 +110,7 @@ class _Trials:
         self.pickled[id(value)] = value
 
     def failure_of(self, values: Sequence[object]) -> type[BaseException] | None:
-        """The class of what pickling these values together raises; the error itself would hold on to the values."""
+        """The class of the error that pickling these values together raises. The error itself would keep the values alive."""
         self.write(b"")
         try:
             _TrialPickler(self).dump(list(values))
@@ -128,7 +128,7 @@ class _Trials:
 
 
 class _TrialPickler(Pickler):
-    """The one of codec.py, but for the objects that count as pickled and for buffers, which are dropped."""
+    """The pickler of codec.py, except that some objects count as pickled, and buffers are dropped."""
 
     def __init__(self, trials: _Trials) -> None:
         super().__init__(trials, PROTOCOL, _drop)
@@ -139,7 +139,7 @@ class _TrialPickler(Pickler):
 
 
 def _drop(_: pickle.PickleBuffer) -> bool:
-    """Leaves out of the pickle what may travel beside it."""
+    """Leaves buffers out of the pickle, since they may travel beside it."""
     return False
 
 
@@ -151,7 +151,7 @@ def _failing_part(whole: Culprit, trials: _Trials) -> Culprit | None:
                 return Culprit(parts.path(whole.path, index), parts.values[index], is_exact=False)
     except _OutOfTime:
         raise
-    except BaseException:  # of the object's own methods: there is no looking into it
+    except BaseException:  # raised by the object's own methods: its parts cannot be seen
         return None
     return None
 

@@ -1,15 +1,15 @@
-"""What is bound to the process that made it, and yet would be pickled without a word.
+"""Objects that are bound to the process that made them, but that pickle would accept.
 
-Most of that pickle refuses by itself: locks, sockets, binary files, memory maps, generators, and what multiprocessing hands
+Pickle itself refuses most such objects: locks, sockets, binary files, memory maps, generators, and what multiprocessing passes
 to its children only while it starts them. These are the exceptions:
 
-- **An end of a Pipe** is pickled as the number of its descriptor. In another process that number stands for something else,
-  perhaps for the very socket over which a worker hears from its parent.
-- **A text file that is open for writing** becomes a copy of what the file holds; what is written to it is lost. (One that is
-  only read is a copy, too, and as good as the file.)
+- **An end of a Pipe** is pickled as the number of its descriptor. In another process that number means something else, perhaps
+  the socket that connects a worker to its parent.
+- **A text file that is open for writing** becomes a copy of the file's content, and what is written to the copy is lost. (A
+  file that is only read becomes a copy, too, but that is as good as the file.)
 - **A NamedTemporaryFile** becomes a copy that deletes the original's file when it is no longer used.
 
-Nothing is imported for this: an object of a module can only be here if that module is.
+Nothing is imported for this: an object of a module can only be here if the module is loaded.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from typing import Any, NoReturn
 
 
 def reducer_of_bound(kind: type) -> Callable[[Any], Any] | None:
-    """What takes objects of type `kind` apart, if they are bound to their process."""
+    """The reducer for objects of type `kind`, if they are bound to their process."""
     for module, name, reducer in _BOUND:
         if module in sys.modules:
-            base = getattr(sys.modules[module], name, None)  # which a module that is still being loaded may not have yet
+            base = getattr(sys.modules[module], name, None)  # a module that is still being loaded may not have it yet
             if base is not None and issubclass(kind, base):
                 return reducer
     return None

@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 from asyncpar._wire.frames import Frame, FrameReader, to_parts, without
 
-_PARTS_AT_ONCE = 256  # fewer than IOV_MAX, which is 1024 on Linux and 16 at the least in POSIX; a guess
+_PARTS_AT_ONCE = 256  # less than IOV_MAX, which is 1024 on Linux and at least 16 in POSIX; a guess
 
 
 class Channel:
-    """Sends and receives frames; blocks until the whole frame has passed.
+    """Sends and receives frames, and blocks until the whole frame has been transferred.
 
-    `notice` is called each time something has come, before it is read.
+    `notice` is called each time data has arrived, before it is read.
 
     Raises:
         EOFError: the other end is closed.
@@ -21,7 +21,7 @@ class Channel:
     def __init__(self, sock: socket.socket, notice: Callable[[], object]) -> None:
         self._sock = sock
         self._notice = notice
-        # Waiting in poll and not in recv: Linux wakes whoever sleeps in recv also when the *other* end has read something,
+        # Waits in poll and not in recv: Linux also wakes a process that sleeps in recv when the *other* end has read something,
         # which costs the parent 10 µs for each answer that it reads.
         self._readable = select.poll()
         self._readable.register(sock, select.POLLIN)

@@ -1,19 +1,19 @@
-"""A function's code on its way: with its file name, its line numbers and, where no file has them, its lines.
+"""Sends a function's code with its file name, its line numbers and, if no file has them, its source lines.
 
-A traceback shows lines that `linecache` finds. Those of a file it reads; those of a notebook cell, of `python -c` or of
-something typed at a prompt are known to it only in the process that compiled them. So such a code object carries its own
-lines, and whoever reads it makes them known to the `linecache` there. Then a remote traceback shows what a traceback in the
-caller's process would show: no more (a program on stdin has its line numbers only) and no less.
+A traceback shows lines that `linecache` finds. It reads the lines of files. It knows the lines of a notebook cell, of
+`python -c` or of a prompt only in the process that compiled them. So such a code object carries its own lines, and unpickling
+it adds them to the `linecache` there. Then a remote traceback shows what a traceback in the caller's process would show: no
+more (for a program on stdin there are only line numbers) and no less.
 
-The code itself is marshalled, as in a .pyc file: both ends are the same Python, and it is quicker than cloudpickle's way,
+The code itself is marshalled, as in a .pyc file, since both ends run the same Python. This is faster than cloudpickle's way,
 which takes the parts of a code object one by one and, from 3.1.3 on, calls every file `<dynamic-code>`.
 
 # Guarantees
 
-- Code of a file costs one look into a dictionary, and one at the file system where a traceback has shown that file.
-- What travels is in proportion to the code: its own lines, never a whole notebook.
-- Functions of one cell add their lines to those that are known of it.
-- Lines that belong to one code object (in newer Pythons, since much code is called `<string>`) are told of no other.
+- Code from a file costs one dictionary lookup, and one look at the file system if a traceback has shown that file.
+- The size of what travels is in proportion to the code: its own lines, never a whole notebook.
+- Functions of one cell add their lines to those that are already known.
+- Lines that belong to one code object (in newer Pythons, since much code is called `<string>`) are not used for any other.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from pathlib import Path
 from types import CodeType
 from typing import Any, NamedTuple
 
-_linecache: Any = linecache  # what it knows of code without a file has no public name
+_linecache: Any = linecache  # its entries for code without a file have no public name
 _KNOWS_CODE = hasattr(linecache, "_getlines_from_code") and hasattr(linecache, "_register_code")
 
 
 class Lines(NamedTuple):
-    """Consecutive source lines, the first of which has the number `first`; of a file name, or of one code object only."""
+    """Consecutive source lines, from line number `first` on. They belong to a file name, or to one code object only."""
 
     first: int
     lines: Sequence[str]
@@ -48,7 +48,7 @@ def reduce_code(code: CodeType) -> tuple[Any, ...] | None:
 
 
 def load_code(data: bytes, *lines: Any) -> CodeType:
-    """The code again; its lines are known to `linecache` from now on."""
+    """The code again. From now on, `linecache` knows its lines."""
     code: CodeType = marshal.loads(data)  # noqa: S302 - as with pickle, it comes from our own workers
     if lines:
         _make_known(code, Lines(*lines))
@@ -56,7 +56,7 @@ def load_code(data: bytes, *lines: Any) -> CodeType:
 
 
 def _lines_of(code: CodeType) -> Lines | None:
-    """Its lines, if another process could not read them from a file."""
+    """The code's lines, if another process could not read them from a file."""
     file_name = code.co_filename
     entry = _entry(file_name)
     if entry is not None:
@@ -73,13 +73,13 @@ def _lines_of(code: CodeType) -> Lines | None:
 
 
 def _entry(file_name: str) -> Any:
-    """What `linecache` has under this name: size, time (None where there is no file), lines, name."""
+    """The entry of `linecache` for this name: size, time (None if there is no file), lines, name."""
     entry: Any = linecache.cache.get(file_name)
     return None if entry is None or len(entry) == 1 else entry  # one of length 1 would have to be loaded
 
 
 def _last_line(code: CodeType) -> int:
-    """Where the code ends, functions within it included, since the place of their definition is all that they cover."""
+    """The last line of the code, including functions within it: the position of a definition covers the whole function."""
     return max((end or line or 0 for line, end, _, _ in code.co_positions()), default=0)
 
 

@@ -2,19 +2,19 @@
 
 A batch of calls is a tuple of columns, one for each argument; its results are one more column. A column travels
 
-- **whole**, when every element is a plain scalar, or when it is a range or an array of plain numbers: one C-speed pickle,
-  about 15 ns an element there and back, and nothing in it can fail;
-- **one by one**, otherwise: each element is its own cloudpickle, so that an element that cannot be pickled or read spoils
-  only its own call, and so that `f(x)` sees the same private copy of `x` whatever the batch size.
+- **whole**, if every element is a plain scalar, or if it is a range or an array of plain numbers: it is one C-speed pickle,
+  about 15 ns an element for writing and reading, and nothing in it can fail;
+- **one by one**, otherwise: each element is its own cloudpickle. So an element that cannot be pickled or read makes only its
+  own call fail, and `f(x)` sees the same private copy of `x` whatever the batch size.
 
-Buffers of `OUT_OF_BAND_BYTES` or more (PEP 574) leave the pickle and travel beside it uncopied; smaller ones stay inside,
-where they cost a copy but no memory of their own that would outlive its neighbours. Those for which the encoder's `place`
-finds room go to shared memory (`segments.py`), and nothing of them travels.
+Buffers of `OUT_OF_BAND_BYTES` or more (PEP 574) leave the pickle and travel beside it uncopied. Smaller ones stay inside, where
+they cost a copy, but have no memory of their own that would outlive its neighbours. Buffers for which the encoder's `placer`
+finds room go to shared memory (`_memory`), and their bytes do not travel.
 
-Encoders and decoders in the parent have a pace (`pace.py`), so that large messages do not hold its event loop. The pickle of a
-large element or column travels out of band, too; to shared memory, in the pieces in which it was written.
+Encoders and decoders in the parent have a pace (`pace.py`), so that large messages do not block its event loop. The pickle of a
+large element or column travels out of band, too. If it goes to shared memory, it does so in the pieces in which it was written.
 
-An element that fails becomes an `Undeliverable` in its place; whoever calls the function with it gets its error.
+An element that fails is replaced by an `Undeliverable`, and the call with that element fails with its error.
 """
 
 import pickle
@@ -33,34 +33,34 @@ from asyncpar._wire.unfinished import guarded, loads
 from asyncpar.errors import ExecutorUnavailableError
 
 PROTOCOL = 5
-_ELEMENT_WEIGHT = 64  # to pickle or read an element by itself takes 0.5 µs, as long as so many bytes of small objects
-_NUMBER_WEIGHT = 4  # likewise of a number in a plain column
-OUT_OF_BAND_BYTES = 1 << 14  # below, the copy costs less than a system-call segment and an allocation; a guess
+_ELEMENT_WEIGHT = 64  # pickling or reading an element by itself takes 0.5 µs, as long as this many bytes of small objects
+_NUMBER_WEIGHT = 4  # the same for a number in a plain column
+OUT_OF_BAND_BYTES = 1 << 14  # below this, the copy costs less than a system-call segment and an allocation; a guess
 
 Column: TypeAlias = Sequence[Any]
 
-_NOT_OF_AN_ELEMENT = (KeyboardInterrupt, TooLarge)  # Ctrl-C, and our own pace; all else is raised by what is pickled or read
-_SPAWNED_MAIN = "__mp_main__"  # the script, in a process that multiprocessing has spawned; no worker of ours can import it
+_NOT_OF_AN_ELEMENT = (KeyboardInterrupt, TooLarge)  # Ctrl-C, and our own pace; the pickled object raises everything else
+_SPAWNED_MAIN = "__mp_main__"  # the script, in a process that multiprocessing has spawned; our workers cannot import it
 _SEQUENCES = frozenset({list, tuple, range, str, bytes})
 _TEXT_TYPES = frozenset({str, bytes})
 _PLAIN_TYPES = frozenset({int, float, complex, bool, type(None)}) | _TEXT_TYPES
 
 
-Pickled: TypeAlias = Buffer | pickle.PickleBuffer | None  # None stands for a pickle that is the first of its buffers
+Pickled: TypeAlias = Buffer | pickle.PickleBuffer | None  # None: the pickle is the first of its buffers
 EncodedElements: TypeAlias = tuple[list[Pickled], list[int]]
 
-# Plain tuples, which pickle three times as fast as named ones: (column,) is a column in one piece, (pickles, counts) one of
-# separate pickles with the number of the message's buffers that each of them uses. (pickle, count, shares) is a large column in
-# one piece: its pickle, the number of its buffers, and whether calls may be given the same pages; as with the elements of a
-# list, only if each of them is large by itself.
+# Plain tuples, which pickle three times as fast as named ones. (column,) is a column in one piece. (pickles, counts) is a
+# column of separate pickles, with the number of the message's buffers that each of them uses. (pickle, count, shares) is a
+# large column in one piece: its pickle, the number of its buffers, and whether calls may be given the same pages. As with the
+# elements of a list, they may share pages only if each element is large by itself.
 EncodedColumn: TypeAlias = tuple[Column] | EncodedElements | tuple[Pickled, int, bool]
 
 
 class BufferPlacer(Protocol):
-    """Where buffers of `threshold` bytes or more go: it copies one and returns its block, or None if it has no room.
+    """Takes buffers of `threshold` bytes or more: it copies one and returns its block, or None if it has no room.
 
-    `find` gives the block of one that it has copied already; `copy` is for what it will not be asked for again, in pieces.
-    `holds_results`: they are results, which are writable at the other end, and not arguments.
+    `find` returns the block of a buffer that has already been copied. `copy` takes data, in pieces, that will not be looked up
+    again. `holds_results`: the buffers are results, which are writable at the other end, and not arguments.
     """
 
     @property
@@ -73,14 +73,14 @@ class BufferPlacer(Protocol):
 
 
 class Undeliverable:
-    """Stands in a column for an element that could not be pickled or read; `error` says why."""
+    """Replaces an element of a column that could not be pickled or read; `error` says why."""
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
 
 
 class _Keeper:
-    """Keeps large buffers out of the pickles of a message, and gathers them: themselves, or the blocks that hold them."""
+    """Keeps large buffers out of the pickles of a message, and collects them, or the blocks that hold them."""
 
     def __init__(self, buffers: list[Any], pace: Pace | None, placer: BufferPlacer | None) -> None:
         self.buffers = buffers
@@ -89,7 +89,7 @@ class _Keeper:
         self.hits = 0
 
     def __call__(self, buffer: pickle.PickleBuffer) -> bool:
-        """Called by a pickler for each buffer, which lies in one piece; a true answer leaves it inside the pickle."""
+        """Called by a pickler for each buffer, which is contiguous. Returning true leaves the buffer inside the pickle."""
         block = self._block_of(buffer.raw())
         if block is None:
             return _keep_out_of_band(self.buffers, buffer)
@@ -97,7 +97,7 @@ class _Keeper:
         return False
 
     def beside_if_large(self, pickled: list[Buffer], first: int) -> Pickled:
-        """What stands for a pickle in the message: a large one travels beside the message's own, out of band."""
+        """What represents a pickle in the message. A large one travels out of band, beside the message's own pickle."""
         if len(pickled) == 1 and len(pickled[0]) < OUT_OF_BAND_BYTES:
             return pickled[0]
         placer = self.placer
@@ -121,13 +121,13 @@ class _Keeper:
         return placer(data)
 
     def _leave_copying_to_a_thread(self) -> None:
-        """In the event loop nothing is copied; nor waited for, while a thread places what others look for, too."""
+        """In the event loop nothing is copied, and nothing waits for a thread that is placing a buffer."""
         if isinstance(self.pace, Limit):
             raise TooLarge
 
 
 def _keep_out_of_band(buffers: list[Any], buffer: pickle.PickleBuffer) -> bool:
-    """Likewise, where there is no place for buffers."""
+    """The same as `_Keeper`, if there is no placer."""
     raw = buffer.raw()
     if raw.nbytes < OUT_OF_BAND_BYTES:
         return True
@@ -136,20 +136,20 @@ def _keep_out_of_band(buffers: list[Any], buffer: pickle.PickleBuffer) -> bool:
 
 
 class Encoder:
-    """Encodes the parts of one message and gathers their out-of-band buffers.
+    """Encodes the parts of one message and collects their out-of-band buffers.
 
-    The reader needs the buffers of the message's own pickle first, so the columns come first and `frame` last.
+    The reader needs the buffers of the message's own pickle first, so encode the columns first and call `frame` last.
     """
 
     def __init__(self, pace: Pace | None = None, placer: BufferPlacer | None = None) -> None:
         self._pace = pace
         self._placer = placer
-        self._column_buffers: list[Any] = []  # buffers, and blocks that are yet to be lent
-        self._keeper: _Keeper | None = None  # once there is something that may need it
+        self._column_buffers: list[Any] = []  # buffers, and blocks that have yet to be lent
+        self._keeper: _Keeper | None = None  # made for the first element that may need it
 
     @property
     def hits(self) -> int:
-        """How many buffers were found in their place already."""
+        """How many buffers were already in shared memory."""
         return 0 if self._keeper is None else self._keeper.hits
 
     @property
@@ -159,7 +159,7 @@ class Encoder:
         return self._keeper
 
     def column(self, column: Column, describe: Callable[..., tuple[str, str]], *context: object) -> EncodedColumn:
-        """`column` in a form that travels; `describe(*context, position)` names an element in an error: in words, as a path."""
+        """`column` in a form that travels; `describe(*context, position)` names an element for errors: in words, as a path."""
         weight = _plain_weight(column)
         if weight is None:
             return self._one_by_one(column, partial(describe, *context))
@@ -168,12 +168,12 @@ class Encoder:
         if type(column) not in _SEQUENCES:
             return self._array(column, copy=weight > 0)
         large = sys.maxsize if self._placer is None else self._placer.threshold
-        if self._pace is not None:  # what is not apart is pickled in the event loop, with the message
+        if self._pace is not None:  # a column that is not encoded apart is pickled in the event loop, with the message
             large = min(large, IN_LOOP_BYTES)
         return (column,) if weight < large else self._apart(column, pickle.Pickler, shares=False)
 
     def _array(self, column: Any, *, copy: bool) -> EncodedColumn:
-        if copy:  # it is not in one piece, and pickle would hold the GIL while it copies
+        if copy:  # it is not contiguous, and pickle would hold the GIL while it copies
             column = column.copy()
         placer = self._placer
         if placer is None or (column.nbytes < placer.threshold and not _lies_in_a_file(column)):
@@ -194,9 +194,9 @@ class Encoder:
             before = len(self._column_buffers)
             try:
                 pickles.append(keep.beside_if_large(dump(element), before))
-            except (*_NOT_OF_AN_ELEMENT, ExecutorUnavailableError):  # the latter: whatever else there is, it cannot be sent now
+            except (*_NOT_OF_AN_ELEMENT, ExecutorUnavailableError):  # the latter: nothing can be sent now
                 raise
-            except BaseException as error:  # SystemExit, say: whatever an element raises is the affair of its own call
+            except BaseException as error:  # such as SystemExit: whatever an element raises fails only its own call
                 _leave_blaming_to_a_thread(self._pace)
                 del self._column_buffers[before:]
                 from asyncpar._wire.blame import refuse  # only when something cannot be pickled
@@ -207,14 +207,14 @@ class Encoder:
         return pickles, counts
 
     def frame(self, kind: int, message: object, more_buffers: Sequence[Any] = ()) -> Frame:
-        """`message`, plain values and encoded columns, with all that it needs: buffers, and blocks that are yet to be lent."""
+        """`message`, plain values and encoded columns, with what it needs: buffers, and blocks that have yet to be lent."""
         buffers: list[Any] = []
         keep = partial(_keep_out_of_band, buffers)
         if isinstance(self._pace, Breaths):
             writer = Writer(self._pace)
             pickle.Pickler(writer, PROTOCOL, buffer_callback=keep).dump(message)
             payload = join(writer.take(), self._pace)
-        else:  # what has passed a limit is not large
+        else:  # it has not exceeded the limit, so it is not large
             payload = pickle.dumps(message, PROTOCOL, buffer_callback=keep)
         if self._column_buffers or more_buffers:
             buffers += self._column_buffers
@@ -225,8 +225,8 @@ class Encoder:
 class Decoder:
     """Reads one message back: `message` first, then its columns in the order in which they were encoded.
 
-    `map_shared` gives a view of a buffer in shared memory, and `map_private` one whose changes nobody else sees; only a frame
-    that has such buffers needs them.
+    `map_shared` returns a view of a buffer in shared memory, and `map_private` returns one whose changes nobody else sees. Only
+    a frame that has such buffers needs them.
     """
 
     map_shared: Callable[[Shared], memoryview] | None = None
@@ -283,7 +283,7 @@ class Decoder:
 def _add_remedy(error: ModuleNotFoundError) -> None:
     add_note(
         error,
-        f"what is defined in {error.name!r} was sent by its name, and that module could not be imported at the other end. "
+        f"what is defined in {error.name!r} was sent by name, and that module could not be imported at the other end. "
         f"Put its folder on sys.path before the executor is made, or have what it defines sent by value: "
         f"cloudpickle.register_pickle_by_value(sys.modules[{error.name!r}])",
     )
@@ -292,14 +292,14 @@ def _add_remedy(error: ModuleNotFoundError) -> None:
 def _view(buffer: Buffer | Shared, map_shared: Callable[[Shared], memoryview] | None) -> Buffer:
     if not isinstance(buffer, Shared):
         return buffer
-    assert map_shared is not None, "whoever lends has somebody who borrows"
+    assert map_shared is not None, "a frame with shared buffers needs a borrower"
     return map_shared(buffer)
 
 
 def encode_function(
     fn: Callable[..., Any], pace: Pace | None = None, placer: BufferPlacer | None = None
 ) -> tuple[EncodedElements, list[Any]]:
-    """`fn` as a column of one, by reference where a worker can import it and else by value, and its large buffers."""
+    """`fn` as a column of one, and its large buffers. It is pickled by reference if a worker can import it, else by value."""
     buffers: list[Any] = []
     keep = _Keeper(buffers, pace, placer)
     try:
@@ -332,43 +332,43 @@ class _ElementPickler:
         try:
             self._pickler.dump(element)
         except BaseException:
-            self._writer.take()  # the next element begins anew
+            self._writer.take()  # the next element begins with an empty writer
             raise
         return self._writer.take()
 
 
 def _pickler_class(placer: BufferPlacer | None) -> Any:
-    """For what is not plain."""
-    from asyncpar._wire.pickler import Pickler  # which takes 30 ms, for it imports cloudpickle
+    """The pickler class for values that are not plain."""
+    from asyncpar._wire.pickler import Pickler  # takes 30 ms, since it imports cloudpickle
 
     main = sys.modules.get(_SPAWNED_MAIN)
     if main is not None and main.__name__ == _SPAWNED_MAIN:
         sys.modules["cloudpickle"].register_pickle_by_value(main)
     if placer is None or loaded_numpy() is None:
         return guarded(Pickler)
-    from asyncpar._wire.arrays import argument_pickler, result_pickler  # which imports numpy
+    from asyncpar._wire.arrays import argument_pickler, result_pickler  # imports numpy
 
     return guarded(result_pickler() if placer.holds_results else argument_pickler())
 
 
 def is_importable(fn: Callable[..., Any]) -> bool:
-    """Whether a worker finds `fn` by its name; then cloudpickle, which takes four times as long, would say no more."""
+    """Whether a worker finds `fn` by its name. Then cloudpickle, which takes four times as long, would write the same."""
     module_name: str = getattr(fn, "__module__", None) or ""
     module = sys.modules.get(module_name) if module_name not in ("__main__", _SPAWNED_MAIN) else None
     if module is None or getattr(module, getattr(fn, "__qualname__", ""), None) is not fn:
         return False
-    cloudpickle = sys.modules.get("cloudpickle")  # where users register modules whose functions go by value
+    cloudpickle = sys.modules.get("cloudpickle")  # in it, users register modules whose functions are sent by value
     return cloudpickle is None or cloudpickle.list_registry_pickle_by_value() <= {_SPAWNED_MAIN}
 
 
 def _leave_blaming_to_a_thread(pace: Pace | None) -> None:
-    """In the event loop, what cannot be pickled counts as too large: finding out why can take some time."""
+    """In the event loop, an object that cannot be pickled counts as too large, since finding out why can take some time."""
     if isinstance(pace, Limit):
         raise TooLarge
 
 
 def _plain_weight(column: Any) -> int | None:
-    """The weight of a column that may travel whole, in the units of a pace, or None if its elements must go one by one."""
+    """The weight of a column that may travel whole, in the units of a pace; None if its elements must go one by one."""
     kind = type(column)
     if kind is list or kind is tuple:
         kinds = set(map(type, column))
@@ -385,7 +385,7 @@ def _plain_weight(column: Any) -> int | None:
     numpy = loaded_numpy()  # an array can only be here if numpy is
     if numpy is None or not isinstance(column, numpy.ndarray) or column.dtype.hasobject:
         return None
-    if column.flags.forc:  # in one piece it is sent from where it lies
+    if column.flags.forc:  # a contiguous array is sent without a copy
         return 0
     return None if _lies_in_a_file(column) else int(column.nbytes)
 

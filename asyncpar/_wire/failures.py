@@ -1,19 +1,19 @@
-"""A call's exception as bytes, and back again with its own type wherever that can be had.
+"""Turns a call's exception into bytes, and back into an exception of its own type if that is possible.
 
-Two ways are tried in the worker, and what each gives is read back there on trial:
+Two ways are tried in the worker, and the result of each is read back there on trial:
 
-1. the exception pickles by itself;
-2. it is rebuilt without its `__init__`, from its class, its `args` and its attributes, and so are the exceptions that it holds.
-   Many exceptions cannot be called with their own `args` (a common slip), or change them then.
+1. The exception pickles by itself.
+2. It is rebuilt without its `__init__`, from its class, its `args` and its attributes, and so are the exceptions that it holds.
+   Many exceptions cannot be called with their own `args` (a common mistake), or change them when called.
 
-The first is taken if what was read back says the same, by its `args` and attributes, and else the second. If neither can be
-read back, a `RemoteError` stands for the exception, with the name of its type, its message, and why.
+The first way is taken if the exception that was read back says the same, by its `args` and attributes, and else the second. If
+neither can be read back, a `RemoteError` replaces the exception, with the name of its type, its message, and the reason.
 
-**What says the same** is looked at with care, because `==` says too little: an exception is equal to nothing but itself, like
-most objects, and NaN not even to that. So texts and numbers are compared, in lists, tuples and dicts too, and of everything
-else only the type.
+**Whether two exceptions say the same** cannot be decided by `==`: an exception, like most objects, is equal only to itself, and
+NaN not even to itself. So texts and numbers are compared, also in lists, tuples and dicts. Of everything else, only the types
+are compared.
 
-The methods of an exception may raise anything, SystemExit included. None of that gets out of here.
+The methods of an exception may raise anything, including SystemExit. No such error leaves this module.
 
 The worker's traceback travels as text and becomes the exception's `__cause__`.
 """
@@ -32,29 +32,29 @@ from asyncpar._basics.wording import in_words, message_of
 from asyncpar._wire.unfinished import loads
 from asyncpar.errors import RemoteError, RemoteTraceback
 
-_MOST_FRAMES = 1000  # that are shown: an exception that is raised again and again collects them without end
-_MOST_COMPARISONS = 2000  # of parts of `args`: a millisecond; what refers to itself has no end
+_MOST_FRAMES = 1000  # shown in a traceback: an exception that is raised again and again collects more and more
+_MOST_COMPARISONS = 2000  # of parts of `args`: takes a millisecond; an object that refers to itself has no end
 _COMPARED = (str, bytes, int, float, complex)
-_HEAP_TYPE = 1 << 9  # a class that was made by a program, as CPython marks it
+_HEAP_TYPE = 1 << 9  # CPython's flag of a class that was made by a program
 _ARGS: Any = vars(BaseException)["args"]
 _ATTRIBUTES: Any = vars(BaseException)["__dict__"]
-_CAUSE: Any = vars(BaseException)["__cause__"]  # a class may forbid to set it (frozen dataclasses do), or have its own
+_CAUSE: Any = vars(BaseException)["__cause__"]  # a class may forbid setting it (frozen dataclasses do), or define its own
 _TRACEBACK: Any = vars(BaseException)["__traceback__"]
 
 
 class PackedError(NamedTuple):
-    """An exception on its way: its pickle, or None, and what to say where that does not help."""
+    """An exception on its way: its pickle, or None, and what to say if there is no usable pickle."""
 
     pickled: bytes | None
     type_name: str
     message: str
     traceback: str
-    culprit: str  # what in it cannot be pickled, if that is known
-    misread: str  # what reading its pickle raises, if that is why there is none
+    culprit: str  # the part that cannot be pickled, if that is known
+    misread: str  # the error that reading its pickle raises, if that is why there is none
 
 
 def pack_error(error: BaseException, *, hidden_frames: int = 0) -> PackedError:
-    """`error` in a form that travels; the outermost `hidden_frames` of its traceback are left out."""
+    """`error` in a form that travels. The outermost `hidden_frames` of its traceback are left out."""
     type_name = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
     pickled, misread = _pickle_error(error)
     culprit = _describe_culprit(error) if pickled is None and not misread else ""
@@ -73,7 +73,7 @@ def unpack_error(packed: PackedError) -> BaseException:
 
 
 def _pickle_error(error: BaseException) -> tuple[bytes | None, str]:
-    """The pickle, or what reading it would raise; neither, if it cannot be written."""
+    """The pickle, or the error that reading it would raise; neither if it cannot be written."""
     pickled, misread = None, ""
     for dumps in _ways():
         try:
@@ -83,7 +83,7 @@ def _pickle_error(error: BaseException) -> tuple[bytes | None, str]:
         loaded, failure = _load_error(data)
         if loaded is not None and type(loaded) is type(error) and _alike(_content(loaded), _content(error)):
             return data, ""
-        if loaded is not None and pickled is None:  # it says something else, but is all that there is, or meant to
+        if loaded is not None and pickled is None:  # it says something else, perhaps on purpose, but is usable
             pickled = data
         misread = misread or failure
     return pickled, "" if pickled is not None else misread
@@ -91,11 +91,11 @@ def _pickle_error(error: BaseException) -> tuple[bytes | None, str]:
 
 @cache
 def _ways() -> tuple[Callable[[BaseException], bytes], ...]:
-    """To pickle an exception. Found when there is a first one, because importing cloudpickle takes 30 ms."""
+    """The ways to pickle an exception. Made for the first exception, because importing cloudpickle takes 30 ms."""
     from asyncpar._wire.pickler import Pickler, dumps
 
     class Rebuilding(Pickler):
-        """Pickles exceptions without their `__init__`, where that is the user's."""
+        """Pickles exceptions without their `__init__`, if it is the user's."""
 
         def reducer_override(self, obj: Any) -> Any:
             if isinstance(obj, BaseException) and hasattr(type(obj).__init__, "__code__"):
@@ -109,11 +109,11 @@ def _ways() -> tuple[Callable[[BaseException], bytes], ...]:
 
 
 def _rebuild(kind: type[BaseException], initial: tuple[Any, ...], args: tuple[Any, ...]) -> BaseException:
-    """An exception of that class, as Python's own class makes it from `initial`: an OSError has its errno, for one."""
+    """An exception of this class, made by its built-in base class from `initial`, so that an OSError has its errno."""
     own: Any = _own_class(kind)
     try:
         error: BaseException = kind.__new__(kind, *initial)
-    except Exception:  # its `__new__` is finicky too
+    except Exception:  # its `__new__` fails too
         error = own.__new__(kind, *initial)
     own.__init__(error, *initial)
     _ARGS.__set__(error, args)
@@ -121,12 +121,12 @@ def _rebuild(kind: type[BaseException], initial: tuple[Any, ...], args: tuple[An
 
 
 def _own_class(kind: type) -> type:
-    """The class of Python's own from which this one is derived."""
+    """The built-in class from which this one is derived."""
     return next(base for base in kind.__mro__ if issubclass(base, BaseException) and not base.__flags__ & _HEAP_TYPE)
 
 
 def _attributes_of(error: BaseException) -> dict[str, Any]:
-    """Those that Python's own way to pickle an exception sends, and its slots, which that forgets."""
+    """The attributes that pickling an exception sends, and its slots, which pickling leaves out."""
     attributes = dict(_ATTRIBUTES.__get__(error))
     for kind in type(error).__mro__:
         if "__slots__" in vars(kind):
@@ -138,7 +138,7 @@ def _attributes_of(error: BaseException) -> dict[str, Any]:
 
 
 def _set_attributes(error: BaseException, attributes: dict[str, Any]) -> None:
-    """Also where the class forbids it, as frozen dataclasses do."""
+    """Sets attributes even if the class forbids it, as frozen dataclasses do."""
     for name, value in attributes.items():
         try:
             BaseException.__setattr__(error, name, value)
@@ -147,16 +147,16 @@ def _set_attributes(error: BaseException, attributes: dict[str, Any]) -> None:
 
 
 def _load_error(data: bytes) -> tuple[BaseException | None, str]:
-    """The exception, or what reading it raises."""
+    """The exception, or the error that reading it raises."""
     try:
         loaded = loads()(data)
-    except KeyboardInterrupt:  # which is Ctrl-C in the parent
+    except KeyboardInterrupt:  # in the parent, this is Ctrl-C
         raise
     except BaseException as failure:
         return None, in_words(failure)
     if isinstance(loaded, BaseException):
         return loaded, ""
-    return None, f"its __reduce__ gives {type(loaded).__name__}, which is no exception"
+    return None, f"its __reduce__ gives {type(loaded).__name__}, which is not an exception"
 
 
 def _content(error: BaseException) -> list[Any]:
@@ -164,7 +164,7 @@ def _content(error: BaseException) -> list[Any]:
 
 
 def _alike(one: Any, other: Any) -> bool:
-    """Whether they say the same, as far as that can be told by comparing so many of their parts."""
+    """Whether they say the same, as far as a limited number of comparisons of their parts can tell."""
     pairs = [(one, other)]
     for _ in range(_MOST_COMPARISONS):
         if not pairs:

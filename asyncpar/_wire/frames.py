@@ -1,15 +1,15 @@
-"""Frames: one message with its large buffers, cut out of a byte stream.
+"""Frames: messages with their large buffers, cut out of a byte stream.
 
     header   kind (1 byte), number of buffers (4), length of the payload (8)
     lengths  8 bytes for each buffer
     payload  a pickle
-    buffers  the raw bytes of each, in order; of one in shared memory (its length says so), where it lies
+    buffers  the raw bytes of each, in order; for a buffer in shared memory (its length says so), its location
 
-Both ends of a channel share this module; it does no I/O. A `FrameReader` says where the next bytes belong and is told
-how many arrived, so that the blocking worker, the awaiting parent and a property test drive the same code.
+Both ends of a channel share this module, which does no I/O. A `FrameReader` says where the next bytes belong and is told
+how many arrived, so that the blocking worker, the awaiting parent and a property test use the same code.
 
-Guarantees: a buffer is received straight into memory of its own (no copy, and it lives as long as somebody looks at it);
-however the stream is cut into pieces, the same frames come out; bytes of a following frame are kept for it.
+Guarantees: a buffer is received directly into memory of its own (there is no copy, and it lives as long as any view of it).
+However the stream is cut into pieces, the same frames come out. Bytes of a following frame are kept for it.
 """
 
 import mmap
@@ -21,9 +21,9 @@ from asyncpar._memory.buffers import Buffer, Shared, allocate
 
 _HEADER = struct.Struct("<BxxxIQ")
 _SHARED = struct.Struct("<4Q")
-_SHARED_MARK = (1 << 64) - 1  # in place of a length
-_SCRATCH_BYTES = 1 << 16  # one read takes a whole small frame; 64 KiB is what a default socket hands over at once
-_BYTES_AT_ONCE = 1 << 18  # copied by one system call in about 0.1 ms, far below the 5 ms that may hold an event loop
+_SHARED_MARK = (1 << 64) - 1  # instead of a length
+_SCRATCH_BYTES = 1 << 16  # one read takes a whole small frame; a default socket delivers 64 KiB at once
+_BYTES_AT_ONCE = 1 << 18  # copied by one system call in about 0.1 ms, far below the 5 ms for which the loop may be blocked
 
 
 class Frame(NamedTuple):
@@ -44,7 +44,7 @@ def weigh(frame: Frame) -> tuple[int, int]:
 
 
 def to_parts(frame: Frame) -> list[Buffer]:
-    """The frame as the pieces to write, in order, none of them empty; large buffers are not copied."""
+    """The frame as the pieces to write, in order, none of them empty. Large buffers are not copied."""
     head = _HEADER.pack(frame.kind, len(frame.buffers), len(frame.payload))
     if not frame.buffers:
         return [head + frame.payload] if len(frame.payload) < _SCRATCH_BYTES else [head, frame.payload]
@@ -55,12 +55,12 @@ def to_parts(frame: Frame) -> list[Buffer]:
 
 
 def first_piece(parts: list[Buffer]) -> Buffer:
-    """What to write next of `parts`: no more than an event loop may be held for."""
+    """What to write next of `parts`: no more than an event loop may be blocked for."""
     return parts[0] if len(parts[0]) <= _BYTES_AT_ONCE else memoryview(parts[0])[:_BYTES_AT_ONCE]
 
 
 def without(parts: list[Buffer], sent: int) -> list[Buffer]:
-    """What is left of `parts` once `sent` bytes have gone."""
+    """What is left of `parts` once `sent` bytes have been sent."""
     for index, part in enumerate(parts):
         if sent < len(part):
             return [memoryview(part)[sent:], *parts[index + 1 :]]
@@ -71,7 +71,7 @@ def without(parts: list[Buffer], sent: int) -> list[Buffer]:
 class FrameReader:
     """Cuts a byte stream into frames.
 
-    Loop: read into `space()`, tell `advance()` how many bytes came, and take the frames that `take()` gives.
+    In a loop: read into `space()`, tell `advance()` how many bytes came, and take the frames that `take()` returns.
     """
 
     def __init__(self) -> None:
@@ -79,11 +79,11 @@ class FrameReader:
         self._held = 0  # bytes of the scratch space that are not yet part of a frame
         self._kind = 0
         self._targets: list[bytearray | mmap.mmap] = []  # payload and buffers of the frame being received
-        self._unfilled: list[memoryview] = []  # what is still missing of them, last first
+        self._unfilled: list[memoryview] = []  # the parts of them that are still missing, last first
         self._shared: list[int] = []  # which of the buffers lie in shared memory
 
     def space(self) -> memoryview:
-        """Where the next bytes of the stream go; never empty, and never so much that reading it takes long."""
+        """Where the next bytes of the stream go. Never empty, and never so large that filling it takes long."""
         if self._unfilled:
             return self._unfilled[-1][:_BYTES_AT_ONCE]
         return self._scratch[self._held :] if self._held else self._scratch
@@ -115,7 +115,7 @@ class FrameReader:
             return None
         kind, count, payload_length = _HEADER.unpack_from(self._scratch)
         if not count and (end := _HEADER.size + payload_length) <= self._held:
-            frame = Frame(kind, bytes(self._scratch[_HEADER.size : end]))  # the usual case: small, and here
+            frame = Frame(kind, bytes(self._scratch[_HEADER.size : end]))  # the usual case: small, and complete
             self._drop_scratch(end)
             return frame
         head = _HEADER.size + 8 * count

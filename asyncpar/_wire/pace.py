@@ -1,12 +1,12 @@
-"""Pickling in pieces, so that no event loop of this process stands still for long while a large object is pickled or read.
+"""Pickling in pieces, so that no event loop of this process is blocked for long while a large object is pickled or read.
 
 Pickling holds the GIL from its first byte to its last, in whatever thread it happens, unless the pickler calls Python code
-meanwhile. So our picklers write, and our unpicklers read, through a *pace*: a callable that is told the weight of each piece,
-which pickle makes 64 KiB long, and which may do one of two things. In the event loop it is a `Limit`, which raises
-`TooLarge` as soon as the whole would take too long there; the work is then done again in a thread. In a thread it is
-`Breaths`, which naps now and then so that the event loop gets the GIL. In a worker, which has no event loop, there is none.
+meanwhile. So our picklers write, and our unpicklers read, through a *pace*: a callable that is told the weight of each piece.
+Pickle makes pieces of 64 KiB. There are two kinds. In the event loop, the pace is a `Limit`, which raises `TooLarge` as soon as
+the whole would take too long there. The work is then done again in a thread. In a thread, the pace is `Breaths`, which naps now
+and then so that the event loop gets the GIL. A worker has no event loop and no pace.
 
-A weight is in bytes, or in what takes as long as a byte.
+A weight is in bytes, or in units that take as long as a byte.
 """
 
 import pickle
@@ -19,14 +19,14 @@ from asyncpar._wire.unfinished import loads, unpickler
 
 Pace: TypeAlias = Callable[[int], None]
 
-IN_LOOP_BYTES = 1 << 18  # takes a millisecond at the most, whether it is one text or many small objects
+IN_LOOP_BYTES = 1 << 18  # takes at most a millisecond, whether it is one text or many small objects
 _NAP_BYTES = 1 << 17
 _NAP_SECONDS = 50e-6  # long enough for a thread that waits for the GIL to wake up and take it
 _PIECE = 1 << 18  # copied in 0.1 ms
 
 
 class TooLarge(BaseException):
-    """What is being pickled would hold the event loop for too long. Not an `Exception`: no `__reduce__` is to catch it."""
+    """Pickling would block the event loop for too long. Not an `Exception`, so that no `__reduce__` catches it."""
 
 
 class Limit:
@@ -42,7 +42,7 @@ class Limit:
 
 
 class Breaths:
-    """Naps after every `_NAP_BYTES`, and lets others have the GIL."""
+    """Naps after every `_NAP_BYTES`, and lets other threads have the GIL."""
 
     def __init__(self) -> None:
         self._until_nap = _NAP_BYTES
@@ -57,7 +57,7 @@ class Breaths:
 
 
 class Writer:
-    """The file of a pickler: gathers what is written."""
+    """The file of a pickler: collects what is written."""
 
     def __init__(self, pace: Pace | None) -> None:
         self._pace = pace
@@ -70,14 +70,14 @@ class Writer:
         self._pieces.append(data if type(data) is bytes else pickle.PickleBuffer(data).raw())
 
     def take(self) -> list[Buffer]:
-        """All that was written since the last time. Large bytes in it are the object's own: they have to be copied at once."""
+        """All that was written since the last `take`. Large bytes in it belong to the object and must be copied at once."""
         pieces = self._pieces[:]
         self._pieces.clear()
         return pieces
 
 
 def join(pieces: list[Buffer], pace: Pace | None) -> Buffer:
-    """What was written, in one piece."""
+    """The pieces as one piece."""
     if len(pieces) == 1:
         return pieces[0]
     length = sum(map(len, pieces))
@@ -85,7 +85,7 @@ def join(pieces: list[Buffer], pace: Pace | None) -> Buffer:
 
 
 def load(data: Buffer, buffers: Iterable[Any], pace: Pace) -> Any:
-    """What `pickle.loads` gives, read in pieces if it is large."""
+    """Does what `pickle.loads` does, but reads in pieces if the data is large."""
     if len(data) < IN_LOOP_BYTES:
         return loads()(data, buffers=buffers)
     return unpickler()(_Reader(data, pace), buffers=buffers).load()
@@ -121,7 +121,7 @@ class _Reader:
 
 
 def _join(pieces: list[Buffer], length: int, pace: Pace) -> Buffer:
-    """`b"".join`, but neither touching fresh memory all at once nor copying it in one go."""
+    """Does what `b"".join` does, but neither touches fresh memory all at once nor copies everything in one go."""
     joined = memoryview(allocate(length))
     position = 0
     for piece in pieces:

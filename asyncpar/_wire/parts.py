@@ -1,15 +1,15 @@
-"""What an object consists of in the eyes of pickle, each part with the expression that leads to it.
+"""The parts that pickle sees in an object, each with the expression that leads to it.
 
-Pickle asks an object how to take it apart: cloudpickle's reducers, copyreg, `__reduce_ex__`. This module asks in the same
-order, so a part is what really is pickled: a lock that `__getstate__` drops is none. A part is then named after the
-attribute that holds it, found by identity, because nobody knows his partial as (type, (func,), (func, args, ...)) but as
-`.func` and `.args`. One that no attribute holds, because `__getstate__` or `__reduce__` made it for the occasion, is named
-after that call: `.__getstate__()['lock']`.
+Pickle asks how to take an object apart: cloudpickle's reducers, copyreg, `__reduce_ex__`. This module asks in the same order,
+so a part is something that really is pickled: a lock that `__getstate__` drops is not a part. A part is then named after the
+attribute that holds it, found by identity. Users know a partial by `.func` and `.args`, and not as (type, (func,), (func, args,
+...)). A part that no attribute holds, because `__getstate__` or `__reduce__` made it, is named after that call:
+`.__getstate__()['lock']`.
 
-Evaluated in Python, a path leads to its part, with one exception: `.__closure__['lock']` says more to a reader than the
-`.__closure__[0].cell_contents` that it stands for.
+Evaluated in Python, a path leads to its part, with one exception: `.__closure__['lock']` says more to a reader than
+`.__closure__[0].cell_contents`, which it represents.
 
-Everything here may raise whatever the methods of the user's objects raise, and whoever calls it expects that.
+Everything here may raise whatever the methods of the user's objects raise, and callers must expect that.
 """
 
 import io
@@ -19,9 +19,10 @@ from typing import Any, NamedTuple
 
 from asyncpar._wire.pickler import PROTOCOL, Pickler
 
-_LONGEST_KEY = 60  # characters; the entry of a longer key is named by its place
+_LONGEST_KEY = 60  # characters; the entry of a longer key is named by its position
 
-# What reads the __slots__ of a Python class, and the attributes of a built-in type: `func` of a partial, a method's `__self__`.
+# Descriptors that read the __slots__ of a Python class, and attributes of a built-in type (a partial's `func`, a method's
+# `__self__`).
 _READERS = (MemberDescriptorType, GetSetDescriptorType)
 _UNWRAPPED_BY_GETATTR = (staticmethod, classmethod, property)
 
@@ -34,7 +35,7 @@ class Parts(NamedTuple):
 
 
 def parts_of(value: Any) -> Iterator[Parts]:
-    """All that is pickled when `value` is, the likeliest to be known to a reader first; nothing for what goes by name."""
+    """Everything that is pickled with `value`, the parts that a reader likely knows first; nothing if it is sent by name."""
     kind = type(value)
     if kind is dict:
         yield from _parts_of_mapping(value)
@@ -47,7 +48,7 @@ def parts_of(value: Any) -> Iterator[Parts]:
 
 
 def _reduce(value: object) -> tuple[Any, ...] | None:
-    """What pickle writes for `value`, a callable, its arguments and so on; None if it writes a name."""
+    """What pickle writes for `value` (a callable, its arguments and so on); None if it writes a name."""
     kind = type(value)
     pickler = Pickler(io.BytesIO(), PROTOCOL)
     reduced = pickler.reducer_override(value)
@@ -104,7 +105,7 @@ def _parts_of_mapping(mapping: Mapping[Any, object]) -> Iterator[Parts]:
 
 
 def _parts_of_function(function: FunctionType, reduced: tuple[Any, ...]) -> Iterator[Parts]:
-    """Those of a function that is pickled by value, with the globals that its code mentions."""
+    """The parts of a function that is pickled by value, with the globals that its code mentions."""
     slots: dict[str, Any] = reduced[2][1]
     closure = dict(_filled_cells(function.__code__.co_freevars, function.__closure__ or ()))
     members = {"__closure__": closure, "__globals__": slots["__globals__"]}
@@ -123,7 +124,7 @@ def _filled_cells(names: Iterable[str], cells: Iterable[CellType]) -> Iterator[t
 
 
 def _held(owner: object, parts: Parts, origin: str) -> Parts:
-    """`parts` by the attributes of `owner` that hold them; those of no attribute are found in `origin`, seen from there."""
+    """`parts`, named by the attributes of `owner` that hold them; parts that no attribute holds are named after `origin`."""
 
     def path(owner_path: str, index: int) -> str:
         place = next(_places(owner, parts.values[index]), None)
@@ -133,7 +134,7 @@ def _held(owner: object, parts: Parts, origin: str) -> Parts:
 
 
 def _places(owner: object, part: object) -> Iterator[str]:
-    """Where in `owner` this very object is found."""
+    """Where in `owner` this object itself is found."""
     for name, held in getattr(owner, "__dict__", {}).items():
         if held is part:
             is_itself = name.isidentifier() and type(held) not in _UNWRAPPED_BY_GETATTR
@@ -147,7 +148,7 @@ def _places(owner: object, part: object) -> Iterator[str]:
 
 
 def _names_read(kind: type) -> Iterator[str]:
-    """Attributes that can be read without running anybody's Python, as a property or a `__getattr__` would."""
+    """Attributes that can be read without running Python code, as a property or a `__getattr__` would."""
     for cls in kind.__mro__:
         yield from (name for name, reader in vars(cls).items() if type(reader) in _READERS)
 

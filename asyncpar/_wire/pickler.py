@@ -1,15 +1,15 @@
-"""The one pickler for whatever is not plain: cloudpickle's, but for a few types that it would send in a form of little use.
+"""The one pickler for values that are not plain: cloudpickle's, except for a few types that it would send in an unusable form.
 
-Everything here that pickles by value does it with this class or a subclass of it: elements, functions, exceptions, and the
-trials of `blame.py`. Loaded only where something has to be pickled, because cloudpickle takes 30 ms.
+All pickling by value uses this class or a subclass: elements, functions, exceptions, and the trials of `blame.py`. It is loaded
+only when something has to be pickled, because importing cloudpickle takes 30 ms.
 
 - **Code** keeps its file name and its lines (`code_objects.py`).
-- **What belongs to a process** is refused if pickle would send it and it would be something else where it arrives
-  (`bound_objects.py`).
+- **Objects that belong to a process** are refused if pickle would send them and they would mean something else in the receiving
+  process (`bound_objects.py`).
 
-The table of reducers looks into cloudpickle's and copyreg's as they are at that moment, since users add to them. It is asked
-about each object that is not built in: with a `__missing__` it is no slower than the `ChainMap` of cloudpickle's own pickler,
-which does less.
+The table of reducers looks into those of cloudpickle and copyreg each time, since users add to them. It is asked about each
+object that is not built in. With a `__missing__`, it is no slower than the `ChainMap` of cloudpickle's own pickler, which does
+less.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _CLOUDPICKLE: Mapping[type, Reducer] = _inherited.maps[0]
 
 
 class Reducers(dict[type, Reducer]):
-    """{type: what takes an object of it apart}; a KeyError if that is the object's own affair."""
+    """{type: its reducer}; a KeyError if objects of the type reduce themselves."""
 
     def __missing__(self, kind: type) -> Reducer:
         reducer = _CLOUDPICKLE.get(kind) or copyreg.dispatch_table.get(kind) or reducer_of_bound(kind)
@@ -51,13 +51,13 @@ def _reduce_text_file(file: io.TextIOWrapper) -> Any:
 
 
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
-    """Pickles by reference what another process can import, and else by value."""
+    """Pickles by reference if another process can import the object, and else by value."""
 
     dispatch_table: ClassVar[Reducers] = Reducers({CodeType: _reduce_code, io.TextIOWrapper: _reduce_text_file})
 
 
 def pickler_with(reducers: Mapping[type, Reducer]) -> type[Pickler]:
-    """A pickler that has `reducers` besides."""
+    """A pickler that has `reducers` in addition."""
     table = Reducers({**Pickler.dispatch_table, **reducers})
     return type("Pickler", (Pickler,), {"dispatch_table": table})
 

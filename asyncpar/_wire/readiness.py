@@ -1,11 +1,11 @@
-"""Waiting until a socket can be read, at the price of one future.
+"""Waits until a socket can be read, for the cost of one future.
 
-`anyio.wait_readable` enters the socket into the event loop's selector and takes it out again for each wait: two system calls
-and 10 µs of Python, a tenth of the whole round trip to a worker. A `Readiness` leaves it entered between waits. A socket that
-becomes readable while nobody waits (its worker died) is taken out at once, so that the loop does not spin on it, and entered
-again by the next wait.
+`anyio.wait_readable` registers the socket with the event loop's selector and unregisters it again for each wait: two system
+calls and 10 µs of Python, a tenth of the whole round trip to a worker. A `Readiness` leaves it registered between waits. If a
+socket becomes readable while nothing waits for it (its worker died), it is unregistered at once, so that the loop does not spin
+on it. The next wait registers it again.
 
-On trio, whose own wait is as cheap as can be, this is `anyio.wait_readable`.
+On trio, whose own wait is as cheap as possible, this uses `anyio.wait_readable`.
 """
 
 from __future__ import annotations

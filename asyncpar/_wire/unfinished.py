@@ -1,22 +1,22 @@
-"""Modules that map something while they are being imported.
+"""Modules that run a map while they are being imported.
 
-What belongs to a module goes to workers by its name, as a rule, and they import that module. One that maps something while it
-is being imported cannot be treated so, for two reasons. To pickle or to read a name, Python imports the module, and every
-thread but the importing one waits for the end of the import; the importing one waits for us. And a worker that imports it would
-do in its turn what the module does when it is imported.
+As a rule, objects of a module are sent to workers by name, and the workers import that module. This does not work for a module
+that runs a map while it is being imported, for two reasons. To pickle or read a name, Python imports the module, and every
+thread except the importing one waits for the end of the import, while the importing thread waits for us. And a worker that
+imports the module would run the map again.
 
-So while a run goes on that was begun within an import, what unfinished modules define goes by value, as it does from scripts:
-cloudpickle is told so, for as long as somebody *holds* them. A package under which a module is imported is unfinished, too, and
-all that is in it goes with it: no worker can import a part of a package without the whole. Classes come back as those that were
-sent. What can only go by its name (built-in functions, those with a cache) is refused, rather than waited for for ever; and a
-name that comes back is looked up in what there is of its module.
+So during a run that was started within an import, objects that unfinished modules define are sent by value, as from scripts.
+cloudpickle is told to do so for as long as a run *holds* the modules. A package is unfinished, too, while one of its modules is
+imported, and everything in it is treated the same way, because no worker can import part of a package without the whole.
+Classes come back as those that were sent. Objects that can only be sent by name (built-in functions, functions with a cache)
+are refused, since sending them would wait for ever. A name that comes back is looked up in the module as far as it is loaded.
 
-Only those modules are held that the calling thread is importing, and that of the function. Others, which other threads happen
-to import meanwhile, do not wait for us, and will be finished.
+Only the modules that the calling thread is importing are held, and the function's module. Modules that other threads import
+meanwhile do not wait for us, and will be finished.
 
-Whether anything is being imported is told by the table of import's locks, which is empty nearly always: a run that begins at
-another time looks whether it is, and that is all. The table is importlib's own affair; on a Python that has none, nothing is
-ever unfinished, and such a run waits for ever.
+The table of import locks says whether anything is being imported. It is nearly always empty, and then a run checks nothing
+else. The table is private to importlib. On a Python that has no such table, no module ever counts as unfinished, and such a run
+waits for ever.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _holding = threading.Lock()
 
 
 class Hold:
-    """Until it is released, what these modules define goes by value."""
+    """Until it is released, objects that these modules define are sent by value."""
 
     def __init__(self, modules: list[ModuleType]) -> None:
         import cloudpickle
@@ -71,8 +71,8 @@ def is_importing() -> bool:
 
 
 def hold_unfinished_modules(fn: object = None) -> Hold | None:
-    """Has what is defined in modules that the current thread is importing, and in that of `fn`, go by value; None if there are
-    none. To be called in the thread that asks for a run.
+    """Makes objects go by value if they are defined in a module that the current thread is importing, or in that of `fn` if it
+    is unfinished. Returns None if there is no such module. Call it in the thread that starts a run.
     """
     if not _import_locks:
         return None
@@ -81,7 +81,7 @@ def hold_unfinished_modules(fn: object = None) -> Hold | None:
 
 
 def _unfinished(also: object) -> list[ModuleType]:
-    """Those that this thread is importing, and `also` with its packages, if that is being imported."""
+    """The modules that this thread is importing, and `also` with its packages, if it is being imported."""
     thread = threading.get_ident()
     modules = []
     for name, reference in list(_import_locks.items()):
@@ -99,7 +99,7 @@ def guarded(pickler_class: Any) -> Any:
 
 
 def _is_held(module_name: object) -> bool:
-    """Whether importing it waits for an unfinished module: itself, or a package of it."""
+    """Whether importing it would wait for an unfinished module: itself, or one of its packages."""
     return isinstance(module_name, str) and any(f"{module_name}.".startswith(f"{name}.") for name in list(_held))
 
 
@@ -116,7 +116,7 @@ def _guarded(pickler_class: Any) -> Any:
 
 
 def _refuse_name(value: Any) -> None:
-    if isinstance(value.__reduce_ex__(pickle.HIGHEST_PROTOCOL), str):  # so it says what its name is
+    if isinstance(value.__reduce_ex__(pickle.HIGHEST_PROTOCOL), str):  # it is pickled by this name
         what = f"{getattr(value, '__qualname__', value)}, a {type(value).__qualname__}, cannot be sent between processes"
         raise _refusal(what, value.__module__)
 

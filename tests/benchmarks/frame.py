@@ -81,5 +81,5 @@ class Case:
 
 
 def scaled(repetitions: int, quick: bool) -> int:
-    """So many repetitions, or a tenth of them."""
+    """The number of repetitions, or a tenth of it."""
     return max(1, repetitions // 10) if quick else repetitions

@@ -18,7 +18,7 @@ _WARM_UP_SHARE = 0.1  # of the repetitions: caches fill, the adaptive interprete
 
 
 def median_seconds(action: Callable[[], object], repetitions: int) -> float:
-    """The median of so many repetitions, after one that does not count."""
+    """The median of a number of repetitions, after one that does not count."""
     action()
     return median([_seconds(action) for _ in range(repetitions)])
 

@@ -125,7 +125,7 @@ class BadWords:
 
 
 def make_cycles() -> list[Any]:
-    """Each refers to all: whoever follows every reference is never done."""
+    """Each refers to all others, so following every reference never ends."""
     nodes: list[Any] = [{}, {}, {}, {}]
     for node in nodes:
         node.update(enumerate(nodes))

@@ -49,7 +49,7 @@ class Programs:
         return [int(path.name) for path in self.directory.iterdir() if path.read_text()]
 
     async def have_begun(self, count: int = 1) -> None:
-        """Returns when so many have been started."""
+        """Returns when this many have been started."""
         await wait_until(lambda: len(self.all()) == count)
 
     async def have_gone(self) -> None:

@@ -1,4 +1,4 @@
-"""Calls that fail where they are told to."""
+"""Calls that fail for chosen items."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a run cuts its items into batches: time budgets, preparing ahead, slices, and what it tells about all that."""
+"""How a run cuts its items into batches: time budgets, preparing ahead, slices, and the statistics about that."""
 
 from __future__ import annotations
 

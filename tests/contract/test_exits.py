@@ -1,4 +1,4 @@
-"""A call that exits, or raises KeyboardInterrupt, fails; it neither ends the program nor passes for its Ctrl-C."""
+"""A call that exits, or raises KeyboardInterrupt, fails. It neither ends the program nor is mistaken for Ctrl-C."""
 
 from __future__ import annotations
 

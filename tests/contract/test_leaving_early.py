@@ -289,7 +289,7 @@ async def test_a_second_cancellation_while_workers_stop_does_no_harm(tmp_path: P
             await anyio.lowlevel.checkpoint()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert_gone(beacon.pid)  # whoever cancels five times waits all the same
+        assert_gone(beacon.pid)  # five cancellations do not shorten the wait
         assert await pmap(double, range(10), executor=executor) == [2 * x for x in range(10)]
 
 

@@ -1,4 +1,4 @@
-"""What users write by mistake and nobody sees before it runs: it works after all, or the error says what to write instead."""
+"""Mistakes that are only seen when the program runs: it works after all, or the error says what to write instead."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run that begins after a module was reloaded gets the new code, whatever leads its function there."""
+"""A run that begins after a module was reloaded gets the new code, however its function refers to the module."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`retries=`: who is tried again, how often, when, and what becomes of order and of the neighbours."""
+"""`retries=`: which calls are tried again, how often and when, and the effect on the order and on other calls."""
 
 from __future__ import annotations
 

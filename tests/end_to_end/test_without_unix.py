@@ -1,4 +1,4 @@
-"""What works on a system without forks, shared memory of files, and sockets that pass descriptors: all but processes."""
+"""On a system without forks, shared memory files and sockets that pass descriptors, everything works except processes."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Takes away from this Python what Windows does not have, for programs that are then to work with what is left.
+"""Removes from this Python what Windows does not have. Programs must then work with what is left.
 
-To be imported first. The event loops are loaded before, and keep what they need: how they do is not what is looked at.
+Import this first. It loads the event loops before that, so that they keep what they need: they are not what is tested.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from types import ModuleType
 import anyio._backends._asyncio
 import anyio._backends._trio
 import anyio.to_thread  # noqa: F401 - what is loaded later would not know what system it is on
-import trio  # noqa: F401 - likewise
+import trio  # noqa: F401 - the same
 
 MISSING: dict[ModuleType, tuple[str, ...]] = {  # by how their names begin
     mmap: ("MAP_", "PROT_", "MADV_"),

@@ -1,10 +1,11 @@
 """The chaos engine: random runs on shared executors, while a gremlin kills, cancels and closes, for some seconds.
 
-Lanes, a few at a time, carry out one random run after another (`random_runs.py`) and check what came of each. The gremlin has
-moods, drawn anew every so often: calm, in which runs have to be flawless; killing workers; cancelling runs; and everything,
-zygotes and whole executors included. A watch looks for runs that do not end.
+A few lanes at a time carry out one random run after another (`random_runs.py`) and check the results of each. The gremlin has
+moods, drawn at random from time to time: calm, in which runs have to be flawless; killing workers; cancelling runs; and
+everything, including zygotes and whole executors. A watch looks for runs that do not end.
 
-The plan of each run follows from the seed and its number; when what happens to it does not, for that is the system's doing.
+The plan of each run follows from the seed and its number. The times at which things happen to it do not, since they depend on
+the system.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ class Figures:
 
 
 async def chaos(seed: int, seconds: float, directory: Path, *, lanes: int = LANES) -> Figures:
-    """Begins runs for so many seconds, and returns the figures once the last has ended; their counts are in `directory`."""
+    """Starts runs for `seconds`, and returns the figures once the last run has ended; their counts are in `directory`."""
     engine = _Chaos(seed, directory)
     async with engine.executors(), anyio.create_task_group() as helpers:
         helpers.start_soon(engine.watch)

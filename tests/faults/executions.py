@@ -1,4 +1,4 @@
-"""A count of executions that survives whoever is killed while it counts."""
+"""A count of executions that survives when a process is killed while it counts."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class Growth(NamedTuple):
 
 
 async def growth_of_runs(times: int, directory: Path) -> Growth:
-    """So many runs, awaited and streamed, of functions that workers know already and of others."""
+    """A number of runs, awaited and streamed, of functions that workers know already and of others."""
     async with ProcessExecutor(2) as executor:
 
         async def run(number: int) -> None:
@@ -44,7 +44,7 @@ async def growth_of_runs(times: int, directory: Path) -> Growth:
 
 
 async def growth_of_cancelled_runs(times: int, directory: Path) -> Growth:
-    """So many runs that are cancelled while their workers are in calls."""
+    """A number of runs that are cancelled while their workers are in calls."""
     beacon = Beacon(directory / "beacon")
     async with ProcessExecutor(2) as executor:
 
@@ -60,7 +60,7 @@ async def growth_of_cancelled_runs(times: int, directory: Path) -> Growth:
 
 
 async def growth_of_killed_workers(times: int, directory: Path) -> Growth:
-    """So many workers that are killed between two runs or at the beginning of one."""
+    """A number of workers that are killed between two runs or at the beginning of one."""
     async with ProcessExecutor(1) as executor:
 
         async def kill(number: int) -> None:

@@ -1,4 +1,4 @@
-"""Preloaded into a zygote, this takes away what the kernel does for it: no worker is killed because its zygote has died."""
+"""Preloaded into a zygote, this disables the kernel's help: no worker is killed when its zygote has died."""
 
 from __future__ import annotations
 

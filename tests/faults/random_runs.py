@@ -1,10 +1,10 @@
-"""Random runs: what each is to do, drawn from a seed and a number, and whether what came of it is right.
+"""Random runs: the plan of each, drawn from a seed and a number, and a check of its results.
 
-Every call marks its index among the executions of its run, so that the check knows how often it was executed, also by workers
-that were killed. That takes some 10 µs, and much shorter calls take other ways through the inner loop. So there are runs
-whose calls do not mark anything, of which only the results are checked. From none to all of the calls of a run fail.
+Every call notes its index among the executions of its run, so that the check knows how often it was executed, even by workers
+that were killed. That takes about 10 µs, and much shorter calls take other paths through the inner loop. So there are also
+runs whose calls note nothing, and only their results are checked. Between none and all of the calls of a run fail.
 
-What may have become of a call follows from the plan alone, except where its executor was *disturbed* (one of its processes was
+The possible outcomes of a call follow from the plan alone, unless its executor was *disturbed* (one of its processes was
 killed, or it was closed) while the run was on.
 """
 
@@ -52,7 +52,7 @@ class ConsumerGaveUp(Exception):
 
 
 class Order(NamedTuple):
-    """What one call is to do: take some time, fail the first so many times, and give its number and payload back.
+    """What one call is to do: take some time, fail a number of times at first, and return its number and payload.
 
     A `swift` one does not mark that it was executed, and fails always or never.
     """
@@ -303,7 +303,7 @@ async def _iterate(plan: Plan, results: ParallelMap[Any], record: Record) -> Non
             if plan.consumption == "raise":
                 raise ConsumerGaveUp
             return
-        if plan.consumption != "loop" and len(record.entries) % 500 == 0:  # nobody could wait for a run cancelled here
+        if plan.consumption != "loop" and len(record.entries) % 500 == 0:  # no code could wait for a run that is cancelled here
             await anyio.sleep(0.001)  # a consumer that is slow at times
     record.complete = True
 

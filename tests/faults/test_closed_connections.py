@@ -1,4 +1,4 @@
-"""A worker whose connection ends while its process lives is killed; what has ended by itself keeps its exit code or signal."""
+"""A worker whose connection ends while its process lives is killed. One that ends by itself keeps its exit code or signal."""
 
 from __future__ import annotations
 

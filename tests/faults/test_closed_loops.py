@@ -1,4 +1,4 @@
-"""Event loops that are closed by hand, with whatever is left in them: nothing of ours stays, and nobody complains."""
+"""Event loops that are closed by hand with tasks left in them: nothing of ours stays, and nothing is reported."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def test_a_loop_may_be_closed_in_a_coroutine_of_another(new_loop: LoopFactory) -
 
 
 class KeepsItsTimers(asyncio.SelectorEventLoop):
-    """A loop of somebody's own, whose timers are still there when it is closed."""
+    """A custom event loop that keeps its timers when it is closed."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,5 +1,5 @@
-"""Who forks: a copy of the program leaves its original's pool alone and may have one of its own, and a copy of a worker has no
-part in what worker and parent say to each other.
+"""Forks: a copy of the program leaves its original's pool alone and may have one of its own, and a copy of a worker takes no
+part in the messages between worker and parent.
 """
 
 from __future__ import annotations

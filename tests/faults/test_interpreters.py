@@ -1,4 +1,4 @@
-"""Where there is no Python interpreter to start a zygote with: the error says so, and no program starts itself without end."""
+"""If there is no Python interpreter to start a zygote with, the error says so, and no program starts itself without end."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_program_that_is_its_own_interpreter_is_not_started_without_end(tmp_pa
 
 def test_a_program_in_the_place_of_a_zygote_says_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ASYNCPAR_ZYGOTE", "0")
-    with pytest.raises(ExecutorUnavailableError, match=f"{sys.executable} is no Python interpreter: .* set sys.executable"):
+    with pytest.raises(ExecutorUnavailableError, match=f"{sys.executable} is not a Python interpreter: .* set sys.executable"):
         ProcessExecutor(1)
 
 

@@ -1,5 +1,5 @@
-"""What must happen at an end happens, also when it is interrupted just then: by asyncio's `Task.cancel`, or by the end of
-something else. Each of these was found by the chaos.
+"""Ends that are interrupted, by asyncio's `Task.cancel` or by the end of something else, still complete. Chaos runs found each
+of these cases.
 """
 
 from __future__ import annotations

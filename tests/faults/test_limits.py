@@ -1,4 +1,4 @@
-"""Where the system refuses more: the error says what was refused and what can be done, nothing leaks, and the pool goes on."""
+"""If the system refuses resources, the error says what was refused and what to do, nothing leaks, and the pool goes on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What calls have started ends with their worker, however that ends; only what has left the session goes on."""
+"""Programs that calls have started end with their worker, however it ends. Only those that have left the session go on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happens to a worker while it reads its batch: it dies by an item, or is stopped while it reads a function in vain."""
+"""Workers that die of an item while they read their batch, or are stopped while they read a function."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A program at a terminal: its calls have none, so that whatever they do about it fails at once, and stops nobody."""
+"""The calls of a program at a terminal have no terminal: using one fails at once, and stops no process."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ asyncio.run(main())
 
 @pytest.fixture
 def terminal() -> Iterator[tuple[int, str]]:
-    """What a terminal shows can be read from the descriptor; the name is for whoever sits at it."""
+    """A terminal's output can be read from the descriptor. The name is for the program that runs at the terminal."""
     ours, theirs = pty.openpty()
     yield ours, os.ttyname(theirs)
     os.close(ours)

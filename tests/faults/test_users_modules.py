@@ -1,4 +1,4 @@
-"""What a user has on the path or opens at start-up stays his own, and breaks no worker: modules, path hooks, descriptors."""
+"""Users' modules and path hooks, and descriptors opened at start-up, are left alone and break no worker."""
 
 from __future__ import annotations
 

@@ -290,7 +290,7 @@ def test_what_cannot_be_pickled_says_what_in_it_and_what_cannot_be_read_says_why
     assert isinstance(locked, RemoteError)
     assert locked.culprit == "error.args[0], a _thread.lock"
     assert "cannot be pickled because of error.args[0], a _thread.lock" in str(locked)
-    for error, reason in ((ExitsWhenRead("x"), "SystemExit: 3"), (BecomesANumber("x"), "gives int, which is no exception")):
+    for error, reason in ((ExitsWhenRead("x"), "SystemExit: 3"), (BecomesANumber("x"), "gives int, which is not an exception")):
         misread = there_and_back(error)
         assert isinstance(misread, RemoteError)
         assert reason in misread.misread

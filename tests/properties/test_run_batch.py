@@ -30,7 +30,7 @@ RAISED: list[type[BaseException]] = [
 
 
 class Call(NamedTuple):
-    """What one call does: it takes so many seconds, and returns, or raises if `raises` is a class."""
+    """What one call does: it takes `seconds`, and returns, or raises if `raises` is a class."""
 
     seconds: float = 0.0
     raises: type[BaseException] | None = None

@@ -1,4 +1,4 @@
-"""Ranges, sequences and arrays are sent as slices; that nobody can tell from the results."""
+"""Ranges, sequences and arrays are sent as slices, and the results do not show it."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 Seconds: TypeAlias = NDArray[np.float64]
 
 _PERIOD = 1 << 20  # calls after which a profile repeats: 8 MiB of memory for a run of any length
-_LONGEST_MEANS = 1000.0  # a Pareto call is cut off at so many times the mean: without that, one call decides the run
+_LONGEST_MEANS = 1000.0  # a Pareto call is cut off at this many times the mean: without that, one call decides the run
 
 
 class Profile:
@@ -78,6 +78,6 @@ SHAPES = tuple(_SHAPES)
 
 
 def make_profile(shape: str, length: int, mean: float, seed: int = 0) -> Profile:
-    """So many calls of `mean` seconds in the mean (over one period)."""
+    """A number of calls that take `mean` seconds on average (over one period)."""
     seconds = _SHAPES[shape](min(length, _PERIOD), np.random.default_rng(seed))
     return Profile(seconds * (mean / seconds.mean()), length)

@@ -1,4 +1,4 @@
-"""Settings of the surroundings: what goes before what, who sees them, and what is made of the processors."""
+"""Settings from the context: which take precedence, where they apply, and how processors are counted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A call that exits, or raises KeyboardInterrupt, fails: `Parallel` does not end the program for it."""
+"""A call that exits, or raises KeyboardInterrupt, fails, but does not end a program that uses `Parallel`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said while a call goes on: joblib's lines, a method to override, a bar, or a function of the user's."""
+"""Reports while a call goes on: joblib's lines, a method to override, a bar, or a function of the user's."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_a_subclass_may_keep_what_it_likes_under_names_that_others_use(name: str
 def test_a_generator_counts_what_it_hands_out(n_jobs: int, verbose: int) -> None:
     parallel = Parallel(n_jobs=n_jobs, return_as="generator", verbose=verbose)
     for handed, _ in enumerate(parallel(calls()), 1):
-        if not verbose:  # else the counts are those of what is told, by another thread
+        if not verbose:  # else another thread counts what is reported
             assert handed <= parallel.n_completed_tasks <= parallel.n_dispatched_tasks
     assert (parallel.n_completed_tasks, parallel.n_dispatched_tasks) == (12, 12)
 

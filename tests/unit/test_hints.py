@@ -149,7 +149,7 @@ def test_what_cannot_be_pickled_comes_with_a_remedy(make: Callable[[], Any], rem
 
 
 @pytest.mark.parametrize(
-    ("make", "remedy"), [(threading.Lock, "return plain values in its place"), (lambda: (x for x in [1]), "make a list of it")]
+    ("make", "remedy"), [(threading.Lock, "return plain values instead"), (lambda: (x for x in [1]), "make a list of it")]
 )
 def test_a_result_that_cannot_be_pickled_comes_with_a_remedy(make: Callable[[], Any], remedy: str) -> None:
     assert remedy in str(refuse("the result", make(), "result", TypeError("cannot pickle it")))

@@ -37,7 +37,7 @@ def first(array: Any) -> float:
 
 
 def make(size: int) -> Any:
-    """An array of so many bytes, which the worker keeps, so that only its way back is measured."""
+    """An array of this many bytes. The worker keeps it, so that only its way back is measured."""
     import numpy
 
     if size not in _made:

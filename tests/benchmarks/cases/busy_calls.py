@@ -32,7 +32,7 @@ _SEED = 20
 
 
 def _in_turn(segments: list[tuple[int, float]], quick: bool) -> list[float]:
-    """So many calls of so many milliseconds, one segment after the other."""
+    """Calls in segments, one after the other, each with a number of calls and their milliseconds."""
     return [milliseconds for calls, milliseconds in segments for _ in range(scaled(calls, quick))]
 
 

@@ -2,8 +2,8 @@
 
 A probe sleeps for a millisecond, again and again, and notes how much longer it took. Maps follow one another until enough
 has been noted; the probe rests between two maps, because there the results of the first are thrown away, and freeing a
-million objects holds the loop too, whoever computed them. The yardsticks are a loop in which nothing else happens, and the
-same beside two busy processes of somebody else's: what timers and the operating system's scheduler do on their own.
+million objects blocks the loop too, whichever library computed them. The yardsticks are a loop in which nothing else happens,
+and the same next to two busy processes that are not ours: the effect of timers and the operating system's scheduler alone.
 """
 
 from __future__ import annotations

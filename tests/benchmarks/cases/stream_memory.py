@@ -1,8 +1,8 @@
 """How much the parent grows while ten million results are streamed through it: the peak of its resident memory.
 
-Whoever streams does so because the whole does not fit, so what counts is that nothing grows with the length: neither what
-has been pulled ahead, nor what waits for the consumer. A thousand items before the start do not count, nor does what they
-import. A peer whose stream pulls its whole input ahead shows it here.
+Programs stream because the whole does not fit in memory, so nothing must grow with the length: neither the items that have
+been pulled ahead, nor the results that wait for the consumer. A thousand items before the start do not count, nor does what
+they import. The case shows which peers pull their whole input ahead.
 """
 
 from __future__ import annotations
