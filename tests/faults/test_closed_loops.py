@@ -11,10 +11,12 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import anyio
 import psutil
 import pytest
 
 from asyncpar import ExecutorUnavailableError, ParallelMap, ProcessExecutor, pmap
+from asyncpar._platform import closed_loops
 from tests.belongings import join_new_threads
 from tests.faults.test_forks import outcome_of
 from tests.functions import Beacon, double, identity, process_id
@@ -238,3 +240,13 @@ def test_a_forked_copy_that_closes_the_loop_leaves_the_originals_pool_alone(loop
         loop.close()
     """
     assert outcome_of(program, loop) == (0, "", "")
+
+
+def test_a_map_that_a_users_task_group_runs_is_not_taken_for_a_task_of_ours() -> None:
+    async def main() -> list[str]:
+        async with anyio.create_task_group() as group:
+            group.start_soon(pmap, abs, [1])
+            return [task.get_name() for task in asyncio.all_tasks()]
+
+    names = anyio.run(main)
+    assert any(name.startswith(closed_loops._STARTED_BY_USERS) for name in names), names

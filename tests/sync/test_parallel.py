@@ -577,3 +577,10 @@ def test_failed_tasks_are_tried_again(n_jobs: int, backend: str, tmp_path: Path)
         Parallel(retries=1, **options)(delayed(call)(x) for x in range(20, 40))
     with pytest.raises(ConnectionError):
         Parallel(retries=2, retry_on=ValueError, **options)(delayed(call)(x) for x in range(40, 60))
+
+
+def test_many_functions_with_large_arrays_are_called_in_turn() -> None:
+    functions = [partial(np.sum, np.full(30_000, float(number))) for number in range(150)]
+    calls = [delayed(functions[0 if turn % 2 else number])() for number in range(150) for turn in range(4)]
+    expected = [30_000.0 * (0 if turn % 2 else number) for number in range(150) for turn in range(4)]
+    assert Parallel(n_jobs=2, backend="process", batch_size=1)(calls) == expected
