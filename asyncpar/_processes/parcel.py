@@ -88,7 +88,7 @@ class PickledProgram:
 class ProcessParcel(Parcel):
     """A batch whose columns are encoded before a worker is asked for: at once, unless that, or the function, takes long."""
 
-    __slots__ = ("_pickled", "_columns", "_encoder", "sent", "unfinished")
+    __slots__ = ("_columns", "_encoder", "_pickled", "sent", "unfinished")
 
     def __init__(self, pickled: PickledProgram, batch: Batch, budget: float) -> None:
         self.program = pickled.program

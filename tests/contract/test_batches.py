@@ -11,9 +11,10 @@ import anyio
 import numpy as np
 import pytest
 
-from asyncpar import Executor, ProcessExecutor, ThreadExecutor, batching, pmap
+from asyncpar import Executor, ProcessExecutor, ThreadExecutor, pmap
 from asyncpar._contract.batches import Batch
 from asyncpar._processes.parcel import ProcessParcel
+from asyncpar._run import batching
 from tests.functions import double, double_soon, identity
 from tests.places import open_session, run_parcel
 from tests.waiting import wait_until

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from asyncpar import ExecutorUnavailableError, ParallelMap, ProcessExecutor, pmap
-from tests.belongings import join_new_threads
+from asyncpar.testing.leftovers import join_new_threads
 from tests.faults.test_forks import outcome_of
 from tests.functions import Beacon, double, identity, process_id
 
