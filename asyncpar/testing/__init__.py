@@ -6,14 +6,14 @@
         def make_executor(self):
             return MyExecutor(2)
 
-That is a whole test file: pytest finds the tests of the kit in `TestMine`, and runs them on asyncio, on uvloop and on trio, as far
-as these are installed. `contract.py` says what a subclass may say besides.
+That is a whole test file: pytest finds the tests of the kit in `TestMine`, and runs them on asyncio, on uvloop and on trio, as
+far as these are installed. `contract.py` says what a subclass may say besides.
 
 This package is a pytest plugin too. With `pytest_plugins = ["asyncpar.testing"]` in conftest.py there is a fixture
 `nothing_is_left_behind`, which fails a test that leaves a process, a thread, a descriptor or a file behind.
 
-pytest and psutil are needed (`pip install 'asyncpar[testing]'`), but not by workers that import `asyncpar.testing.functions`, whose
-functions the tests map. So names are loaded when they are first used.
+pytest and psutil are needed (`pip install 'asyncpar[testing]'`), but not by workers that import `asyncpar.testing.functions`,
+where the functions stand that the tests map. So names are loaded when they are first used.
 """
 
 from __future__ import annotations

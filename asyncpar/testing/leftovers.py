@@ -46,9 +46,9 @@ def _descriptors() -> set[str]:
     directory = Path("/proc/self/fd")
     if not directory.exists():
         return found
-    for name in os.listdir(directory):  # noqa: PTH208 - numbers
+    for name in os.listdir(directory):
         try:
-            target = os.readlink(directory / name)  # noqa: PTH115 - text, of pipes too
+            target = os.readlink(directory / name)
         except FileNotFoundError:  # the one that lists the directory
             continue
         if not target.startswith(("/dev/null", "/proc")):
