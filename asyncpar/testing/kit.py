@@ -48,7 +48,10 @@ class Kit:
             async with self.make_executor() as executor:
                 yield executor
         if scope.cancelled_caught:
-            wrong(f"not over after {self.patience:g} s: a run, a cancellation or the end of the executor waits for ever")
+            wrong(
+                f"not over after {self.patience:g} s: a run, a cancellation or the end of the executor waits for ever, perhaps for "
+                f"a place that was not given back, or for calls that have no outcome and are not in BatchDone.rest"
+            )
 
     async def check_usable(self, executor: Executor, after_what: str) -> None:
         """On all of its places."""
