@@ -146,6 +146,16 @@ def timed_out(batch: Batch, position: int, seconds: float) -> CallTimeoutError:
     return CallTimeoutError(message, batch.indices[position], batch.item(position), seconds)
 
 
+def fail_overdue(
+    batch: Batch, values: list[Any], errors: dict[int, BaseException], timings: Sequence[tuple[int, float]], timeout: float
+) -> None:
+    """Lets calls fail that took longer than `timeout`, where they could only be waited for. Each has a timing of its own."""
+    for position, (_, seconds) in enumerate(timings):
+        if seconds > timeout:
+            errors[position] = timed_out(batch, position, timeout)
+            values[position] = None
+
+
 def complete_timeouts(batch: Batch, errors: dict[int, BaseException]) -> None:
     """Tells the timeouts of coroutine calls, which their worker knows only by position, what they are about."""
     for position, error in errors.items():

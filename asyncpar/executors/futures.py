@@ -32,7 +32,7 @@ from anyio.lowlevel import RunVar
 from asyncpar._basics.validation import is_positive_int, to_count
 from asyncpar._child.pool_main import UNKNOWN, PoolAnswer, run_in_pool
 from asyncpar._child.protocol import FAILED
-from asyncpar._contract.batches import Batch, BatchDone, nothing_done
+from asyncpar._contract.batches import Batch, BatchDone, fail_overdue, nothing_done
 from asyncpar._contract.executor import Answer, Fate, Hints, Place, Program, Session, Traits
 from asyncpar._contract.lending import Pool, PooledExecutor, PooledSession
 from asyncpar._memory.loans import NOWHERE
@@ -183,7 +183,10 @@ class _PoolPlace(Place):
         frame = Frame(kind, payload, [memoryview(buffer) for buffer in buffers])
         if kind == FAILED:
             raise unpack_failure(frame)
-        return ProcessAnswer(frame, parcel.batch, who, sent_bytes + weigh(frame)[0], 0)
+        answered = ProcessAnswer(frame, parcel.batch, who, sent_bytes + weigh(frame)[0], 0)
+        program = parcel.program
+        # Calls of a coroutine function have their timeouts in their own event loop
+        return answered if program.timeout is None or program.concurrency else _TimedAnswer(answered, program.timeout)
 
     async def _ask(self, pool: ForeignPool, parcel: ProcessParcel, *, with_program: bool) -> tuple[PoolAnswer, int]:
         frame = parcel.frame(known=not with_program, news=None)
@@ -206,6 +209,23 @@ class _PoolPlace(Place):
     def _end_detention(self) -> None:
         self._gate.leave()
         self._executor.pool.forget_one()
+
+
+class _TimedAnswer:
+    """An answer with calls that could not be stopped when they took too long."""
+
+    def __init__(self, answer: ProcessAnswer, timeout: float) -> None:
+        self._answer = answer
+        self._timeout = timeout
+
+    @property
+    def is_large(self) -> bool:
+        return self._answer.is_large
+
+    def read(self) -> BatchDone:
+        done = self._answer.read()
+        fail_overdue(done.batch, done.values, done.errors, done.timings, self._timeout)
+        return done
 
 
 async def result_of(future: Future[Any]) -> Any:
