@@ -1,4 +1,4 @@
-"""Executors that break the contract, each in one way, and one that does not. `test_broken_executors.py` lets the kit judge them."""
+"""Executors that break the contract, each in one way. `test_broken_executors.py` lets the kit judge them."""
 
 from __future__ import annotations
 
