@@ -49,8 +49,8 @@ class Kit:
                 yield executor
         if scope.cancelled_caught:
             wrong(
-                f"not over after {self.patience:g} s: a run, a cancellation or the end of the executor waits for ever, perhaps for "
-                f"a place that was not given back, or for calls that have no outcome and are not in BatchDone.rest"
+                f"not over after {self.patience:g} s: a run, a cancellation or the end of the executor waits for ever, perhaps "
+                f"for a place that was not given back, or for calls that have no outcome and are not in BatchDone.rest"
             )
 
     async def check_usable(self, executor: Executor, after_what: str) -> None:

@@ -129,7 +129,7 @@ class OnAsyncio(ExecutorContract):
     patience = 3.0
 
     @pytest.fixture
-    def anyio_backend(self) -> tuple[str, dict[str, Any]]:  # type: ignore[override]
+    def anyio_backend(self) -> tuple[str, dict[str, Any]]:
         return "asyncio", {}
 
 

@@ -304,8 +304,8 @@ def the_portal_ends_with_the_test(nothing_is_left_behind: None) -> Iterator[None
 @pytest.mark.parametrize("kind", ["threads", "processes"])
 def test_parallel_runs_in_a_pool_that_is_its_backend(kind: str) -> None:
     with POOLS[kind]() as pool:
-        assert Parallel(n_jobs=2, backend=pool)(delayed(pow)(x, 2) for x in range(20)) == [x**2 for x in range(20)]
-        assert Parallel(backend=pool)(delayed(pow)(x, 2) for x in range(5)) == [x**2 for x in range(5)]
+        assert Parallel(n_jobs=2, backend=pool)(delayed(double)(x) for x in range(20)) == [2 * x for x in range(20)]
+        assert Parallel(backend=pool)(delayed(double)(x) for x in range(5)) == [0, 2, 4, 6, 8]
 
 
 @on_asyncio

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from importlib import import_module
 from multiprocessing import forkserver, resource_tracker
 from typing import Any
 
@@ -46,6 +48,15 @@ class TestThreadExecutor(ResizedByItsPool):
 class TestProcessExecutor(ExecutorContract):
     def make_executor(self) -> Executor:
         return ProcessExecutor(2, grace=0.05)
+
+
+class TestCommandExecutor(ResizedByItsPool):
+    """The example in the documentation."""
+
+    def make_executor(self) -> Executor:
+        example: Any = import_module("examples.command_executor")
+        executor: Executor = example.CommandExecutor([sys.executable, example.__file__, "--serve"], workers=2)
+        return executor
 
 
 class TestFuturesExecutorWithThreads(ResizedByItsPool):
