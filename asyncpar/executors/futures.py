@@ -108,7 +108,13 @@ class FuturesExecutor(PooledExecutor[Place]):
             await run_off_loop(self.foreign_pool.shutdown)
 
     async def _run_in_thread(self, fn: Callable[[], None]) -> None:
-        await result_of(self.submit(self.foreign_pool, copy_context().run, fn))
+        pool = self.foreign_pool
+        try:
+            await result_of(self.submit(pool, copy_context().run, fn))
+        except CancelledError as error:
+            raise _shut_down(pool) from error
+        except BrokenExecutor as error:  # an initializer of it failed
+            raise ExecutorUnavailableError(f"the {type(pool).__name__} is broken: {error}") from error
 
     def submit(self, pool: ForeignPool, fn: Callable[..., Any], *arguments: Any) -> Future[Any]:
         """Starts a task in the pool.
@@ -198,7 +204,7 @@ class _PoolPlace(Place):
         try:
             return await result_of(future), weight
         except CancelledError as error:
-            raise ExecutorUnavailableError(f"the {type(pool).__name__} was shut down while this run was using it") from error
+            raise _shut_down(pool) from error
         except anyio.get_cancelled_exc_class():
             if not future.cancel() and not future.done():
                 self.fate = Fate.DETAINED
@@ -258,6 +264,10 @@ class _Gate:
         if self._moved is not None:
             self._moved.set()
             self._moved = None
+
+
+def _shut_down(pool: ForeignPool) -> ExecutorUnavailableError:
+    return ExecutorUnavailableError(f"the {type(pool).__name__} was shut down while this run was using it")
 
 
 def _lost(batch: Batch, pool: ForeignPool, error: BrokenExecutor, *, is_suspect: bool) -> BatchDone:

@@ -225,6 +225,36 @@ async def test_a_pool_that_is_shut_down_under_a_run_ends_it_with_a_clear_error(k
     pool.shutdown()
 
 
+@on_asyncio
+async def test_batches_that_a_pool_of_threads_never_began_end_the_run_when_it_is_shut_down(tmp_path: Path) -> None:
+    marking = Marking(tmp_path, waits=True)
+    pool = ThreadPoolExecutor(1)
+    executor = FuturesExecutor(pool, workers=3)  # more than it has, so that two wait in it
+
+    async def shut_down() -> None:
+        await wait_until(lambda: pool._work_queue.qsize() == 2)
+        pool.shutdown(wait=False, cancel_futures=True)
+        marking.let_go()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(shut_down)
+        with pytest.raises(ExecutorUnavailableError, match="the ThreadPoolExecutor was shut down while this run was using it"):
+            await pmap(marking, range(10), executor=executor, batch_size=1)
+    pool.shutdown()
+
+
+def fail_to_begin() -> None:
+    raise LookupError("no licence")
+
+
+@on_asyncio
+async def test_a_pool_of_threads_whose_initializer_fails_says_that_it_is_broken(caplog: pytest.LogCaptureFixture) -> None:
+    message = "the ThreadPoolExecutor is broken: A thread initializer failed"
+    with ThreadPoolExecutor(1, initializer=fail_to_begin) as pool, pytest.raises(ExecutorUnavailableError, match=message):
+        await pmap(double, range(10), executor=pool)
+    assert "no licence" in caplog.text
+
+
 async def test_a_call_that_is_left_keeps_its_place_until_it_ends(pool: ForeignPool, tmp_path: Path) -> None:
     marking = Marking(tmp_path, waits=True)
     async with FuturesExecutor(pool, workers=1) as executor:
