@@ -1,8 +1,8 @@
 """What the workers of somebody else's pool run: one batch per task, of whichever run.
 
 A task brings its program's number and the message of a batch. The program itself is in the message only if it is small, or if
-this worker has said that it does not know it (`UNKNOWN`): so a large function goes once to each worker, though nobody can say
-beforehand which worker takes a task.
+this worker has said that it does not know it (`UNKNOWN`): so a large function goes once to each worker, or to each place at the
+beginning of a run, though nobody can say beforehand which worker takes a task.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import pytest
 
 from asyncpar._map.pmap import pmap
-from asyncpar.testing.functions import Holding, Marking, Refused, Refusing, exit_at_three, refuse, stop_iteration
+from asyncpar.testing.functions import Holding, Marking, Refused, Refusing, exit_at_three, refuse_even, stop_iteration
 from asyncpar.testing.kit import Kit, compare, wrong
 
 COUNT = 600
@@ -52,12 +52,12 @@ class Errors(Kit):
 
     async def test_an_error_keeps_its_type_and_arguments_and_names_its_call(self) -> None:
         async with self.executor() as executor:
-            with pytest.raises(ValueError, match="bad 7") as caught:
-                await pmap(refuse, [7], executor=executor)
+            with pytest.raises(ValueError, match="bad 8") as caught:
+                await pmap(refuse_even, [1, 3, 5, 8], executor=executor)
         assert type(caught.value) is ValueError
-        assert caught.value.args == ("bad 7", 7), f"the arguments of the error are {caught.value.args}"
+        assert caught.value.args == ("bad 8", 8), f"the arguments of the error are {caught.value.args}"
         notes = getattr(caught.value, "__notes__", [])
-        assert any("call 0, item 7" in note for note in notes), f"no note names the index and the item: {notes}"
+        assert any("call 3, item 8" in note for note in notes), f"no note names the index and the item: {notes}"
 
     async def test_outcomes_have_index_value_error_and_attempts(self) -> None:
         call = Refusing(50)

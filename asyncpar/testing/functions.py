@@ -33,8 +33,10 @@ def nap(x: Any) -> Any:
     return x
 
 
-def refuse(x: object) -> NoReturn:
-    raise ValueError(f"bad {x}", x)
+def refuse_even(x: int) -> int:
+    if x % 2 == 0:
+        raise ValueError(f"bad {x}", x)
+    return x
 
 
 def exit_at_three(x: int) -> int:
