@@ -13,7 +13,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, NoReturn
 
-_PATIENCE = 60.0  # seconds after which a call that waits for its test goes on without it
+_PATIENCE = 20.0  # seconds after which a call that waits for its test goes on without it
 
 
 def double(x: Any) -> Any:
