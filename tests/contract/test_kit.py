@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from importlib import import_module
 from multiprocessing import forkserver, resource_tracker
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -50,8 +51,19 @@ class TestProcessExecutor(ExecutorContract):
         return ProcessExecutor(2, grace=0.05)
 
 
+class TestDeviceExecutor(ExecutorContract):
+    """The first program on the page about executors."""
+
+    def make_executor(self) -> Executor:
+        program = (Path(__file__).parents[2] / "docs" / "executors.md").read_text().split("```python\n")[1].split("```")[0]
+        names: dict[str, Any] = {}
+        exec(program.replace("anyio.run(main)", ""), names)
+        executor: Executor = names["DeviceExecutor"](["first", "second"])
+        return executor
+
+
 class TestCommandExecutor(ResizedByItsPool):
-    """The example in the documentation."""
+    """The example in `examples`, which that page shows too."""
 
     def make_executor(self) -> Executor:
         example: Any = import_module("examples.command_executor")
