@@ -81,7 +81,7 @@ def doctests(session: nox.Session) -> None:
 @nox.session(python=NEWEST)
 def docs(session: nox.Session) -> None:
     """The documentation; warnings are errors."""
-    install(session, "docs")
+    install(session, "docs", "testing")
     session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", "docs/_build")
 
 

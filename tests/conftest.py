@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import compileall
 import gc
-import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import asyncpar
-from tests.belongings import belongings, join_new_threads, left_since
 from tests.loops import EVENT_LOOPS
+
+pytest_plugins = ["asyncpar.testing"]
 
 settings.register_profile("asyncpar", deadline=None)  # a busy machine is no defect
 settings.load_profile("asyncpar")
@@ -79,17 +79,5 @@ def uvloop_has_run_once() -> None:
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_left_behind(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Fails a test that leaves a process, thread, descriptor or file behind. (A task left behind is a warning from its event
-    loop, and warnings are errors.)
-    """
-    temporary = tmp_path_factory.mktemp("temporary")
-    monkeypatch.setattr("tempfile.tempdir", str(temporary))
-    monkeypatch.setenv("TMPDIR", str(temporary))
-    before = belongings(temporary)
-    threads = set(threading.enumerate())
-    yield
-    gc.collect()
-    join_new_threads(threads)
-    left = left_since(before, temporary)
-    assert not left, f"the test left behind: {left}"
+def every_test_leaves_nothing_behind(nothing_is_left_behind: None) -> None:
+    """No test of ours need say so."""

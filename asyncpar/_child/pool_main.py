@@ -1,8 +1,8 @@
 """Runs in the workers of pools that are not ours: one batch per task, of any run.
 
 A task contains its program's number and the message of a batch. The program itself is in the message only if it is small, or if
-this worker has said that it does not know it (`UNKNOWN`). So a large function goes once to each worker, although it is not
-known beforehand which worker takes a task.
+this worker has said that it does not know it (`UNKNOWN`). So a large function goes once to each worker (or to each place at
+the beginning of a run), although it is not known beforehand which worker takes a task.
 """
 
 from __future__ import annotations

@@ -146,10 +146,10 @@ def timed_out(batch: Batch, position: int, seconds: float) -> CallTimeoutError:
     return CallTimeoutError(message, batch.indices[position], batch.item(position), seconds)
 
 
-def fail_late_calls(
+def fail_overdue(
     batch: Batch, values: list[Any], errors: dict[int, BaseException], timings: Sequence[tuple[int, float]], timeout: float
 ) -> None:
-    """What becomes of calls that could not be ended, and have taken too long. They have been timed one by one."""
+    """Lets calls fail that took longer than `timeout`, where they could only be waited for. Each has a timing of its own."""
     for position, (_, seconds) in enumerate(timings):
         if seconds > timeout:
             errors[position] = timed_out(batch, position, timeout)

@@ -17,14 +17,32 @@ from typing import TYPE_CHECKING, Any, cast
 from anyio.lowlevel import RunVar
 
 from asyncpar._basics.hints import instead_of_executor, meant_executor_name
-from asyncpar._contract.executor import Executor
-from asyncpar._contract.lending import PooledExecutor
+from asyncpar._contract.executor import Executor as Executor
+from asyncpar._contract.lending import PooledExecutor as PooledExecutor
 from asyncpar._platform.cpus import cpu_count
 from asyncpar._platform.nesting import depth
 from asyncpar._wire.unfinished import is_importing
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor as ForeignPool
+
+    from asyncpar._contract.batches import Batch as Batch
+    from asyncpar._contract.batches import BatchDone as BatchDone
+    from asyncpar._contract.batches import nothing_done as nothing_done
+    from asyncpar._contract.batches import timed_out as timed_out
+    from asyncpar._contract.executor import Answer as Answer
+    from asyncpar._contract.executor import Fate as Fate
+    from asyncpar._contract.executor import Hints as Hints
+    from asyncpar._contract.executor import Parcel as Parcel
+    from asyncpar._contract.executor import Place as Place
+    from asyncpar._contract.executor import Program as Program
+    from asyncpar._contract.executor import Session as Session
+    from asyncpar._contract.executor import Traits as Traits
+    from asyncpar._contract.lending import Pool as Pool
+    from asyncpar._contract.lending import PooledSession as PooledSession
+    from asyncpar._contract.running import BatchReport as BatchReport
+    from asyncpar._contract.running import batch_done as batch_done
+    from asyncpar._contract.running import make_calls as make_calls
 
 NAMES = ("process", "thread", "inline")
 
@@ -113,6 +131,7 @@ _SHOWN = {  # the contract, for whoever writes an executor: {name: where it stan
     "Answer": "executor",
     "Batch": "batches",
     "BatchDone": "batches",
+    "BatchReport": "running",
     "Executor": "executor",
     "Fate": "executor",
     "Hints": "executor",
@@ -124,6 +143,8 @@ _SHOWN = {  # the contract, for whoever writes an executor: {name: where it stan
     "Program": "executor",
     "Session": "executor",
     "Traits": "executor",
+    "batch_done": "running",
+    "make_calls": "running",
     "nothing_done": "batches",
     "timed_out": "batches",
 }

@@ -34,7 +34,7 @@ from anyio.lowlevel import RunVar
 from asyncpar._basics.validation import is_positive_int, to_count
 from asyncpar._child.pool_main import UNKNOWN, PoolAnswer, run_in_pool
 from asyncpar._child.protocol import FAILED
-from asyncpar._contract.batches import Batch, BatchDone, fail_late_calls, nothing_done
+from asyncpar._contract.batches import Batch, BatchDone, fail_overdue, nothing_done
 from asyncpar._contract.executor import Answer, Fate, Hints, Place, Program, Session, Traits
 from asyncpar._contract.lending import Pool, PooledExecutor, PooledSession
 from asyncpar._memory.loans import NOWHERE
@@ -241,7 +241,7 @@ class _PoolAnswer(ProcessAnswer):
     def read(self) -> BatchDone:
         done = super().read()
         if self._timeout is not None:
-            fail_late_calls(done.batch, done.values, done.errors, done.timings, self._timeout)
+            fail_overdue(done.batch, done.values, done.errors, done.timings, self._timeout)
         return done
 
 

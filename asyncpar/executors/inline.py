@@ -15,7 +15,7 @@ import anyio.lowlevel
 
 from asyncpar._child.control import private_page
 from asyncpar._child.run_batch import MOST_ERRORS, BatchReport, run_batch
-from asyncpar._contract.batches import BatchDone, fail_late_calls, timed_out
+from asyncpar._contract.batches import BatchDone, fail_overdue, timed_out
 from asyncpar._contract.executor import Parcel, Place, Traits
 from asyncpar._contract.lending import PooledExecutor
 from asyncpar._platform.background import is_own_cancellation
@@ -63,7 +63,7 @@ def _make_calls(parcel: Parcel) -> BatchReport:
     singly = timeout is not None
     report = run_batch(program.fn, batch.columns, private_page(), parcel.budget, program.stop_on_error, catch, singly=singly)
     if timeout is not None:
-        fail_late_calls(batch, *report, timeout)
+        fail_overdue(batch, *report, timeout)
     return report
 
 

@@ -44,20 +44,6 @@ def make_lock(_: object) -> Any:
     return threading.Lock()
 
 
-async def test_the_first_error_is_raised_as_itself(executor: Executor) -> None:
-    with pytest.raises(ValueError, match="bad 5") as caught:
-        await pmap(raise_value_error, [5], executor=executor)
-    assert type(caught.value) is ValueError
-    assert caught.value.args == ("bad 5",)
-
-
-@on_one_loop
-async def test_a_note_names_the_index_and_the_item(executor: Executor) -> None:
-    with pytest.raises(ValueError) as caught:
-        await pmap(odd_only, [1, 3, 5, 8], executor=executor)
-    assert any("call 3, item 8" in note for note in caught.value.__notes__)
-
-
 @on_one_loop
 async def test_the_note_shortens_a_long_item(executor: Executor) -> None:
     with pytest.raises(ValueError) as caught:

@@ -125,13 +125,6 @@ async def test_results_may_be_lambdas(executor: Executor) -> None:
     assert (first(10), second(10)) == (11, 12)
 
 
-async def test_errors_can_be_returned_among_the_results(executor: Executor) -> None:
-    results = await pmap(odd_only, range(20), executor=executor, on_error="return")
-    assert results[1::2] == [2 * x for x in range(1, 20, 2)]
-    assert [str(error) for error in results[::2]] == [f"{x} is even" for x in range(0, 20, 2)]
-    assert all(type(error) is ValueError for error in results[::2])
-
-
 @pytest.mark.parametrize("batch_size", ["auto", 1, 20])
 async def test_failed_calls_can_be_skipped(executor: Executor, batch_size: Any) -> None:
     source = list(range(20))

@@ -16,7 +16,7 @@ import anyio
 import psutil
 
 from asyncpar import ProcessExecutor, pmap
-from tests.belongings import belongings
+from asyncpar.testing.leftovers import belongings
 from tests.functions import Beacon, double, process_id
 
 _WARM_UP_SHARE = 0.2  # caches fill, the allocator takes what it will need

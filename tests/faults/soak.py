@@ -19,7 +19,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 
-from tests.belongings import belongings, join_new_threads, left_since
+from asyncpar.testing.leftovers import belongings, join_new_threads, left_since
 from tests.faults.chaos import Figures, chaos
 from tests.faults.growth import growth_of_cancelled_runs, growth_of_killed_workers, growth_of_runs
 from tests.faults.test_counts import MEMORY

@@ -17,7 +17,7 @@ import pytest
 
 from asyncpar import ExecutorUnavailableError, ParallelMap, ProcessExecutor, pmap
 from asyncpar._platform import closed_loops
-from tests.belongings import join_new_threads
+from asyncpar.testing.leftovers import join_new_threads
 from tests.faults.test_forks import outcome_of
 from tests.functions import Beacon, double, identity, process_id
 
@@ -243,10 +243,12 @@ def test_a_forked_copy_that_closes_the_loop_leaves_the_originals_pool_alone(loop
 
 
 def test_a_map_that_a_users_task_group_runs_is_not_taken_for_a_task_of_ours() -> None:
-    async def main() -> list[str]:
+    names: list[str] = []
+
+    async def main() -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(pmap, abs, [1])
-            return [task.get_name() for task in asyncio.all_tasks()]
+            names.extend(task.get_name() for task in asyncio.all_tasks())
 
-    names = anyio.run(main)
+    anyio.run(main)
     assert any(name.startswith(closed_loops._STARTED_BY_USERS) for name in names), names

@@ -1,0 +1,28 @@
+"""The fixture that `pytest_plugins = ["asyncpar.testing"]` brings."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from asyncpar.testing.leftovers import belongings, join_new_threads, left_since
+
+
+@pytest.fixture
+def nothing_is_left_behind(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fails a test that leaves a process, thread, descriptor or file behind. (A task left behind is a warning from its event
+    loop; let warnings be errors.)
+    """
+    temporary = tmp_path_factory.mktemp("temporary")
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    before = belongings(temporary)
+    threads = set(threading.enumerate())
+    yield
+    gc.collect()
+    join_new_threads(threads)
+    left = left_since(before, temporary)
+    assert not left, f"the test left behind: {left}"
