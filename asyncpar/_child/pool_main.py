@@ -15,7 +15,7 @@ from typing import TypeAlias
 from asyncpar._child.batch_server import BatchServer, failure
 from asyncpar._child.control import private_page
 from asyncpar._child.protocol import BATCH
-from asyncpar._platform.nesting import enter_pool_worker
+from asyncpar._platform.nesting import context_of_a_pool_worker
 from asyncpar._wire.codec import Decoder
 from asyncpar._wire.frames import Frame
 
@@ -47,14 +47,13 @@ def run_in_pool(program_id: int, has_program: bool, depth: int, payload: bytes, 
     worker = getattr(_here, "worker", None)
     if worker is None:
         worker = _here.worker = _Server()
-        enter_pool_worker(depth)
     who = f"pool worker {os.getpid()}"
     server = worker.server
     if not has_program and not server.knows(program_id):
         return UNKNOWN, b"", [], who
     worker.note_use(program_id)
     try:
-        answer = server.answer(Decoder(Frame(BATCH, payload, buffers)), lends=False)
+        answer = context_of_a_pool_worker(depth).run(server.answer, Decoder(Frame(BATCH, payload, buffers)), lends=False)
     except BaseException as error:  # raised by reading the function: the run cannot go on
         answer = failure(error)
     return answer.kind, bytes(answer.payload), [bytearray(buffer) for buffer in answer.buffers], who

@@ -152,6 +152,7 @@ class Pool(Generic[P]):
             self._waiters.popleft().wake()
         idle = self.idle[:]
         self.idle.clear()
+        self.started -= len(idle)
         for place in idle:
             self._drop(place)
 

@@ -56,8 +56,9 @@ class Plan:
         options = self.options
         in_loop = self.concurrency > 0 and options.executor is None
         executor = self._resolve_executor(in_loop)
-        traits, places = executor.traits, executor.places
-        most = None if options.n_jobs is None else options.n_jobs * traits.depth
+        traits = executor.traits
+        # Of fewer workers than there are, one place each: nobody says that the second would be in the same worker
+        most = None if options.n_jobs is None or options.n_jobs >= executor.workers else options.n_jobs
         stop_on_error = options.on_error == "raise" and not errors_are_values
         program = Program(self.fn, self.concurrency, stop_on_error and not options.retries, options.timeout)
         return Run(
@@ -69,7 +70,7 @@ class Plan:
                 1 if in_loop else options.batch_size,
                 self.concurrency or 1,
                 self.source.remaining,
-                max(1, (places if most is None else min(most, places)) // traits.depth),
+                max(1, executor.workers if most is None else most),
                 traits.round_trip,
             ),
             sink,

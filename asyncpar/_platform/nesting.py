@@ -5,7 +5,8 @@ that of its parent, plus one. In a thread worker, the depth is in the context of
 imports nothing that they do not have.
 """
 
-from contextvars import ContextVar
+import sys
+from contextvars import Context, ContextVar, copy_context
 
 _process_depth = 0
 _thread_depth: ContextVar[int] = ContextVar("asyncpar_thread_depth", default=0)
@@ -22,9 +23,26 @@ def enter_worker_process(depth: int) -> None:
     _process_depth = depth
 
 
-def enter_pool_worker(depth: int) -> None:
-    """The current thread is a worker of a pool that is not ours, here or in another process, at this depth."""
-    _thread_depth.set(depth - _process_depth)
+def context_of_a_thread() -> Context:
+    """A copy of the current context for a call in another thread, in which no event loop runs."""
+    context = copy_context()
+    sniffio = sys.modules.get("sniffio")  # where an event loop says which library it belongs to, if anybody asks
+    if sniffio is not None:
+        context.run(sniffio.current_async_library_cvar.set, None)
+    return context
+
+
+def context_of_a_pool_worker(depth: int) -> Context:
+    """For a call in a worker of a pool that is not ours, here or in another process, at this depth.
+
+    The process may be a fork of one in whose main thread an event loop ran.
+    """
+    context = context_of_a_thread()
+    sniffio = sys.modules.get("sniffio")
+    if sniffio is not None:
+        sniffio.thread_local.name = None
+    context.run(_thread_depth.set, depth - _process_depth)
+    return context
 
 
 def enter_worker_thread() -> None:

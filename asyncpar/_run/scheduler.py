@@ -173,10 +173,13 @@ class Run:
             self._fail(error)
         finally:
             self._stopping = True
-            if self._session is not None:
-                self._session.close()
-            if self._meter is not None:
-                self._meter.close()
+            try:
+                if self._session is not None:
+                    self._session.close()
+                if self._meter is not None:
+                    self._meter.close()
+            except Exception as error:  # of somebody's executor, or progress; an earlier error matters more
+                self._fail(error)
             if self._source.needs_closing:
                 await self._close_source()
 
@@ -227,7 +230,7 @@ class Run:
     # The run's share of the executor
 
     def _workers(self) -> int:
-        return ceil(self._limit / self._executor.traits.depth)
+        return min(self._limit, self._executor.workers)
 
     def _allowed(self) -> int:
         places = self._executor.places
@@ -329,7 +332,7 @@ class Run:
                     return
                 parcel = heappop(self._packed)[2]
                 # The other places of its worker may all be taken: then it waits there for its turn, and who knows how long
-                is_queued = turns is not None and turns.held * depth > self._limit and depth > 1
+                is_queued = depth > 1 and turns is not None and turns.held > self._executor.workers
                 began = self._clock()
                 try:
                     answer = await place.run(parcel)

@@ -20,11 +20,11 @@ from __future__ import annotations
 
 import itertools
 import os
+import threading
 import weakref
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, CancelledError, Future, ThreadPoolExecutor
 from concurrent.futures import Executor as ForeignPool
-from contextvars import copy_context
 from functools import partial
 from typing import Any
 
@@ -39,7 +39,7 @@ from asyncpar._contract.executor import Answer, Fate, Hints, Place, Program, Ses
 from asyncpar._contract.lending import Pool, PooledExecutor, PooledSession
 from asyncpar._memory.loans import NOWHERE
 from asyncpar._platform.background import LoopHandle
-from asyncpar._platform.nesting import depth
+from asyncpar._platform.nesting import context_of_a_thread, depth
 from asyncpar._platform.off_loop import run_off_loop
 from asyncpar._processes.parcel import PickledProgram, ProcessAnswer, ProcessParcel, SentProgram, unpack_failure
 from asyncpar._wire.frames import Frame, weigh
@@ -92,6 +92,7 @@ class FuturesExecutor(PooledExecutor[Place]):
             workers = workers_of(self.foreign_pool)
         super().__init__(to_count(workers) * self.traits.depth)
         self._replacing = anyio.Lock()
+        self._changing = threading.Lock()  # the pool, for another or for none
         self._gate = _Gate()
 
     def open(self, program: Program, hints: Hints) -> Session:
@@ -107,12 +108,17 @@ class FuturesExecutor(PooledExecutor[Place]):
 
     async def shut_down(self) -> None:
         if self._make is not None:
-            await run_off_loop(self.foreign_pool.shutdown)
+            await run_off_loop(self._shut_down_pool)
+
+    def _shut_down_pool(self) -> None:
+        """Waits for its end, unless calls in its threads are left to themselves, or are about to be."""
+        with self._changing:
+            self.foreign_pool.shutdown(wait=not self._shares_memory or not self.pool.started)
 
     async def _run_in_thread(self, fn: Callable[[], None]) -> None:
         pool = self.foreign_pool
         try:
-            await result_of(self.submit(pool, copy_context().run, fn))
+            await result_of(self.submit(pool, context_of_a_thread().run, fn))
         except (NotSent, BrokenExecutor) as error:
             raise ExecutorUnavailableError(f"the {type(pool).__name__} is broken: {error}") from error
         except CancelledError as error:
@@ -142,9 +148,15 @@ class FuturesExecutor(PooledExecutor[Place]):
             raise _is_broken(broken, error, suspect) from error
         async with self._replacing:
             if self.foreign_pool is broken:
-                await run_off_loop(partial(broken.shutdown, wait=True))
-                self.foreign_pool = await run_off_loop(partial(_made_by, self._make))
+                await run_off_loop(partial(self._renew, broken))
                 await self._try_out(self.foreign_pool)
+
+    def _renew(self, broken: ForeignPool) -> None:
+        """Runs in a thread. Whoever waits for it may be cancelled; the pool is kept all the same, and shut down at the end."""
+        with self._changing:
+            broken.shutdown(wait=True)
+            if self.foreign_pool is broken and not self.pool.closed:
+                self.foreign_pool = _made_by(self._make)
 
     async def _try_out(self, pool: ForeignPool) -> None:
         """No call is to blame for what breaks a pool before it has run any."""
@@ -261,19 +273,29 @@ class _Gate:
     def __init__(self) -> None:
         self._inside = 0
         self._is_taken = False  # by one that is alone
+        self._wait_for_solitude = 0  # how many; they would wait for ever if others went on coming in
         self._moved: anyio.Event | None = None
 
     async def enter(self, *, alone: bool) -> None:
-        while self._is_taken or (alone and self._inside):
-            if self._moved is None:
-                self._moved = anyio.Event()
-            await self._moved.wait()
+        self._wait_for_solitude += alone
+        try:
+            while self._is_taken or (self._inside if alone else self._wait_for_solitude):
+                if self._moved is None:
+                    self._moved = anyio.Event()
+                await self._moved.wait()
+        finally:
+            self._wait_for_solitude -= alone
+            if alone:
+                self._move()
         self._inside += 1
         self._is_taken = alone
 
     def leave(self) -> None:
         self._inside -= 1
         self._is_taken = False
+        self._move()
+
+    def _move(self) -> None:
         if self._moved is not None:
             self._moved.set()
             self._moved = None

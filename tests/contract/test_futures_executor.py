@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import importlib
+import itertools
 import multiprocessing
 import os
 import sys
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import numpy as np
 import pytest
 
@@ -389,3 +391,71 @@ async def test_interpreters_are_workers_of_their_own() -> None:
         first, second = await pmap(double, items, executor=pool, on_error="return", batch_size=2)
         assert first == 2
         assert isinstance(second, PicklingError)
+
+
+def when(path: Path) -> tuple[float, float]:
+    began = time.monotonic()
+    time.sleep(0.002)
+    return began, time.monotonic()
+
+
+@on_asyncio
+@pytest.mark.parametrize("n_jobs", [1, 2])
+async def test_no_more_calls_run_at_once_than_n_jobs_allows(n_jobs: int) -> None:
+    async with FuturesExecutor(partial(processes, 3)) as executor:
+        spans = await pmap(when, [Path()] * 60, executor=executor, n_jobs=n_jobs, batch_size=1)
+    edges = sorted([(began, 1) for began, _ in spans] + [(ended, -1) for _, ended in spans])
+    under_way = list(itertools.accumulate(change for _, change in edges))
+    assert max(under_way) == n_jobs
+
+
+def die_on_five(x: int) -> int:
+    if x == 5:
+        os._exit(3)
+    return x
+
+
+async def test_suspects_are_not_kept_waiting_by_runs_that_go_on() -> None:
+    async with FuturesExecutor(partial(processes, 3)) as executor, anyio.create_task_group() as group:
+
+        async def go_on() -> None:
+            async with pmap(double, itertools.count(), executor=executor, n_jobs=1, batch_size=1) as results:
+                async for _ in results:
+                    pass
+
+        group.start_soon(go_on)
+        group.start_soon(go_on)
+        with anyio.fail_after(30):
+            found = await pmap(die_on_five, range(12), executor=executor, n_jobs=1, batch_size=4, on_error="return")
+        group.cancel_scope.cancel()
+    assert isinstance(found[5], WorkerDiedError)
+    assert [x for x in found if not isinstance(x, WorkerDiedError)] == [x for x in range(12) if x != 5]
+
+
+def fail_to_begin() -> None:
+    os._exit(1)
+
+
+@on_asyncio
+async def test_no_call_is_blamed_for_a_pool_whose_workers_cannot_begin() -> None:
+    def make() -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(1, mp_context=FORKSERVER, initializer=fail_to_begin)
+
+    async with FuturesExecutor(make) as executor:
+        with pytest.raises(ExecutorUnavailableError, match="broken before it has run a call.*its initializer may fail"):
+            await pmap(double, range(5), executor=executor, on_error="return")
+
+
+async def nap(x: int) -> int:
+    await anyio.lowlevel.checkpoint()
+    return x
+
+
+def map_inside(x: int) -> int:
+    return sum(anyio.run(partial(pmap, nap, range(x))))
+
+
+async def test_calls_in_threads_of_a_pool_are_outside_of_the_event_loop() -> None:
+    with ThreadPoolExecutor(2) as pool:
+        assert await pmap(map_inside, [3, 4], executor=pool) == [3, 6]
+        assert await pmap(nap, [3, 4], executor=pool) == [3, 4]

@@ -34,7 +34,7 @@ class ResizedByItsPool(ExecutorContract):
         executor.pool.resize(places)
 
 
-class TestInlineExecutor(ResizedByItsPool):
+class TestInlineExecutor(ExecutorContract):
     holds_event_loop = True
 
     def make_executor(self) -> Executor:
