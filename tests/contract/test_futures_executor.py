@@ -432,17 +432,17 @@ async def test_suspects_are_not_kept_waiting_by_runs_that_go_on() -> None:
     assert [x for x in found if not isinstance(x, WorkerDiedError)] == [x for x in range(12) if x != 5]
 
 
-def fail_to_begin() -> None:
+def end_at_once() -> None:
     os._exit(1)
 
 
 @on_asyncio
 async def test_no_call_is_blamed_for_a_pool_whose_workers_cannot_begin() -> None:
     def make() -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(1, mp_context=FORKSERVER, initializer=fail_to_begin)
+        return ProcessPoolExecutor(1, mp_context=FORKSERVER, initializer=end_at_once)
 
     async with FuturesExecutor(make) as executor:
-        with pytest.raises(ExecutorUnavailableError, match="broken before it has run a call.*its initializer may fail"):
+        with pytest.raises(ExecutorUnavailableError, match="broken before it has run a call"):
             await pmap(double, range(5), executor=executor, on_error="return")
 
 
@@ -451,11 +451,14 @@ async def nap(x: int) -> int:
     return x
 
 
-def map_inside(x: int) -> int:
-    return sum(anyio.run(partial(pmap, nap, range(x))))
+def sum_of_naps(x: int) -> int:
+    async def naps() -> list[int]:
+        return await pmap(nap, range(x))
+
+    return sum(anyio.run(naps))
 
 
 async def test_calls_in_threads_of_a_pool_are_outside_of_the_event_loop() -> None:
     with ThreadPoolExecutor(2) as pool:
-        assert await pmap(map_inside, [3, 4], executor=pool) == [3, 6]
+        assert await pmap(sum_of_naps, [3, 4], executor=pool) == [3, 6]
         assert await pmap(nap, [3, 4], executor=pool) == [3, 4]
