@@ -57,8 +57,6 @@ class Plan:
         in_loop = self.concurrency > 0 and options.executor is None
         executor = self._resolve_executor(in_loop)
         traits = executor.traits
-        # Of fewer workers than there are, one place each: nobody says that the second would be in the same worker
-        most = None if options.n_jobs is None or options.n_jobs >= executor.workers else options.n_jobs
         stop_on_error = options.on_error == "raise" and not errors_are_values
         program = Program(self.fn, self.concurrency, stop_on_error and not options.retries, options.timeout)
         return Run(
@@ -70,12 +68,12 @@ class Plan:
                 1 if in_loop else options.batch_size,
                 self.concurrency or 1,
                 self.source.remaining,
-                max(1, executor.workers if most is None else most),
+                max(1, executor.workers if options.n_jobs is None else min(options.n_jobs, executor.workers)),
                 traits.round_trip,
             ),
             sink,
             open_session=self.open_session,
-            most=most,
+            n_jobs=options.n_jobs,
             window=options.buffersize,
             stop_on_error=stop_on_error,
             retrying=options.retrying() if options.retries else None,

@@ -87,7 +87,7 @@ class Run:
     Args:
         executor: where batches run.
         open_session: opens a session of it; None: as the executor itself does.
-        most: how many places the run may hold at once; None: all.
+        n_jobs: how many workers the run may hold at once; None: all.
         window: how many items may be pulled and not yet handed; None: chosen from the batch size.
         stop_on_error: the first call that fails for good ends the run.
         retrying: which calls that failed are run again.
@@ -124,7 +124,7 @@ class Run:
         sink: Sink,
         *,
         open_session: OpenSession | None = None,
-        most: int | None,
+        n_jobs: int | None,
         window: int | None,
         stop_on_error: bool = False,
         retrying: RetryPolicy | None = None,
@@ -138,7 +138,7 @@ class Run:
         self._executor = executor
         self._sizer = sizer
         self._sink = sink
-        self._most = most
+        self._n_jobs = n_jobs
         self._limit = limit = self._allowed()
         self._window = Window(window, sizer, limit, source.stored)
         self._stop_on_error = stop_on_error
@@ -233,8 +233,11 @@ class Run:
         return min(self._limit, self._executor.workers)
 
     def _allowed(self) -> int:
-        places = self._executor.places
-        return places if self._most is None else min(self._most, places)
+        """How many places the run may hold now."""
+        executor, n_jobs = self._executor, self._n_jobs
+        if n_jobs is None or n_jobs >= executor.workers:
+            return executor.places
+        return n_jobs  # one for each: it is not known whether two would be in the same worker
 
     def _note_change(self) -> None:
         """There are more places now, or fewer. Called from anywhere in the event loop, and so perhaps from outside any task."""

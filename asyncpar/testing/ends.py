@@ -123,14 +123,15 @@ class Ends(Kit):
             with pytest.raises(ExecutorUnavailableError):
                 await pmap(double, [1], executor=executor)
 
-    def test_nothing_is_left_behind(self, anyio_backend: tuple[str, dict[str, Any]], tmp_path: Path) -> None:
+    def test_nothing_is_left_behind(self, anyio_backend: str | tuple[str, dict[str, Any]], tmp_path: Path) -> None:
         """By the second use and the third. What the first leaves for good, like a pipe of the event loop's, is none of each
         executor.
         """
         threads = set(threading.enumerate())
 
         def use() -> None:
-            anyio.run(self._use_in_many_ways, backend=anyio_backend[0], backend_options=anyio_backend[1])
+            backend, options = (anyio_backend, {}) if isinstance(anyio_backend, str) else anyio_backend
+            anyio.run(self._use_in_many_ways, backend=backend, backend_options=options)
             gc.collect()
             join_new_threads(threads)
 

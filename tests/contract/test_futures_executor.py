@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
-import importlib
 import itertools
-import multiprocessing
 import os
 import sys
 import threading
@@ -15,7 +12,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor as ForeignPool
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
-from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -36,23 +32,17 @@ from asyncpar import (
 )
 from asyncpar._sync.portal import close_portal
 from asyncpar.testing.functions import Marking, double
+from tests.helper_processes import FORKSERVER, helper_processes
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.anyio
 on_asyncio = pytest.mark.parametrize("anyio_backend", ["asyncio"])
-FORKSERVER = multiprocessing.get_context("forkserver")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def multiprocessing_has_its_helpers() -> Iterator[None]:
-    """They stay until the program ends."""
-    FORKSERVER.set_forkserver_preload(["asyncpar._child.pool_main", "asyncpar.testing.functions"])
-    resource_tracker.ensure_running()
-    forkserver.ensure_running()
-    with contextlib.suppress(ImportError):
-        importlib.import_module("loky.backend.resource_tracker").ensure_running()
-    yield
-    FORKSERVER.set_forkserver_preload(["__main__"])
+def helpers_run() -> Iterator[None]:
+    with helper_processes():
+        yield
 
 
 def processes(workers: int = 2) -> ProcessPoolExecutor:
@@ -415,6 +405,7 @@ def die_on_five(x: int) -> int:
     return x
 
 
+@on_asyncio
 async def test_suspects_are_not_kept_waiting_by_runs_that_go_on() -> None:
     async with FuturesExecutor(partial(processes, 3)) as executor, anyio.create_task_group() as group:
 

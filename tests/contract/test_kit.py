@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from importlib import import_module
-from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +13,16 @@ import pytest
 
 from asyncpar import Executor, FuturesExecutor, InlineExecutor, ProcessExecutor, ThreadExecutor
 from asyncpar.testing import ExecutorContract
+from tests.helper_processes import FORKSERVER, helper_processes
+from tests.loops import on_one_loop
 
-FORKSERVER = multiprocessing.get_context("forkserver")
+on_two_loops = pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
 
 
 @pytest.fixture(scope="module", autouse=True)
-def multiprocessing_has_its_helpers() -> Iterator[None]:
-    """They stay until the program ends."""
-    FORKSERVER.set_forkserver_preload(["asyncpar._child.pool_main", "asyncpar.testing.functions"])
-    resource_tracker.ensure_running()
-    forkserver.ensure_running()
-    yield
-    FORKSERVER.set_forkserver_preload(["__main__"])
+def helpers_run() -> Iterator[None]:
+    with helper_processes():
+        yield
 
 
 class ResizedByItsPool(ExecutorContract):
@@ -51,6 +47,7 @@ class TestProcessExecutor(ExecutorContract):
         return ProcessExecutor(2, grace=0.05)
 
 
+@on_one_loop
 class TestDeviceExecutor(ExecutorContract):
     """The first program on the page about executors."""
 
@@ -62,6 +59,7 @@ class TestDeviceExecutor(ExecutorContract):
         return executor
 
 
+@on_one_loop
 class TestCommandExecutor(ResizedByItsPool):
     """The example in `examples`, which that page shows too."""
 
@@ -71,11 +69,13 @@ class TestCommandExecutor(ResizedByItsPool):
         return executor
 
 
+@on_two_loops
 class TestFuturesExecutorWithThreads(ResizedByItsPool):
     def make_executor(self) -> Executor:
         return FuturesExecutor(lambda: ThreadPoolExecutor(2))
 
 
+@on_two_loops
 class TestFuturesExecutorWithProcesses(ResizedByItsPool):
     def make_executor(self) -> Executor:
         return FuturesExecutor(lambda: ProcessPoolExecutor(2, mp_context=FORKSERVER))

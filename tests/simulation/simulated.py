@@ -102,7 +102,7 @@ async def run_on(executor: SimulatedExecutor, *, ordered: bool = False) -> Repor
     source = open_source([range(profile.length)])
     sizer = make_sizer("auto", 1, source.remaining, workers, executor.traits.round_trip)
     clock = asyncio.get_running_loop().time
-    run = Run(Program(id), Hints(), source, executor, sizer, sink, most=None, window=None, clock=clock)
+    run = Run(Program(id), Hints(), source, executor, sizer, sink, n_jobs=None, window=None, clock=clock)
     began = time.process_time()
     consuming = asyncio.create_task(_consume(run, sink))
     await run.drive()
