@@ -4,9 +4,9 @@ Slots report over a memory stream and never wait for it; one coroutine of the ru
 the size. So a slot hands on what came back and sends its next batch without having to think about sizes, and all
 learning happens in one place.
 
-The stream is bounded, and full only if the coroutine has not had a turn since every slot has reported once: a slot
-reports once a batch, awaits its worker in between, and the coroutine takes all there is whenever it has a turn. The first
-batch that is the whole run has no feedback: there is nothing to move.
+The stream is bounded. It is full only if the coroutine has not had a turn while as many batches came back as there were slots
+at the start of the run; then the slot that reports does the coroutine's work. A run of one batch has no feedback: there is
+nothing to move.
 """
 
 from __future__ import annotations

@@ -15,14 +15,13 @@ pump, calls that came back, more places) starts one: so no slot ever waits for a
 
 A run of one batch is one slot in the caller's own task, so that a map over one item costs little more than the round trip to
 its worker. Else there is a task group with the slots and the feedback coroutine in it. Where there are several slots, the
-caller's task only waits: asyncio's `Task.cancel` reaches that one task, and must not find it in a cancel scope or in the grace
-of one worker while the others go on.
+caller's task only waits. asyncio's `Task.cancel` reaches that one task only. If it were inside a cancel scope, or waiting for
+one worker's grace to end, the other slots would go on meanwhile.
 
-# Invariants:
-#   window.pulled - window.handed <= window.size()   (memory does not grow with the input)
-#   slots <= 2 * limit, turns <= limit               (the run's share of the executor)
-#   len(packed) == slots that have packed and not yet taken
-#   every pulled item is in exactly one of: the pump's store, again, put_off, packed, a slot's batch, the sink, handed
+# variants:   window.pulled - window.handed <= window.size()   (memory does not grow with the input)   slots <= 2 * limit,
+# turns <= limit               (the run's share of the executor)     where the window or the limit has become smaller, what is
+# there is worked off, and nothing new is begun, until they hold again   len(packed) == slots that have packed and not yet
+# taken   every pulled item is in exactly one of: the pump's store, again, put_off, packed, a slot's batch, the sink, handed
 #
 # Guarantees: when `drive` returns or raises, no slot, no pump and no call of the run is alive, and the source is closed.
 """

@@ -33,7 +33,7 @@ from asyncpar._wire.remedies import remedy_for
 from asyncpar.errors import PicklingError
 
 _MOST_STEPS = 64  # longer than a path that anybody would read; a guess
-_MOST_SECONDS = 0.25  # how long an event loop may be held for a better message: a guess, some hundred thousand small objects
+_MOST_SECONDS = 0.25  # how long a thread looks for a better message: a guess, some hundred thousand small objects
 
 
 class Culprit(NamedTuple):

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import concurrent.futures
 import itertools
-import os
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor as ForeignPool
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -32,6 +30,19 @@ from asyncpar import (
 )
 from asyncpar._sync.portal import close_portal
 from asyncpar.testing.functions import Marking, double
+from tests.calls.pools import (
+    Large,
+    die_at,
+    die_on_five,
+    die_on_odd_tens,
+    end_at_once,
+    map_inside,
+    nap,
+    sleep_at_two,
+    sleep_soon,
+    sum_of_naps,
+    when,
+)
 from tests.helper_processes import FORKSERVER, helper_processes
 from tests.waiting import wait_until
 
@@ -106,22 +117,6 @@ async def test_what_cannot_be_pickled_fails_alone_in_a_pool_of_processes() -> No
         assert isinstance(results[1], PicklingError)
 
 
-class Large:
-    """A function of a megabyte, which counts in a file how often it is read by a worker."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.data = bytes(1_000_000)
-
-    def __call__(self, x: int) -> tuple[int, int]:
-        time.sleep(0.001)
-        return x, os.getpid()
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        (self.directory / f"{os.getpid()}-{time.monotonic_ns()}").touch()
-
-
 @on_asyncio
 async def test_a_large_function_is_not_sent_with_every_batch(tmp_path: Path) -> None:
     with processes() as pool:
@@ -131,13 +126,6 @@ async def test_a_large_function_is_not_sent_with_every_batch(tmp_path: Path) -> 
     sent = results.statistics().inline_bytes
     assert len(list(tmp_path.iterdir())) <= 4, "sent more often than there are places"
     assert sent < 5_000_000, f"{sent} bytes were sent"
-
-
-def die_at(poison: int, x: int) -> int:
-    time.sleep(0.001)
-    if x == poison:
-        os._exit(7)
-    return x
 
 
 def make_loky() -> ForeignPool:
@@ -175,12 +163,6 @@ async def test_several_calls_that_kill_fail_each_alone() -> None:
         outcomes = [outcome async for outcome in pmap(die_on_odd_tens, range(40), executor=executor).outcomes()]
     assert [outcome.index for outcome in outcomes if isinstance(outcome.error, WorkerDiedError)] == [10, 30]
     assert [outcome.value for outcome in outcomes if outcome.error is None] == [x for x in range(40) if x not in (10, 30)]
-
-
-def die_on_odd_tens(x: int) -> int:
-    if x in (10, 30):
-        os._exit(1)
-    return x
 
 
 @on_asyncio
@@ -284,21 +266,11 @@ async def test_cancelling_takes_back_what_the_pool_has_not_begun(tmp_path: Path)
             assert len(marking.begun) <= 3  # those that are running, and what the pool had put into its own queue
 
 
-def sleep_at_two(x: int) -> int:
-    time.sleep(0.5 if x == 2 else 0)
-    return x
-
-
 async def test_a_call_that_takes_too_long_fails(pool: ForeignPool) -> None:
     results = await pmap(sleep_at_two, range(5), executor=pool, timeout=0.2, on_error="return", batch_size=5)
     assert isinstance(results[2], CallTimeoutError)
     assert (results[2].index, results[2].item, results[2].seconds) == (2, 2, 0.2)
     assert results[:2] + results[3:] == [0, 1, 3, 4]
-
-
-async def sleep_soon(x: float) -> float:
-    await anyio.sleep(x)
-    return x
 
 
 @on_asyncio
@@ -333,12 +305,6 @@ def test_parallel_runs_in_a_pool_that_is_its_backend(kind: str) -> None:
 @on_asyncio
 async def test_maps_in_calls_of_a_pool_do_not_multiply_processes(pool: ForeignPool) -> None:
     assert await pmap(map_inside, range(3), executor=pool) == [[0, 0], [0, 1], [0, 2]]
-
-
-async def map_inside(x: int) -> list[int]:
-    pid = os.getpid()
-    same = [other - pid for other in await pmap(lambda _: os.getpid(), [0])]
-    return [*same, x]
 
 
 @pytest.mark.parametrize("wrong", [3, "processes", ThreadPoolExecutor.submit, dict])
@@ -383,12 +349,6 @@ async def test_interpreters_are_workers_of_their_own() -> None:
         assert isinstance(second, PicklingError)
 
 
-def when(path: Path) -> tuple[float, float]:
-    began = time.monotonic()
-    time.sleep(0.002)
-    return began, time.monotonic()
-
-
 @on_asyncio
 @pytest.mark.parametrize("n_jobs", [1, 2])
 async def test_no_more_calls_run_at_once_than_n_jobs_allows(n_jobs: int) -> None:
@@ -397,12 +357,6 @@ async def test_no_more_calls_run_at_once_than_n_jobs_allows(n_jobs: int) -> None
     edges = sorted([(began, 1) for began, _ in spans] + [(ended, -1) for _, ended in spans])
     under_way = list(itertools.accumulate(change for _, change in edges))
     assert max(under_way) == n_jobs
-
-
-def die_on_five(x: int) -> int:
-    if x == 5:
-        os._exit(3)
-    return x
 
 
 @on_asyncio
@@ -423,10 +377,6 @@ async def test_suspects_are_not_kept_waiting_by_runs_that_go_on() -> None:
     assert [x for x in found if not isinstance(x, WorkerDiedError)] == [x for x in range(12) if x != 5]
 
 
-def end_at_once() -> None:
-    os._exit(1)
-
-
 @on_asyncio
 async def test_no_call_is_blamed_for_a_pool_whose_workers_cannot_begin() -> None:
     def make() -> ProcessPoolExecutor:
@@ -435,18 +385,6 @@ async def test_no_call_is_blamed_for_a_pool_whose_workers_cannot_begin() -> None
     async with FuturesExecutor(make) as executor:
         with pytest.raises(ExecutorUnavailableError, match="broken before it has run a call"):
             await pmap(double, range(5), executor=executor, on_error="return")
-
-
-async def nap(x: int) -> int:
-    await anyio.lowlevel.checkpoint()
-    return x
-
-
-def sum_of_naps(x: int) -> int:
-    async def naps() -> list[int]:
-        return await pmap(nap, range(x))
-
-    return sum(anyio.run(naps))
 
 
 async def test_calls_in_threads_of_a_pool_are_outside_of_the_event_loop() -> None:
