@@ -18,10 +18,13 @@ its worker. Else there is a task group with the slots and the feedback coroutine
 caller's task only waits. asyncio's `Task.cancel` reaches that one task only. If it were inside a cancel scope, or waiting for
 one worker's grace to end, the other slots would go on meanwhile.
 
-# variants:   window.pulled - window.handed <= window.size()   (memory does not grow with the input)   slots <= 2 * limit,
-# turns <= limit               (the run's share of the executor)     where the window or the limit has become smaller, what is
-# there is worked off, and nothing new is begun, until they hold again   len(packed) == slots that have packed and not yet
-# taken   every pulled item is in exactly one of: the pump's store, again, put_off, packed, a slot's batch, the sink, handed
+# Invariants:
+#   window.pulled - window.handed <= window.size()   (memory does not grow with the input)
+#   slots <= 2 * limit, turns <= limit               (the run's share of the executor)
+#   len(packed) == slots that have packed and not yet taken
+#   every pulled item is in exactly one of: the pump's store, again, put_off, packed, a slot's batch, the sink, handed
+#
+# (When the window or the limit becomes smaller, what is there is worked off first, and nothing new begins.)
 #
 # Guarantees: when `drive` returns or raises, no slot, no pump and no call of the run is alive, and the source is closed.
 """
