@@ -356,7 +356,7 @@ async def test_no_more_calls_run_at_once_than_n_jobs_allows(n_jobs: int) -> None
         spans = await pmap(when, [Path()] * 60, executor=executor, n_jobs=n_jobs, batch_size=1)
     edges = sorted([(began, 1) for began, _ in spans] + [(ended, -1) for _, ended in spans])
     under_way = list(itertools.accumulate(change for _, change in edges))
-    assert max(under_way) == n_jobs
+    assert max(under_way) <= n_jobs
 
 
 @on_asyncio
