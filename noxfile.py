@@ -9,7 +9,7 @@ import nox
 PYTHONS = ["3.11", "3.12", "3.13", "3.14", "3.15"]
 NEWEST = "3.14"
 OLDEST = "3.11"
-PARALLEL = ["--numprocesses=6", "--dist=worksteal"]  # most tests wait for processes; `nox -s tests-3.14 -- -n 0` for a debugger
+PARALLEL = ["--numprocesses=4", "--dist=worksteal"]  # most tests wait for processes; `nox -s tests-3.14 -- -n 0` for a debugger
 
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.error_on_missing_interpreters = False

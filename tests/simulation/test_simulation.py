@@ -22,18 +22,18 @@ LENGTHS = {("drifting", 2): 4_000, ("drifting", 16): 25_000, ("drifting", 256): 
 
 
 @pytest.mark.parametrize(("shape", "workers"), LENGTHS)
-def test_uneven_calls_take_at_most_a_tenth_longer_than_the_bound_for_95_percent_of_seeds(shape: str, workers: int) -> None:
-    seeds = 1 if workers == 256 else 20
+def test_uneven_calls_take_at_most_a_tenth_longer_than_the_bound_whatever_the_seed(shape: str, workers: int) -> None:
+    seeds = 1 if workers == 256 else 8
     ratios = []
     for seed in range(seeds):
         profile = make_profile(shape, LENGTHS[shape, workers], 1e-3, seed)
         assert profile.total >= 50 * workers * profile.longest
         ratios.append(simulate(profile, workers, 1e-4).over_bound)
-    assert sum(ratio <= 1.10 for ratio in ratios) >= 0.95 * seeds, sorted(ratios)
+    assert max(ratios) <= 1.10
 
 
 def test_ten_thousand_workers_are_kept_busy() -> None:
-    report = simulate(make_profile("constant", 100_000, 0.1), 10_000, 1e-3)
+    report = simulate(make_profile("constant", 40_000, 0.1), 10_000, 1e-3)
     assert report.utilisation >= 0.95
 
 
