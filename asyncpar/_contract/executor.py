@@ -91,6 +91,9 @@ class Fate(Enum):
     DETAINED = auto()  # such a call goes on, and until it ends there may be no other in its stead
 
 
+FREE = Fate.FREE  # an enumeration's member takes as long to look up as a small function to call
+
+
 class Parcel:
     """A batch, ready to be run, and the seconds that it may take. Executors that must encode it use a subclass.
 
@@ -124,7 +127,7 @@ class Answer(Protocol):
 class Place(ABC):
     """Where one batch runs at a time. `fate`: what has become of it, once `run` has returned or raised."""
 
-    fate = Fate.FREE
+    fate = FREE
 
     @abstractmethod
     async def run(self, parcel: Any) -> Answer:

@@ -22,7 +22,7 @@ from typing import Generic, Self, TypeVar
 import anyio
 
 from asyncpar._contract.batches import Batch
-from asyncpar._contract.executor import Executor, Fate, Hints, Parcel, Place, Program, Session
+from asyncpar._contract.executor import FREE, Executor, Fate, Hints, Parcel, Place, Program, Session
 from asyncpar._platform.background import current_loop
 from asyncpar.errors import ExecutorUnavailableError
 
@@ -99,10 +99,9 @@ class Pool(Generic[P]):
 
     def release(self, place: P) -> None:
         """Takes a place back, as its fate says."""
-        if place.fate is Fate.DETAINED:
-            return
-        if place.fate is not Fate.FREE:
-            self.forget_one()
+        if place.fate is not FREE:
+            if place.fate is not Fate.DETAINED:
+                self.forget_one()
         elif self.closed or self.started > self.size:
             self.forget_one()
             self._drop(place)

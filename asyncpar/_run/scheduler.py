@@ -43,7 +43,7 @@ import anyio.abc
 import anyio.lowlevel
 
 from asyncpar._contract.batches import Batch, BatchDone
-from asyncpar._contract.executor import Executor, Fate, Hints, Parcel, Program, Session
+from asyncpar._contract.executor import FREE, Executor, Fate, Hints, Parcel, Program, Session
 from asyncpar._platform.background import is_own_cancellation
 from asyncpar._platform.off_loop import run_off_loop
 from asyncpar._run.batching import BatchSizer, BatchTiming
@@ -342,7 +342,8 @@ class Run:
                 try:
                     answer = await place.run(parcel)
                 finally:
-                    self._abandoned += place.fate is Fate.LEFT or place.fate is Fate.DETAINED
+                    if place.fate is not FREE:
+                        self._abandoned += place.fate in (Fate.LEFT, Fate.DETAINED)
                 round_trip = self._clock() - began
             finally:
                 session.release(place)
@@ -352,7 +353,7 @@ class Run:
         if self._packed:  # that one goes to the worker first
             await anyio.lowlevel.checkpoint()
         done = await run_off_loop(answer.read) if answer.is_large else answer.read()
-        if len(done.values) != len(parcel.batch) or not done.timings:
+        if len(done.values) != len(parcel.batch.indices) or not done.timings:
             self._check_complete(parcel.batch, done)
         self._conclude(done, None if is_queued else round_trip)
 

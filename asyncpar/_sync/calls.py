@@ -293,29 +293,45 @@ def each_its_own(*_: object) -> Any:
 
 
 class CallsSession(Session):
-    """Sessions of one executor, one for each function of the run, kept until it ends. Of very many functions, those that were
-    used last have one.
+    """Sessions of one executor, one for each function of the run.
+
+    The first function's session lends the places, and lives as long as the run. Of the other functions, if there are very many,
+    those that were used last have one.
     """
+
+    _first: Session | None = None
+    _first_id = 0  # of the function, which the session keeps alive
 
     def __init__(self, executor: Executor, program: Program, hints: Hints) -> None:
         self._executor = executor
         self._program = program
         self._hints = hints
-        self._lending = executor.open(program, hints)
-        self._sessions: dict[int, Session] = {}  # {id of the function, which the value keeps alive: …}, the last used last
-        self._counted: Counter[str] = Counter()  # by sessions that have been closed
+        self._others: dict[int, Session] = {}  # {id of the function, which the value keeps alive: …}, the last used last
+        self._closed: list[Mapping[str, int]] = []  # what sessions that have been closed had counted
 
     def pack(self, batch: Batch, budget: float) -> Parcel:
         function = batch.function
         assert function is not None, "a source of calls says what they call"
-        session = self._sessions.pop(id(function), None)
+        if self._first is None:
+            self._first, self._first_id = self._open(function), id(function)
+        if id(function) == self._first_id:
+            return self._first.pack(batch, budget)
+        session = self._others.pop(id(function), None)
         if session is None:
-            session = self._executor.open(self._program._replace(fn=function), self._hints)
-            # A run has no more than two parcels for each place, so that those of a session which is closed here have been sent
-            while len(self._sessions) >= max(_KEPT_FUNCTIONS, 4 * self._executor.places):
+            session = self._open(function)
+            # A run has no more than two parcels for each place, so those of a session that is closed here have been sent
+            while len(self._others) >= max(_KEPT_FUNCTIONS, 4 * self._executor.places):
                 self._close_one()
-        self._sessions[id(function)] = session
+        self._others[id(function)] = session
         return session.pack(batch, budget)
+
+    def _open(self, function: Callable[..., Any]) -> Session:
+        return self._executor.open(self._program._replace(fn=function), self._hints)
+
+    @property
+    def _lending(self) -> Session:
+        assert self._first is not None, "a batch is packed before a place is leased for it"
+        return self._first
 
     def lease_nowait(self) -> Place | None:
         return self._lending.lease_nowait()
@@ -327,14 +343,19 @@ class CallsSession(Session):
         self._lending.release(place)
 
     def counters(self) -> Mapping[str, int]:
-        return sum((Counter(session.counters()) for session in self._sessions.values()), self._counted)
+        first = {} if self._first is None else self._first.counters()
+        counted = Counter(first)
+        for counters in (*self._closed, *[session.counters() for session in self._others.values()]):
+            counted.update(counters)
+        return counted
 
     def close(self) -> None:
-        while self._sessions:
+        while self._others:
             self._close_one()
-        self._lending.close()
+        if self._first is not None:
+            self._first.close()
 
     def _close_one(self) -> None:
-        session = self._sessions.pop(next(iter(self._sessions)))
+        session = self._others.pop(next(iter(self._others)))
         session.close()
-        self._counted += Counter(session.counters())
+        self._closed = [Counter(*self._closed) + Counter(session.counters())]

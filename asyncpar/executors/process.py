@@ -32,7 +32,7 @@ import anyio.lowlevel
 from asyncpar._basics.validation import check_inner_threads, is_int, is_positive_int, to_bytes, to_count, to_seconds
 from asyncpar._child.control import make_nameless_file
 from asyncpar._child.protocol import ProgramOptions
-from asyncpar._contract.executor import Fate, Hints, Program, Traits
+from asyncpar._contract.executor import FREE, Hints, Program, Traits
 from asyncpar._contract.lending import PooledExecutor, PooledSession
 from asyncpar._memory.blocks import Area
 from asyncpar._memory.loans import NOWHERE
@@ -207,7 +207,7 @@ class ProcessExecutor(PooledExecutor[ProcessWorker]):
 
     def release(self, worker: ProcessWorker) -> None:
         """Takes back a worker that was lent."""
-        if worker.fate is not Fate.FREE:
+        if worker.fate is not FREE:
             self._workers.discard(worker)
             if self._old_zygotes:
                 self._something_due.set()
