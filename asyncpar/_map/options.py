@@ -57,8 +57,8 @@ class RunOptions:
 
     def but(self, **changes: Any) -> RunOptions:
         """The same options but for these, which are as they are used already."""
-        changed = RunOptions()
-        vars(changed).update(vars(self) | changes)
+        changed = RunOptions.__new__(RunOptions)
+        changed.__dict__ = {**self.__dict__, **changes}
         return changed
 
     def hints(self) -> Hints:

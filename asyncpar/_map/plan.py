@@ -31,7 +31,7 @@ def make_plan(fn: Callable[..., Any], iterables: Sequence[Any], options: RunOpti
         concurrency = DEFAULT_CONCURRENCY if options.concurrency is None else options.concurrency
     elif options.concurrency is not None:
         raise ValueError(f"concurrency is for coroutine functions, and {fn!r} is not one; n_jobs limits the workers")
-    return Plan(fn, concurrency, open_source(iterables), options, options.hints())
+    return Plan(fn, concurrency, open_source(iterables), options.executor, options, options.hints())
 
 
 @dataclass(slots=True)
@@ -47,6 +47,7 @@ class Plan:
     fn: Callable[..., Any]
     concurrency: int
     source: Source
+    executor: Any
     options: RunOptions
     hints: Hints
     open_session: OpenSession | None = None
@@ -54,7 +55,7 @@ class Plan:
     def make_run(self, sink: Sink, *, errors_are_values: bool = False, meter: Meter | None = None) -> Run:
         """A run that feeds `sink`, on the executor of the current event loop if none was given as an object."""
         options = self.options
-        in_loop = self.concurrency > 0 and options.executor is None
+        in_loop = self.concurrency > 0 and self.executor is None
         executor = self._resolve_executor(in_loop)
         traits = executor.traits
         stop_on_error = options.on_error == "raise" and not errors_are_values
@@ -81,7 +82,7 @@ class Plan:
         )
 
     def _resolve_executor(self, in_loop: bool) -> Executor:
-        executor = self.options.executor
+        executor = self.executor
         if in_loop:
             from asyncpar.executors.coroutine import CoroutineExecutor
 

@@ -326,7 +326,7 @@ class CallsSession(Session):
         return session.pack(batch, budget)
 
     def _open(self, function: Callable[..., Any]) -> Session:
-        return self._executor.open(self._program._replace(fn=function), self._hints)
+        return self._executor.open(Program(function, *self._program[1:]), self._hints)
 
     @property
     def _lending(self) -> Session:

@@ -312,7 +312,7 @@ class ParallelCall:
 
     async def _drive(self, executor: Executor, sink: ListSink | HandOverSink) -> BaseException | None:
         _, _, options, hints = self._request
-        plan = Plan(each_its_own, 0, self._source, options.but(executor=executor), hints, CallsSession)
+        plan = Plan(each_its_own, 0, self._source, executor, options, hints, CallsSession)
         self._run = run = plan.make_run(sink, meter=self if self._listener.wanted else None)
         await run.drive()
         if run.error is None and not run.completed:
