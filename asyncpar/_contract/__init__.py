@@ -6,5 +6,5 @@ that go out and what comes back.
 The scheduler and all executors import from here, and nothing from each other.
 
 What must never break: for every call of a batch there is an outcome, or it comes back to be run again; and when a place has
-    given back a batch, none of its calls is running any more, unless its fate says so.
+given back a batch, none of its calls is running any more, unless its fate says so.
 """

@@ -54,6 +54,7 @@ class Batch:
 
     def part(self, begin: int, end: int, *, deaths: int | None = None, again: bool = False, failed: bool = False) -> Batch:
         """The calls from position `begin` up to `end`. `again`: they may have been started. `failed`: they have also failed.
+
         `deaths`: 0 once a worker has read the batch, because the control page tells more then.
         """
         columns = tuple([column[begin:end] for column in self.columns])

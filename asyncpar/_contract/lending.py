@@ -1,9 +1,11 @@
 """Lending: a pool of places, lent in turn to all the runs that share an executor.
 
 A place is started when a run waits and fewer than `size` exist. Idle places are lent last-in-first-out, because the most recent
-one is the warmest. A place that comes back goes directly to the run that has waited longest. So a run that leases a place for
-each batch cannot starve another: between two of its batches the queue moves. The size may change at any time. If there are then
-too many places, idle ones are let go at once and lent ones when they come back; with a size of 0 all runs wait.
+one is the warmest. A place that comes back goes directly to the run that has waited longest. So a run that leases a place
+for each batch cannot starve another: between two of its batches the queue moves.
+
+The size may change at any time. If there are then too many places, idle ones are let go at once and lent ones when they come
+back; with a size of 0 all runs wait.
 
 # started == len(idle) + lent + starting + detained
 # waiters is not empty  =>  idle is empty and started >= size

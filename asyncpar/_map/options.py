@@ -1,5 +1,7 @@
-"""The options of a run: their names, their defaults, and what is refused. `pmap` documents them. They are declared only here,
-except for their types as keyword arguments, which type checkers need in a form of their own.
+"""The options of a run: their names, their defaults, and what is refused.
+
+`pmap` documents them. They are declared only here, except for their types as keyword arguments, which type checkers need in a
+form of their own.
 """
 
 from __future__ import annotations

@@ -7,5 +7,5 @@ becomes of failures, and `statistics.py` and `progress.py` how far a run is.
 The async and the sync door import from here. Nothing here knows an executor by name: a run is given one.
 
 What must never break: every item comes out once, memory does not grow with the input, and nothing of the run is alive when
-    `drive` returns.
+`drive` returns.
 """
