@@ -85,7 +85,7 @@ class Errors(Kit):
             results = await pmap(exit_at_three, range(6), executor=executor, on_error="return", batch_size=6)
             compare(results[:3] + results[4:], [0, 1, 2, 4, 5], "the calls beside one that raised SystemExit")
             if type(results[3]) is not RuntimeError or "raised SystemExit: 9" not in str(results[3]):
-                wrong(f"the result of a call that raised SystemExit is {results[3]!r}; make it an error of the call, like others")
+                wrong(f"the result of a call that raised SystemExit is {results[3]!r}; make it an error of the call")
             await self.check_usable(executor, "a call that raised SystemExit")
 
     @pytest.mark.parametrize("batch_size", [1, 4])
