@@ -62,7 +62,7 @@ class CommandExecutor(PooledExecutor["CommandPlace"]):
 class CommandPlace(Place):
     def __init__(self, process: anyio.abc.Process, started: set[CommandPlace]) -> None:
         assert process.stdin is not None, "a pipe, unless something else is asked for"
-        assert process.stdout is not None, "likewise"
+        assert process.stdout is not None, "a pipe, too"
         self._process, self._started = process, started
         self._questions, self._answers = process.stdin, BufferedByteReceiveStream(process.stdout)
 

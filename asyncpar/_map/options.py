@@ -181,6 +181,6 @@ class Options(_CommonOptions, total=False):
 
 
 class ReturnOptions(_CommonOptions):
-    """The keyword arguments of `pmap` where errors stand in the results."""
+    """The keyword arguments of `pmap` where errors are returned among the results."""
 
     on_error: Literal["return"]

@@ -66,7 +66,7 @@ class Ends(Kit):
     async def test_cancelling_does_with_a_running_call_what_the_traits_say(self, tmp_path: Path) -> None:
         """ "kill": it is gone. "between_calls": it goes on, but no further one begins. "never": only the executor works."""
         if self.holds_event_loop:
-            pytest.skip("nobody can cancel a call that holds up the event loop")
+            pytest.skip("a call that holds up the event loop cannot be cancelled")
         async with self.executor() as executor:
             stops = executor.traits.stops
             if stops == "kill":
