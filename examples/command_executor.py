@@ -1,9 +1,9 @@
-"""An executor whose workers are Pythons that a command starts: over ssh, in a container, as another user.
+"""An executor that starts its workers, Python processes, with a command: over ssh, in a container, as another user.
 
     python examples/command_executor.py                                    # two more Pythons on this machine
     python examples/command_executor.py ssh host python3 command_executor.py --serve
 
-The command starts one worker. It must end in this very file (on the other machine, a copy of it) with `--serve`; asyncpar and
+The command starts one worker. It must end with this file (on another machine, a copy of it) and `--serve`. asyncpar and
 cloudpickle must be installed there. Batches travel as pickles through the worker's standard input and output.
 """
 
@@ -35,7 +35,7 @@ from asyncpar.executors import (
 
 
 class CommandExecutor(PooledExecutor["CommandPlace"]):
-    """Up to `workers` places, each a process that `command` starts when there is something for it to do."""
+    """Up to `workers` places. Each is a process that `command` starts when there is work for it."""
 
     traits = Traits(stops="kill")
 
@@ -45,7 +45,7 @@ class CommandExecutor(PooledExecutor["CommandPlace"]):
         self._started: set[CommandPlace] = set()
 
     async def start_place(self) -> CommandPlace:
-        with anyio.CancelScope(shield=True):  # a process that is being started when its run is cancelled would be lost
+        with anyio.CancelScope(shield=True):  # otherwise a process that is being started when its run is cancelled is lost
             process = await anyio.open_process(self._command, stderr=None)
         place = CommandPlace(process, self._started)
         self._started.add(place)
@@ -62,7 +62,7 @@ class CommandExecutor(PooledExecutor["CommandPlace"]):
 class CommandPlace(Place):
     def __init__(self, process: anyio.abc.Process, started: set[CommandPlace]) -> None:
         assert process.stdin is not None, "a pipe, unless something else is asked for"
-        assert process.stdout is not None, "likewise"
+        assert process.stdout is not None, "a pipe, too"
         self._process, self._started = process, started
         self._questions, self._answers = process.stdin, BufferedByteReceiveStream(process.stdout)
 
@@ -92,7 +92,7 @@ class CommandPlace(Place):
 
 
 def died(batch: Batch, worker: str) -> BatchDone:
-    """All calls run again, each by itself: so the one that kills its worker fails, and no other does."""
+    """All calls run again, each by itself, so that only the one that kills its worker fails."""
     if len(batch) > 1:
         return nothing_done(batch, [batch.part(i, i + 1, again=True) for i in range(len(batch))], worker)
     error = WorkerDiedError(f"{worker} died in {batch.describe(0)}", batch.start, batch.item(0))
@@ -100,9 +100,9 @@ def died(batch: Batch, worker: str) -> BatchDone:
 
 
 def serve() -> None:
-    """What a worker does: it answers one batch after another until its input ends."""
+    """The worker's side: answers one batch after another until its input ends."""
     questions, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what calls print is no answer
+    os.dup2(2, 1)  # what calls print must not mix with answers
     while True:
         try:
             question = pickle.load(questions)

@@ -1,10 +1,10 @@
-"""The contract between the scheduler and whatever runs batches. `asyncpar.executors` shows it to users.
+"""The contract between the scheduler and executors. `asyncpar.executors` shows it to users.
 
-`executor.py` has what an executor must offer, `lending.py` a helper that lends places in turn, `batches.py` the batches that go
-out and what comes back.
+`executor.py` has what an executor must offer, `lending.py` a helper that lends places in turn, and `batches.py` the batches
+that go out and what comes back.
 
-The scheduler and all executors import from here, and nothing else of each other.
+The scheduler and all executors import from here, and nothing from each other.
 
 What must never break: for every call of a batch there is an outcome, or it comes back to be run again; and when a place has
-given a batch back, none of its calls is running any more, unless its fate says so.
+given back a batch, none of its calls is running any more, unless its fate says so.
 """

@@ -9,7 +9,7 @@ from asyncpar._basics.wording import short_repr
 from asyncpar._child.call_forms import BareCall, MixedCall
 from asyncpar.errors import CallTimeoutError, OverdueCallError
 
-_SELECTED_SINGLY = (list, tuple, range, str, bytes)  # what other columns have in single elements may be a copy of theirs
+_SELECTED_SINGLY = (list, tuple, range, str, bytes)  # single elements of other columns may be copies
 
 
 class Batch:
@@ -18,11 +18,11 @@ class Batch:
     Attributes:
         indices: of the calls, in the run: a range, or a list of rising numbers.
         columns: see above.
-        deaths: workers that died with the batch, and nobody knows whether by its fault.
+        deaths: how many workers died with the batch, where it is not known whether the batch is to blame.
         attempts: how often its calls may have been started, the next time included.
         failures: how often they have failed.
-        function: what they call, where that is not the same in the whole run.
-        near_end: when it was packed, the run had hardly any other calls for further workers.
+        function: what they call, if that is not the same in the whole run.
+        near_end: when it was packed, the run had hardly any calls left for other workers.
     """
 
     __slots__ = ("attempts", "columns", "deaths", "failures", "function", "indices", "near_end")
@@ -53,20 +53,20 @@ class Batch:
         return self.indices[0]
 
     def part(self, begin: int, end: int, *, deaths: int | None = None, again: bool = False, failed: bool = False) -> Batch:
-        """The calls from position `begin` up to `end`; `again`: they may have been started; `failed`: and failed.
+        """The calls from position `begin` up to `end`. `again`: they may have been started. `failed`: they have also failed.
 
-        `deaths`: 0 once a worker has read the batch, for then the control page tells more.
+        `deaths`: 0 once a worker has read the batch, because the control page tells more then.
         """
         columns = tuple([column[begin:end] for column in self.columns])
         deaths = self.deaths if deaths is None else deaths
         return Batch(self.indices[begin:end], columns, deaths, self.attempts + again, self.failures + failed, self.function)
 
     def rest(self, begin: int) -> tuple[Batch, ...]:
-        """The calls from position `begin` on, which were read and not started, as a batch of their own, if there are any."""
+        """The calls from position `begin` on, which were read but not started, as a batch of their own, if there are any."""
         return (self.part(begin, len(self), deaths=0),) if begin < len(self) else ()
 
     def failed(self, positions: Sequence[int]) -> list[Batch]:
-        """The calls at these positions, to be run again: in one batch, unless a column can only be cut as a slice."""
+        """The calls at these positions, to be run again. They are one batch, unless a column can only be cut as a slice."""
         if all(isinstance(column, _SELECTED_SINGLY) for column in self.columns):
             columns = tuple([[column[position] for position in positions] for column in self.columns])
             indices = [self.indices[position] for position in positions]
@@ -79,7 +79,7 @@ class Batch:
         return arguments[0] if len(arguments) == 1 else arguments
 
     def _arguments(self, row: tuple[Any, ...]) -> tuple[Any, ...]:
-        """What the user's function is called with; some forms of calls have columns of their own making."""
+        """The arguments of the user's function; in some forms of calls the columns hold something else."""
         if isinstance(self.function, BareCall):
             return ()
         if isinstance(self.function, MixedCall):
@@ -95,9 +95,9 @@ class Batch:
 class BatchDone(NamedTuple):
     """What became of a batch: `values` of its first calls, with None where `errors` (by position) has the exception.
 
-    `rest` are calls of the batch as it was sent that have no outcome and are still to be run. `timings` are runs of
-    (calls, seconds), in order. `inline_bytes` travelled there and back, `shared_bytes` went through shared memory. It is an
-    `Answer` that has been read already.
+    `rest` has the calls of the sent batch that have no outcome and are still to be run. `timings` has (calls, seconds) for each
+    stretch of calls, in order. `inline_bytes` travelled there and back, `shared_bytes` went through shared memory. A
+    `BatchDone` is an `Answer` that has been read already.
     """
 
     batch: Batch
@@ -125,12 +125,12 @@ class BatchDone(NamedTuple):
 
 
 def nothing_done(batch: Batch, rest: Sequence[Batch], worker: str) -> BatchDone:
-    """A batch that came back undone; what is to be run again is in `rest`, whose empty batches do not count."""
+    """A batch that came back undone. `rest` has the calls to be run again; empty batches in it do not count."""
     return BatchDone(batch.part(0, 0), [], {}, (), worker, tuple([part for part in rest if len(part)]))
 
 
 def stretches(numbers: Sequence[int]) -> list[tuple[int, int]]:
-    """Where rising numbers follow each other without a gap: (first, last + 1) of each such stretch."""
+    """The stretches of rising numbers without a gap: (first, last + 1) of each."""
     found: list[tuple[int, int]] = []
     for number in numbers:
         if found and found[-1][1] == number:
@@ -149,7 +149,7 @@ def timed_out(batch: Batch, position: int, seconds: float) -> CallTimeoutError:
 def fail_overdue(
     batch: Batch, values: list[Any], errors: dict[int, BaseException], timings: Sequence[tuple[int, float]], timeout: float
 ) -> None:
-    """Lets calls fail that took longer than `timeout`, where they could only be waited for. Each has a timing of its own."""
+    """Makes calls fail that took longer than `timeout` and could not be stopped. Each has a timing of its own."""
     for position, (_, seconds) in enumerate(timings):
         if seconds > timeout:
             errors[position] = timed_out(batch, position, timeout)
@@ -157,7 +157,7 @@ def fail_overdue(
 
 
 def complete_timeouts(batch: Batch, errors: dict[int, BaseException]) -> None:
-    """Tells the timeouts of coroutine calls, which their worker knows only by position, what they are about."""
+    """Adds the calls to the timeouts of coroutine calls: their worker knows them only by position."""
     for position, error in errors.items():
         if type(error) is OverdueCallError:
             errors[position] = timed_out(batch, position, error.seconds)

@@ -1,4 +1,4 @@
-"""What the scheduler and an executor are to each other.
+"""The contract between the scheduler and an executor.
 
     session = executor.open(program, hints)     # once per run: takes on the function
     parcel = session.pack(batch, budget)        # synchronous, before a place is asked for; perhaps unfinished
@@ -8,18 +8,18 @@
     done = answer.read()                        # synchronous, when the place has its next batch already
     session.close()                             # at the end of the run
 
-A *place* is where one batch runs at a time. A worker has one, or several: two for one that is far away, so that its next
-batch is there when it has finished one. Places may come and go while runs are on, and there may be none for a while.
+A *place* is where one batch runs at a time. A worker has one or more. A worker that is far away has two, so that its next batch
+is there when it has finished one. Places may come and go during runs, and there may be none for a while.
 
 What a place's `run` promises:
 
 - It returns an `Answer`, which becomes a `BatchDone`. Failures of calls are values in it; calls without an outcome (the
   time budget was over, their worker died) are in `rest`.
 - A batch that outlives its time budget comes back at the end of the call that is running then. At least one call is made.
-- It raises only what makes the whole run pointless: the function cannot be loaded, the executor is closed.
-- When it is cancelled, it returns only when no call of the batch is running any more, or says otherwise by its `fate`.
+- It raises only errors that make the whole run pointless: the function cannot be loaded, the executor is closed.
+- When it is cancelled, it returns only when no call of the batch is running any more, or its `fate` says otherwise.
 
-Most executors lend their places in the same way: `lending.py` has a pool for that, and an executor and a session that use it.
+Most executors lend their places in the same way. `lending.py` has a pool for that, and an executor and a session that use it.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from asyncpar._memory.loans import MmapMode
 
 
 class Program(NamedTuple):
-    """What one run executes: a function, and how.
+    """The function that one run executes, and how.
 
     Attributes:
         fn: the user's function.
         concurrency: 0 for a plain function, else how many calls of a coroutine function one worker has under way.
-        stop_on_error: a worker makes no further call of a batch in which one has failed.
+        stop_on_error: once a call has failed, its worker makes no further call of the batch.
         timeout: seconds for one call; None: it may take any time.
     """
 
@@ -51,11 +51,11 @@ class Program(NamedTuple):
 
 
 class Hints(NamedTuple):
-    """What the user has said that only some executors can use.
+    """Options of the user that only some executors can use.
 
     Attributes:
-        max_nbytes: from how many bytes on buffers go through shared memory; None: none do.
-        mmap_mode: how arguments there are mapped.
+        max_nbytes: buffers of this many bytes or more go through shared memory; None: none do.
+        mmap_mode: how arguments in shared memory are mapped.
     """
 
     max_nbytes: int | None = None
@@ -66,12 +66,12 @@ class Traits(NamedTuple):
     """What an executor is like.
 
     Attributes:
-        stops: how a call that is running can be ended. "kill": within the executor's grace. "between_calls": it goes on, but
-            no further one begins. "never": the calls of its batch that have not begun may be made, too. prepares: batches are
-            cut and packed ahead, while workers compute. may_rerun: what runs the batches may run one more than once on its
-            own account. round_trip: seconds from sending a batch until its answer is there, without its calls. A first guess;
-            what batches cost is learnt from then on. depth: how many places one worker has. in_own_task: the executor has one
-            place, always, and batches run in the task that drives the run.
+        stops: how a call that is running can be ended. "kill": within the executor's grace. "between_calls": it goes on, but no
+            further one begins. "never": the calls of its batch that have not begun may be made, too. prepares: batches are cut
+            and packed ahead, while workers compute. may_rerun: the system that runs the batches may run one more than once by
+            itself. round_trip: seconds from sending a batch until its answer is there, without its calls. It is a first guess;
+            later the cost of batches is measured. depth: how many places one worker has. in_own_task: the executor always has
+            one place, and batches run in the task that drives the run.
     """
 
     stops: Literal["kill", "between_calls", "never"] = "never"
@@ -86,19 +86,18 @@ class Fate(Enum):
     """What has become of a place when its batch has come back, or was cancelled."""
 
     FREE = auto()  # it can be lent again
-    GONE = auto()  # it has ended; there may be another in its stead
+    GONE = auto()  # it has ended; another may take its place
     LEFT = auto()  # the same, but a call that cannot be stopped goes on in it
-    DETAINED = auto()  # such a call goes on, and until it ends there may be no other in its stead
+    DETAINED = auto()  # such a call goes on, and no other place may replace it until the call ends
 
 
-FREE = Fate.FREE  # an enumeration's member takes as long to look up as a small function to call
+FREE = Fate.FREE  # looking up a member of an enumeration takes as long as calling a small function
 
 
 class Parcel:
     """A batch, ready to be run, and the seconds that it may take. Executors that must encode it use a subclass.
 
-    If it is `unfinished`, because encoding it or its function takes long, `finish` is to be called in a thread before it is
-    run.
+    If it is `unfinished`, because encoding it or its function takes long, `finish` must be called in a thread before it runs.
     """
 
     __slots__ = ("batch", "budget", "program")
@@ -110,7 +109,7 @@ class Parcel:
         self.budget = budget
 
     def finish(self) -> None:
-        """Does what takes long. Runs in a thread."""
+        """Does the slow part. Runs in a thread."""
 
 
 class Answer(Protocol):
@@ -118,7 +117,7 @@ class Answer(Protocol):
 
     @property
     def is_large(self) -> bool:
-        """Whether reading it takes so long that it is to be done in a thread."""
+        """Whether reading it takes so long that a thread must do it."""
         ...
 
     def read(self) -> BatchDone: ...
@@ -142,7 +141,7 @@ class Session(ABC):
         """The batch, ready for any place of the executor; `budget`: seconds after which it is to come back, done or not."""
 
     def lease_nowait(self) -> Place | None:
-        """A place, if one is free and nobody has waited for longer."""
+        """A place, if one is free and no other run has waited for longer."""
         return None
 
     @abstractmethod
@@ -154,11 +153,11 @@ class Session(ABC):
         """Gives back a place; its fate says whether it can be lent again."""
 
     def counters(self) -> Mapping[str, int]:
-        """What the executor has counted in this run. Those that are fields of `Statistics` are shown there."""
+        """What the executor has counted in this run. `Statistics` shows those that are fields of it."""
         return {}
 
     def close(self) -> None:  # noqa: B027 - most sessions have nothing to forget
-        """The run is over: workers may forget its function."""
+        """Called when the run is over: workers may forget its function."""
 
 
 class Executor(ABC):
@@ -177,11 +176,11 @@ class Executor(ABC):
 
     @property
     def workers(self) -> int:
-        """How many workers that is."""
+        """How many workers have these places."""
         return self.places // self.traits.depth
 
     def watch(self, changed: Callable[[], object]) -> Callable[[], None]:
-        """Has `changed` called, in the event loop, each time `places` has changed, until what is returned is called."""
+        """Calls `changed`, in the event loop, each time `places` has changed. The function that it returns ends that."""
         return lambda: None
 
     @property
@@ -191,7 +190,7 @@ class Executor(ABC):
 
     @abstractmethod
     def open(self, program: Program, hints: Hints) -> Session:
-        """Takes on the program of a run.
+        """Opens a session for the program of a run.
 
         Raises:
             PicklingError: the function cannot be sent to this executor's workers.
@@ -200,7 +199,7 @@ class Executor(ABC):
 
     @abstractmethod
     async def aclose(self) -> None:
-        """Stops all workers, busy ones included, and waits for their end. A second time it waits for the same end."""
+        """Stops all workers, busy ones included, and waits for their end. A second call waits for the same end."""
 
     async def __aenter__(self) -> Self:
         return self

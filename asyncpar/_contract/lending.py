@@ -1,11 +1,11 @@
 """Lending: a pool of places, lent in turn to all the runs that share an executor.
 
-Places are started when somebody waits and fewer than `size` exist, lent last-in-first-out (the most recent one is the
-warmest), and handed directly to whoever has waited longest. So a run that leases a place for each batch cannot starve
-another: between two of its batches the queue moves.
+A place is started when a run waits and fewer than `size` exist. Idle places are lent last-in-first-out, because the most recent
+one is the warmest. A place that comes back goes directly to the run that has waited longest. So a run that leases a place
+for each batch cannot starve another: between two of its batches the queue moves.
 
-The size may change at any time. Where there are too many places then, idle ones are let go at once and lent ones when they come
-back; with a size of 0 everybody waits.
+The size may change at any time. If there are then too many places, idle ones are let go at once and lent ones when they come
+back; with a size of 0 all runs wait.
 
 # started == len(idle) + lent + starting + detained
 # waiters is not empty  =>  idle is empty and started >= size
@@ -34,8 +34,8 @@ class Pool(Generic[P]):
 
     Args:
         start: makes a place, at first need.
-        owner: what to call the executor in messages.
-        drop: called with each place that is not lent again, though it could be: there are too many, or the pool is closed.
+        owner: the name of the executor in messages.
+        drop: called with each usable place that is not lent again because there are too many, or because the pool is closed.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Pool(Generic[P]):
         self.closed = False
         self.give_back: Callable[[P], None] = (
             self.release
-        )  # for a place whose taker was cancelled; an executor may have its own
+        )  # used when the taker of a place was cancelled; an executor may have its own
         self._start = start
         self._drop = drop
         self._owner = owner
@@ -78,7 +78,7 @@ class Pool(Generic[P]):
         self._waiters.append(waiter)
         try:
             await waiter.event.wait()
-        except BaseException:  # cancelled: perhaps just when its turn had come, which then goes to the next
+        except BaseException:  # cancelled: perhaps just after it got its turn, which then goes to the next
             if waiter in self._waiters:
                 self._waiters.remove(waiter)
             elif waiter.place is not None:
@@ -98,7 +98,7 @@ class Pool(Generic[P]):
             raise
 
     def release(self, place: P) -> None:
-        """Takes a place back, as its fate says."""
+        """Takes back a place, as its fate says."""
         if place.fate is not FREE:
             if place.fate is not Fate.DETAINED:
                 self.forget_one()
@@ -111,7 +111,7 @@ class Pool(Generic[P]):
             self.idle.append(place)
 
     def forget_one(self) -> None:
-        """One of those that were lent or detained is no more."""
+        """A place that was lent or detained no longer exists."""
         self.started -= 1
         self._let_waiters_start()
 
@@ -124,7 +124,7 @@ class Pool(Generic[P]):
         return idle
 
     def resize(self, size: int) -> None:
-        """Allows `size` places from now on. Those that are too many go: idle ones now, lent ones when they come back."""
+        """Allows `size` places from now on. Surplus places go: idle ones now, lent ones when they come back."""
         if size == self.size:
             return
         self.size = size
@@ -138,12 +138,12 @@ class Pool(Generic[P]):
             changed()
 
     def watch(self, changed: Callable[[], object]) -> Callable[[], None]:
-        """Has `changed` called after each change of the size, until what is returned is called."""
+        """Calls `changed` after each change of the size. The function that it returns ends that."""
         self._watchers.append(changed)
         return lambda: self._watchers.remove(changed)
 
     def close(self, why: str | None = None) -> None:
-        """Lends nothing any more. `why` completes a message: "this ProcessExecutor …"."""
+        """Stops lending. `why` completes a message: "this ProcessExecutor …"."""
         if why is not None:
             self._why_closed = why
         self.closed = True
@@ -156,7 +156,7 @@ class Pool(Generic[P]):
             self._drop(place)
 
     def forget_waiters(self) -> None:
-        """Of an event loop that is no more, or not ours: nobody can be woken."""
+        """For an event loop that is gone, or not ours: no task in it can be woken."""
         self._waiters.clear()
 
     def refuse_if_closed(self) -> None:
@@ -165,7 +165,7 @@ class Pool(Generic[P]):
             raise ExecutorUnavailableError(f"this {self._owner} {self._why_closed}")
 
     def bind_to_loop(self) -> None:
-        """Raises ExecutorUnavailableError in another event loop than at the first time, and once it is closed."""
+        """Raises ExecutorUnavailableError in another event loop than the first, and once it is closed."""
         if self.closed:
             self.refuse_if_closed()
         loop = current_loop()
@@ -183,7 +183,7 @@ class Pool(Generic[P]):
 
 
 class _Waiter(Generic[P]):
-    """Somebody in line: woken with a place, with leave to start one, or with neither because the executor closes."""
+    """A task in the queue. It is woken with a place, with permission to start one, or with neither if the executor closes."""
 
     def __init__(self) -> None:
         self.event = anyio.Event()
@@ -217,7 +217,7 @@ class PooledSession(Session, Generic[P]):
 
 
 class PooledExecutor(Executor, Generic[P]):
-    """An executor of up to `size` places in a pool. A subclass says how one is started, and how all end."""
+    """An executor of up to `size` places in a pool. A subclass says how a place is started, and how all end."""
 
     def __init__(self, size: int) -> None:
         self.pool: Pool[P] = Pool(self.start_place, size, type(self).__name__, self.drop_place)
@@ -227,10 +227,10 @@ class PooledExecutor(Executor, Generic[P]):
         """A new place, ready to run."""
 
     def drop_place(self, place: P) -> None:
-        """A place is not lent any more, though it could be: there are too many, or the executor closes."""
+        """Called with a usable place that is not lent any more: there are too many, or the executor closes."""
 
     async def shut_down(self) -> None:
-        """Ends all places, those that are lent included, and whatever else belongs to the executor."""
+        """Ends all places, lent ones included, and everything else that belongs to the executor."""
 
     @property
     def places(self) -> int:

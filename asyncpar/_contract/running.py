@@ -1,10 +1,10 @@
-"""For executors of others: the calls of a batch, made wherever a worker is, and what becomes of the batch.
+"""Helpers for other people's executors: they make the calls of a batch in a worker, and say what became of the batch.
 
     report = make_calls(program, columns, budget)       # in the worker
     done = batch_done(program, batch, report, "worker 3")   # in the program
 
-`make_calls` needs nothing of the executor; a worker needs to import this package only. It makes calls in the thread that it is
-called in, one after another, or in an event loop of its own if the function is a coroutine function.
+`make_calls` does not use the executor, and a worker needs to import only this package. It makes calls in the thread that calls
+it, one after another, or in an event loop of its own if the function is a coroutine function.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from asyncpar._contract.executor import Program
 def make_calls(program: Program, columns: Sequence[Sequence[Any]], budget: float) -> BatchReport:
     """Makes the calls of a batch until all are done, `budget` seconds are over or the program says that an error ends it.
 
-    What calls raise stands in the report, SystemExit and the like included.
+    Whatever calls raise is in the report, SystemExit and the like included.
     """
     fn, concurrency, stop_on_error, timeout = program
     if not concurrency:
@@ -38,7 +38,7 @@ def make_calls(program: Program, columns: Sequence[Sequence[Any]], budget: float
 
 
 def batch_done(program: Program, batch: Batch, report: BatchReport, worker: str) -> BatchDone:
-    """What became of a batch of which `worker` has made the calls that stand in `report`; all others are to be run again."""
+    """What became of a batch: `worker` has made the calls in `report`; all others are to be run again."""
     values, errors, timings = report
     if program.concurrency:
         complete_timeouts(batch, errors)

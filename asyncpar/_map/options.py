@@ -1,7 +1,7 @@
-"""The options of a run: what they are called, what they are when nothing is said, and what is refused.
+"""The options of a run: their names, their defaults, and what is refused.
 
-`pmap` documents them. They are declared here and nowhere else, but for their types as keyword arguments, which type checkers
-need in a form of their own.
+`pmap` documents them. They are declared only here, except for their types as keyword arguments, which type checkers need in a
+form of their own.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from asyncpar.executors import check_executor
 
 
 class RunOptions:
-    """Options as they are used: those that were given have been checked, the others are the defaults below.
+    """Options, ready for use: those that were given have been checked, the others are the defaults below.
 
     Raises:
-        TypeError, ValueError: the message names the option, what it was, and the valid values; or the option that may be meant.
+        TypeError, ValueError: the message names the option, its value and the valid values; or the option that may be meant.
     """
 
     executor: Any = None
@@ -56,20 +56,20 @@ class RunOptions:
             setattr(self, name, check(value))
 
     def but(self, **changes: Any) -> RunOptions:
-        """The same options but for these, which are as they are used already."""
+        """The same options except for these, which need no check."""
         changed = RunOptions.__new__(RunOptions)
         changed.__dict__ = {**self.__dict__, **changes}
         return changed
 
     def hints(self) -> Hints:
-        """What they say about shared memory."""
+        """The options about shared memory."""
         if self.max_nbytes is DEFAULT_MAX_NBYTES and self.mmap_mode == "r":
             return _DEFAULT_HINTS
         max_nbytes = DEFAULT_BYTES if isinstance(self.max_nbytes, str) else self.max_nbytes
         return Hints(max_nbytes, self.mmap_mode)
 
     def retrying(self) -> RetryPolicy | None:
-        """What they say about calls that fail."""
+        """The options about calls that fail."""
         return RetryPolicy(self.retries, self.retry_on, self.retry_wait) if self.retries else None
 
 
@@ -109,7 +109,7 @@ def _check_retries(retries: Any) -> int:
 def _check_retry_on(retry_on: Any) -> ErrorTypes:
     kinds = retry_on if isinstance(retry_on, tuple) else (retry_on,)
     if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
-        raise TypeError(f"retry_on must be an exception class or a tuple of such, not {retry_on!r}")
+        raise TypeError(f"retry_on must be an exception class or a tuple of them, not {retry_on!r}")
     checked: ErrorTypes = retry_on
     return checked
 
@@ -132,7 +132,7 @@ def _check_max_nbytes(max_nbytes: Any) -> int | str | None:
     return max_nbytes if max_nbytes is DEFAULT_MAX_NBYTES else resolve_max_nbytes(max_nbytes)
 
 
-_CHECKS: dict[str, Callable[[Any], Any]] = {  # {option: what it is used as, or an error}
+_CHECKS: dict[str, Callable[[Any], Any]] = {  # {option: checks its value and returns the one to use}
     "executor": check_executor,
     "n_jobs": _check_n_jobs,
     "ordered": bool,
@@ -152,7 +152,7 @@ OPTION_NAMES = tuple(_CHECKS)
 
 
 def signature_of_map() -> inspect.Signature:
-    """That of `pmap` with its options, for `help` and the like."""
+    """The signature of `pmap` with its options, for `help` and the like."""
     kind = inspect.Parameter
     named = [kind(name, kind.KEYWORD_ONLY, default=getattr(RunOptions, name)) for name in OPTION_NAMES]
     return inspect.Signature([kind("fn", kind.POSITIONAL_ONLY), kind("iterables", kind.VAR_POSITIONAL), *named])
@@ -181,6 +181,6 @@ class Options(_CommonOptions, total=False):
 
 
 class ReturnOptions(_CommonOptions):
-    """The keyword arguments of `pmap` where errors stand in the results."""
+    """The keyword arguments of `pmap` where errors are returned among the results."""
 
     on_error: Literal["return"]

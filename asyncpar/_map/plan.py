@@ -21,7 +21,7 @@ DEFAULT_CONCURRENCY = 100  # as many as an HTTP client's pool has connections, b
 
 
 def make_plan(fn: Callable[..., Any], iterables: Sequence[Any], options: RunOptions) -> Plan:
-    """What `pmap` was asked for; see there for the errors."""
+    """The checked request of a `pmap` call; see there for the errors."""
     if not callable(fn):
         raise not_callable(fn, iterables)
     if not iterables:
@@ -36,12 +36,12 @@ def make_plan(fn: Callable[..., Any], iterables: Sequence[Any], options: RunOpti
 
 @dataclass(slots=True)
 class Plan:
-    """It becomes a run in the event loop where it is consumed.
+    """Becomes a run in the event loop where it is consumed.
 
     Attributes:
-        fn: the function; of `Parallel`, whose batches bring their own, one that stands for them.
+        fn: the function. The batches of `Parallel` have their own functions, so there it is one that stands for them.
         concurrency: 0 for a plain function, else how many calls of a coroutine function one worker has under way.
-        open_session: where that is more than the executor's own `open`.
+        open_session: opens a session, where the executor's own `open` is not enough.
     """
 
     fn: Callable[..., Any]

@@ -316,7 +316,7 @@ class ParallelMap(Coroutine[Any, Any, list[T]], Generic[T]):
         try:
             return await stream.next()
         except anyio.get_cancelled_exc_class():
-            if not self._entered:  # nobody will close this stream later
+            if not self._entered:  # nothing will close this stream later
                 await stream.aclose()
             raise
 

@@ -16,8 +16,8 @@ from asyncpar.errors import ExecutorUnavailableError
 
 
 class Stream:
-    """A run that feeds an iterator. The background task that drives it does not know the `ParallelMap`, which may thus be
-    garbage-collected, and then abandons the run.
+    """A run that feeds an iterator. The background task that drives it has no reference to the `ParallelMap`. So a
+    `ParallelMap` can be garbage-collected, and then abandons the run.
     """
 
     def __init__(self, plan: Plan, *, outcomes: bool) -> None:
@@ -27,10 +27,10 @@ class Stream:
         self._source = plan.source
         self._sink = StreamSink(ordered=plan.options.ordered, ends_at_error=plan.options.on_error == "raise" and not outcomes)
         self.run = plan.make_run(self._sink, errors_are_values=outcomes)
-        self._awaited = False  # somebody waits in `next`
+        self._awaited = False  # a task waits in `next`
         self._task: BackgroundTask | None = None
         self._loop: LoopHandle | None = None
-        self.ready: list[Any] = []  # what is left of the batch that is being handed out, last first
+        self.ready: list[Any] = []  # the rest of the batch that is being handed out, last first
 
     async def next(self) -> Any:
         """The next result, once it is there."""
@@ -45,7 +45,7 @@ class Stream:
         return self.take()
 
     def take(self) -> Any:
-        """The next of the results that are `ready`."""
+        """The next result that is `ready`."""
         self.run.hand(1)
         return self.ready.pop()
 
@@ -62,7 +62,7 @@ class Stream:
                 raise self.run.closing_error
 
     def abandon(self) -> None:
-        """Called by the garbage collector, in whatever thread."""
+        """Called by the garbage collector, in any thread."""
         if self._task is not None and self._loop is not None and not self._sink.ended:
             self._loop.call_soon(self._task.cancel)
 
@@ -70,7 +70,7 @@ class Stream:
         if self._task is None and not self.ended:
             await self._start()
         while not self.ready:
-            await anyio.lowlevel.checkpoint()  # once a batch: a fast consumer lets others live
+            await anyio.lowlevel.checkpoint()  # once a batch, so that a fast consumer lets other tasks run
             await self._sink.wait()
             done = None if self.ended else self._sink.take()
             if done is not None:
@@ -83,7 +83,7 @@ class Stream:
     async def _start(self) -> None:
         self._loop = LoopHandle()
         self._task = task = await start_background(functools.partial(_drive_stream, self.run, self._sink))
-        if self.ended:  # it was closed while the event loop made ready
+        if self.ended:  # it was closed before this task began
             task.cancel()
 
     def _raise_end(self) -> NoReturn:
@@ -95,7 +95,7 @@ class Stream:
 
 
 async def _drive_stream(run: Run, sink: StreamSink) -> None:
-    """The background task of a stream: delivers even its failure as a value."""
+    """The background task of a stream. It delivers even its failure as a value."""
     try:
         await run.drive()
     finally:

@@ -1,11 +1,11 @@
 """One run, from first item to last outcome: pull, cut, pack, lease, hand back.
 
-`scheduler.py` is the loop. `sources.py` makes one source of whatever is iterated over, `batching.py` says how long batches
-should be and `feedback.py` tells it how long they were, `sinks.py` puts results in order, `outcomes.py` and `retrying.py` say
-what becomes of failures, `statistics.py` and `progress.py` how far a run is.
+`scheduler.py` is the loop. `sources.py` makes one source of the iterables. `batching.py` says how long batches should be, and
+`feedback.py` reports to it how long they were. `sinks.py` puts results in order. `outcomes.py` and `retrying.py` say what
+becomes of failures, and `statistics.py` and `progress.py` how far a run is.
 
 The async and the sync door import from here. Nothing here knows an executor by name: a run is given one.
 
-What must never break: every item comes out once, memory does not grow with the input, and when `drive` returns nothing of the
-run is alive.
+What must never break: every item comes out once, memory does not grow with the input, and nothing of the run is alive when
+`drive` returns.
 """

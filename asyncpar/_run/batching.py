@@ -13,16 +13,16 @@ worker is left alone with the last one:
                but not less than LEAST_SECONDS of work           (a shorter batch costs more than it evens out)
     size    <= GROWTH * the calls of the newest batch            (an estimate from few calls is trusted only so far)
     size    <= MOST_CALLS                                        (the event loop pickles and unpickles a batch in one go)
-    size    <= MOST_ERRORS / the share of calls that fail        (nor does it read and note so many errors in one go)
-    budget   = PATIENCE * the time that the batch should take    (a worker past it gives the rest back)
+    size    <= MOST_ERRORS / the share of calls that fail        (the loop also reads and notes errors in one go) budget   =
+    PATIENCE * the time that the batch should take    (a worker past it gives the rest back)
 
 **Seconds per call** are an exponentially weighted mean over batches, of logarithms, so that a tenfold error upwards weighs as
-much as one downwards; no batch moves it by more than OUTLIER, so that one call that takes a thousand times as long as
-the others does not unmake what was learnt. **Overhead** is a minimum that is forgotten slowly: what delays single round
-trips (a busy machine, a large answer) only ever adds to it.
+much as one downwards; no batch moves it by more than OUTLIER, so that one call that takes a thousand times as long as the
+others does not spoil the estimate. **Overhead** is a minimum that is forgotten slowly: what delays single round trips (a busy
+machine, a large answer) only ever adds to it.
 
-A wrong estimate costs little, because a batch carries a time budget: the calls that it has no time for come back and are
-cut anew, by an estimate that knows of it.
+A wrong estimate costs little, because a batch has a time budget: the calls that it has no time for come back and are cut anew,
+by an estimate that has learnt from it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ ROUND_TRIPS = 2.0  # so that a worker with two places computes one batch while t
 MOST_CALLS = 50_000  # 1 ms of pickling for a list of numbers, of the 5 ms that may hold the event loop
 GROWTH = 16  # from single calls to thousands within four batches
 RECENT = 0.4  # weight of the newest batch; a guess
-OUTLIER = 4.0  # largest factor between the estimate and what it takes a batch to be; a guess
+OUTLIER = 4.0  # largest factor by which one batch may differ from the estimate; a guess
 FORGET = 1.05  # by which the least overhead grows with each batch, until a newer one is the least; a guess
 PATIENCE = 2.0  # a batch that takes twice its time was cut by a wrong estimate; a guess
 
@@ -49,12 +49,12 @@ BatchSize: TypeAlias = int | Literal["auto"]
 
 
 class BatchTiming(NamedTuple):
-    """What a finished batch tells.
+    """What a finished batch reports.
 
     Attributes:
         calls: how many of its calls were run.
         busy_seconds: what its worker spent in them, summed up.
-        round_trip_seconds: from sending it until the answer was there; None: nobody knows, because it waited for another one.
+        round_trip_seconds: from sending it until the answer was there; None: not known, because it waited for another batch.
         remaining: calls of the run that no worker has yet; None where that is not known.
         workers: how many workers the run may hold at once.
         errors: how many of the calls that were run have failed.
@@ -71,7 +71,7 @@ class BatchTiming(NamedTuple):
 class BatchSizer(Protocol):
     """Says how many calls the next batch should have, and learns from each batch that is done.
 
-    `seconds_per_call` and `overhead_seconds` (of a batch) are None until a batch has told.
+    `seconds_per_call` and `overhead_seconds` (of a batch) are None until the first timing.
     """
 
     @property
@@ -82,18 +82,18 @@ class BatchSizer(Protocol):
     def overhead_seconds(self) -> float | None: ...
 
     def budget(self, calls: int) -> float:
-        """Seconds after which a batch of so many calls should come back, done or not."""
+        """Seconds after which a batch of that many calls should come back, done or not."""
         ...
 
     def observe(self, timing: BatchTiming) -> int:
-        """Takes in a timing; returns the next size."""
+        """Learns from a timing; returns the next size."""
         ...
 
 
 class _Learner:
-    """Seconds per call and overhead per batch, as far as the timings tell.
+    """Estimates seconds per call and overhead per batch from timings.
 
-    `concurrency`: how many calls a worker has under way at once, by which their seconds overlap.
+    `concurrency`: how many calls a worker has under way at once; their seconds overlap.
     """
 
     seconds_per_call: float | None = None
@@ -122,7 +122,7 @@ class _Learner:
 
 
 class FixedSizer(_Learner):
-    """The size that the user asked for, whatever it takes. It learns only for those who look at the statistics."""
+    """The size that the user asked for, whatever it takes. It learns only for the statistics."""
 
     def __init__(self, size: int, concurrency: int = 1) -> None:
         super().__init__(concurrency)

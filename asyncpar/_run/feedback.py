@@ -1,12 +1,12 @@
 """The feedback coroutine: carries timings of finished batches to the control law, and the size back.
 
-Slots report over a memory stream and never wait for it; one coroutine of the run receives, in a task of its own, and moves
-the size. So a slot hands on what came back and sends its next batch without having to think about sizes, and all
-learning happens in one place.
+Slots report over a memory stream and never wait for it. One coroutine of the run receives, in a task of its own, and changes
+the size. So a slot hands on what came back and sends its next batch without dealing with sizes, and all learning happens in one
+place.
 
-The stream is bounded. It is full only if the coroutine has not had a turn while as many batches came back as there were slots
-at the start of the run; then the slot that reports does the coroutine's work. A run of one batch has no feedback: there is
-nothing to move.
+The stream is bounded. It is full only if as many batches came back as there were slots at the start of the run, and the
+coroutine has not run meanwhile. Then the slot that reports does the coroutine's work. A run of one batch has no feedback: there
+is no next size.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from asyncpar._run.batching import BatchSizer, BatchTiming
 
-_KEPT_STATES = 256  # of the history: more than a plot has pixels for, less than anybody would notice in memory
+_KEPT_STATES = 256  # of the history: enough for a plot, and few enough to take no noticeable memory
 
 
 class FeedbackState(NamedTuple):
@@ -50,7 +50,7 @@ class Feedback:
         self._batches = 0
 
     def report(self, timing: BatchTiming) -> None:
-        """Hands a timing over; returns at once."""
+        """Hands over a timing; returns at once."""
         try:
             self._send.send_nowait(timing)
         except anyio.WouldBlock:  # an executor whose workers answer without ever letting the event loop turn

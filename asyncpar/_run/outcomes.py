@@ -32,8 +32,8 @@ class Outcome(Generic[T]):
         index: place of the item in the input, from 0.
         value: what the call returned; None if it failed.
         error: what it raised, or None.
-        seconds: how long the call took in its worker; for calls far below 10 µs, and a long one that comes after such, the mean
-            of the few around it.
+        seconds: how long the call took in its worker; for calls far below 10 µs, and a long one that follows them, the mean of
+            the few around it.
         attempts: how often the call may have been started: once, unless it was retried or a worker died with its batch.
         worker: which worker ran it.
     """
@@ -60,10 +60,10 @@ def annotate(done: BatchDone, run: int) -> None:
 
 
 def keep_program_alive(done: BatchDone) -> None:
-    """Puts an error that names the call in the place of each that would end the program if it were raised here.
+    """Replaces each error that would end the program if it were raised here by one that names the call.
 
-    A call that exits, as a debugger does when it finds no terminal, has no say about the program. Ctrl-C of the program itself
-    never stands among the errors of calls.
+    A call that exits, as a debugger does when it finds no terminal, must not end the program. Ctrl-C of the program itself
+    is never among the errors of calls.
     """
     for position, error in done.errors.items():
         if issubclass(type(error), (SystemExit, KeyboardInterrupt, GeneratorExit)):
@@ -88,13 +88,13 @@ def explain_tuples(done: BatchDone) -> None:
 
 
 def without(done: BatchDone, positions: Sequence[int]) -> list[BatchDone]:
-    """`done` without the calls at `positions`, in stretches."""
+    """`done` without the calls at `positions`, split into stretches."""
     bounds = [-1, *positions, len(done.values)]
     return [_stretch(done, after + 1, before) for after, before in pairwise(bounds) if after + 1 < before]
 
 
 def in_sequence(done: BatchDone) -> list[BatchDone]:
-    """`done` in stretches whose indices follow each other."""
+    """`done`, split into stretches whose indices follow each other."""
     indices = done.batch.indices
     if type(indices) is range:
         return [done]
@@ -127,7 +127,7 @@ def first_error(done: BatchDone) -> BaseException | None:
 
 
 def raisable(error: BaseException) -> BaseException:
-    """`error`, or what Python allows a coroutine to raise in its place (PEP 479): the others would end a loop silently."""
+    """`error`, or what a coroutine may raise in its place (PEP 479): StopIteration and its like would end a loop silently."""
     if not issubclass(type(error), (StopIteration, StopAsyncIteration)):
         return error
     replacement = RuntimeError(f"a call raised {type(error).__name__}")

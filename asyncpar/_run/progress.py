@@ -1,4 +1,4 @@
-"""`progress=`: a bar, or the user's own function, told of a run each time some of its calls have finished."""
+"""`progress=`: a bar, or the user's own function, which is called each time some calls of the run have finished."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Progress: TypeAlias = bool | Callable[[Statistics], object] | None
 
 
 class Meter(Protocol):
-    """Whoever shows how far a run is."""
+    """Shows how far a run is."""
 
     def update(self, statistics: Statistics, total: int | None) -> None:
         """`total`: how many calls there are in all, once that is known."""
@@ -22,7 +22,7 @@ class Meter(Protocol):
 
 
 def open_meter(progress: Progress) -> Meter | None:
-    """What shows the progress of one run; None if nothing does."""
+    """The meter of one run; None if its progress is not shown."""
     if progress is None or progress is False:
         return None
     if progress is not True:
@@ -35,7 +35,7 @@ def open_meter(progress: Progress) -> Meter | None:
 
 
 def check_progress(progress: Any) -> Progress:
-    """Itself. Raises TypeError, naming the valid values."""
+    """Returns `progress` unchanged. Raises TypeError, naming the valid values."""
     if progress is not None and not isinstance(progress, bool) and not callable(progress):
         raise TypeError(f"progress must be True, False, None or something to call with a Statistics, not {progress!r}")
     checked: Progress = progress
@@ -50,7 +50,7 @@ class _Callback:
         self._callback(statistics)
 
     def close(self) -> None:
-        """It is the user's."""
+        """Does nothing: the function is the user's."""
 
 
 class _Bar:
@@ -66,7 +66,7 @@ class _Bar:
 
 
 class _Message:
-    """Without tqdm: what to do about that, and in the end how many calls there were."""
+    """Used without tqdm: says what to do about that, and at the end how many calls there were."""
 
     def __init__(self) -> None:
         self._finished = 0

@@ -13,14 +13,14 @@ from asyncpar._contract.batches import Batch
 
 
 class PutOff:
-    """Batches whose time has not come. One task of `group`, there as long as there are any, gives each to `bring_back` then."""
+    """Batches whose time has not come. While there are any, one task of `group` gives each to `bring_back` when it is due."""
 
     def __init__(self, group: anyio.abc.TaskGroup, bring_back: Callable[[Batch], None]) -> None:
         self._group = group
         self._bring_back = bring_back
         self._waiting: list[tuple[float, int, Batch]] = []  # a heap: (when its time comes, a number, the batch)
         self._numbers = itertools.count()
-        self._sooner: anyio.Event | None = None  # the task waits for it, or until the first time has come
+        self._sooner: anyio.Event | None = None  # the task waits for it, or until the first batch is due
 
     @property
     def calls(self) -> int:

@@ -11,14 +11,14 @@ from asyncpar._contract.batches import BatchDone
 
 ErrorTypes: TypeAlias = type[BaseException] | tuple[type[BaseException], ...]
 
-_MOST_DOUBLINGS = sys.float_info.max_exp - 1  # of one second, before a float has no more room for it
+_MOST_DOUBLINGS = sys.float_info.max_exp - 1  # of one second; more would not fit into a float
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """A call that fails with one of `errors` is run again, `retries` times at the most.
 
-    It waits before its n-th retry for `wait` * 2^(n-1) seconds, of which a random half is left off, so that calls which failed
+    Before its n-th retry it waits for `wait` * 2^(n-1) seconds, less up to half of them at random, so that calls which failed
     together do not come back together ("equal jitter", M. Brooker, Exponential Backoff and Jitter, AWS Architecture Blog 2015).
     """
 
@@ -32,10 +32,10 @@ class RetryPolicy:
         return sorted(position for position, error in done.errors.items() if self.allows(error, failures))
 
     def allows(self, error: BaseException, failures: int) -> bool:
-        """Whether a call that has failed so many times, with this error now, is tried again."""
+        """Whether a call that has failed `failures` times, now with `error`, is tried again."""
         return failures <= self.retries and issubclass(type(error), self.errors)
 
     def wait_seconds(self, failures: int) -> float:
-        """How long a call waits that has failed so many times."""
+        """How long a call that has failed `failures` times waits."""
         doublings = min(failures - 1, _MOST_DOUBLINGS)
         return self.wait * 2.0**doublings * random.uniform(0.5, 1.0)  # noqa: S311 - nothing secret

@@ -4,19 +4,19 @@ A run has *slots*, coroutines that each repeat: cut the next batch from the sour
 await the place, hand the outcomes to the sink. Decisions are made synchronously (`_cut`, `_conclude`, `_staff`), as plain
 values; only then is anything awaited.
 
-There are twice as many slots as the run may hold places, so that, while workers compute, the next batch for each of them is
-already cut and packed: a slot that has packed waits for its *turn* (`turns.py`), of which there is one for each place. Whoever
-has a turn takes the foremost of the packed batches, not his own: calls that came back undone (their worker died, or their batch
-outlived its time budget) are cut and packed before new ones and overtake those that wait. Calls that have failed and are to be
-tried again are among them; until their time has come, they are put off (`put_off.py`) and hold up nobody.
+There are twice as many slots as the run may hold places. So, while workers compute, the next batch for each of them is already
+cut and packed. A slot that has packed waits for its *turn* (`turns.py`); there is one turn for each place. A slot that has a
+turn takes the foremost of the packed batches, not its own. Calls that came back undone (their worker died, or their batch
+outlived its time budget) are cut and packed before new ones and overtake those that wait. Failed calls that are to be tried
+again are among them. Until they are due, they are put off (`put_off.py`) and hold up nothing.
 
-A slot that finds nothing to do ends instead of waiting, and whatever makes work appear (room in the window, an item from the
-pump, calls that came back, more places) starts one: so no slot ever waits for an event that another one must send.
+A slot that finds nothing to do ends instead of waiting. Whatever makes work appear (room in the window, an item from the pump,
+calls that came back, more places) starts a slot. So no slot ever waits for an event that another one must send.
 
 A run of one batch is one slot in the caller's own task, so that a map over one item costs little more than the round trip to
-its worker. Else there is a task group with the slots and the feedback coroutine in it. Where there are several slots, the
-caller's task only waits. asyncio's `Task.cancel` reaches that one task only. If it were inside a cancel scope, or waiting for
-one worker's grace to end, the other slots would go on meanwhile.
+its worker. Otherwise a task group holds the slots and the feedback coroutine. Where there are several slots, the caller's task
+only waits. asyncio's `Task.cancel` reaches that one task only. If it were inside a cancel scope, or waiting for one worker's
+grace to end, the other slots would go on meanwhile.
 
 # Invariants:
 #   window.pulled - window.handed <= window.size()   (memory does not grow with the input)
@@ -24,7 +24,7 @@ one worker's grace to end, the other slots would go on meanwhile.
 #   len(packed) == slots that have packed and not yet taken
 #   every pulled item is in exactly one of: the pump's store, again, put_off, packed, a slot's batch, the sink, handed
 #
-# (When the window or the limit becomes smaller, what is there is worked off first, and nothing new begins.)
+# (When the window or the limit shrinks, what is there is worked off first, and nothing new begins.)
 #
 # Guarantees: when `drive` returns or raises, no slot, no pump and no call of the run is alive, and the source is closed.
 """
@@ -79,7 +79,7 @@ class Sink(Protocol):
     keeps_all: bool  # nothing is handed out before the end, so an error of the source need not wait for results
 
     def put(self, done: BatchDone) -> int:
-        """Takes it in; returns how many items have left the window by that. For others `Run.hand` is called later."""
+        """Takes in `done`; returns how many items have left the window by that. For the others, `Run.hand` is called later."""
         ...
 
 
@@ -88,26 +88,26 @@ class Run:
 
     Args:
         executor: where batches run.
-        open_session: opens a session of it; None: as the executor itself does.
+        open_session: opens a session of the executor; None: its own `open` does.
         n_jobs: how many workers the run may hold at once; None: all.
         window: how many items may be pulled and not yet handed; None: chosen from the batch size.
         stop_on_error: the first call that fails for good ends the run.
         retrying: which calls that failed are run again.
-        meter: told, in the event loop, each time a batch has been taken in.
-        clock: seconds, by which round trips are measured.
+        meter: called, in the event loop, each time a batch has been taken in.
+        clock: returns seconds; round trips are measured by it.
     """
 
-    # What every run begins with; as attributes of the class they cost a run of one batch nothing
+    # The initial state of every run; as attributes of the class they cost a run of one batch nothing
     _session: Session | None = None
     _group: anyio.abc.TaskGroup | None = None
     _turns: Turns | None = None
     _feedback: Feedback | None = None
     _put_off: PutOff | None = None
     _attention: anyio.Event | None = None  # the task that drives the run waits for it
-    _is_complete = False  # there is nothing left to be done
+    _is_complete = False  # there is nothing left to do
     _slots = 1
     _next_index = 0
-    _blocked = False  # a slot ended for want of room in the window
+    _blocked = False  # a slot ended because the window had no room
     _stopping = False
     _error: BaseException | None = None
     closing_error: BaseException | None = None  # what closing the source raised
@@ -155,7 +155,7 @@ class Run:
         self._number = next(_numbers)
 
     async def drive(self) -> None:
-        """Runs to the end in the caller's task. What went wrong stands in `error` afterwards; only a cancellation is raised."""
+        """Runs to the end in the caller's task. Afterwards `error` says what went wrong; only a cancellation is raised."""
         try:
             if self._open_session is None:
                 self._session = self._executor.open(self._program, self._hints)
@@ -180,27 +180,27 @@ class Run:
                     self._session.close()
                 if self._meter is not None:
                     self._meter.close()
-            except Exception as error:  # of somebody's executor, or progress; an earlier error matters more
+            except Exception as error:  # raised by a user's executor or progress function; an earlier error matters more
                 self._fail(error)
             if self._source.needs_closing:
                 await self._close_source()
 
     @property
     def error(self) -> BaseException | None:
-        """The first error of a call under `stop_on_error`, the error of the source once all that came before it is in the
-        sink, or what keeps the executor from working.
+        """The first error of a call under `stop_on_error`, the error of the source once everything before it is in the sink, or
+        the error that keeps the executor from working.
         """
         error = self._error if self._error is not None else self._source.error
         return None if error is None else raisable(error)
 
     def hand(self, count: int) -> None:
-        """`count` items have been handed to the user: there is room for as many."""
+        """`count` items have been handed to the user: there is room for that many more."""
         self._window.handed += count
         if self._blocked or self._window.opened is not None:
             self._look_for_room()
 
     def _look_for_room(self) -> None:
-        """Wakes the pump, or starts the slot that ended for want of room, if there is some now."""
+        """Wakes the pump, or starts a slot in the place of one that ended for lack of room, if there is room now."""
         self._window.look()
         if self._blocked and self._window.has_room_for_batch():
             self._blocked = False
@@ -242,7 +242,7 @@ class Run:
         return n_jobs  # one for each: it is not known whether two would be in the same worker
 
     def _note_change(self) -> None:
-        """There are more places now, or fewer. Called from anywhere in the event loop, and so perhaps from outside any task."""
+        """The number of places has changed. Called from anywhere in the event loop, and so perhaps from outside any task."""
         if self._attention is not None:
             self._attention.set()
 
@@ -279,7 +279,7 @@ class Run:
                 self._group.cancel_scope.cancel()  # the feedback coroutine has nothing more to hear
         finally:
             stop_watching()
-            self._group = self._put_off = None  # which knows this run: results must not wait for the garbage collector
+            self._group = self._put_off = None  # it refers to this run: results must not wait for the garbage collector
 
     async def _wait_completed(self) -> None:
         """Waits for the end of the slots, and follows the number of places meanwhile."""
@@ -318,7 +318,7 @@ class Run:
         batch.near_end = self._is_near_end()
         parcel = self._session.pack(batch, self._sizer.budget(len(batch)))
         if parcel.unfinished:
-            self._staff()  # others need not wait for this one
+            self._staff()  # other slots need not wait for this one
             await run_off_loop(parcel.finish)
         heappush(self._packed, (batch.start, next(_numbers), parcel))
         return True
@@ -336,7 +336,7 @@ class Run:
                 if self._stopping:  # since this slot began to wait
                     return
                 parcel = heappop(self._packed)[2]
-                # The other places of its worker may all be taken: then it waits there for its turn, and who knows how long
+                # The other places of its worker may all be taken: then it waits there for its turn, for an unknown time
                 is_queued = depth > 1 and turns is not None and turns.held > self._executor.workers
                 began = self._clock()
                 try:
@@ -358,7 +358,7 @@ class Run:
         self._conclude(done, None if is_queued else round_trip)
 
     def _check_complete(self, batch: Batch, done: BatchDone) -> None:
-        """An executor that loses a call would change the results without a word."""
+        """An executor that loses a call would change the results silently."""
         outcomes, timed = len(done.values), sum([calls for calls, _ in done.timings])
         rest = sum(map(len, done.rest))
         if outcomes + rest != len(batch) or timed != outcomes:
@@ -368,7 +368,7 @@ class Run:
             )
 
     def _staff(self) -> None:
-        """Starts one more slot if there is work for it; that one will see to the next."""
+        """Starts one more slot if there is work for it; that slot will start the next."""
         if self._group is not None and self._slots < self._most_slots() and self._has_work():
             self._slots += 1
             self._group.start_soon(self._slot)
@@ -411,8 +411,8 @@ class Run:
     def _cut_again(self) -> Batch:
         """The foremost of the calls that came back, as many as a batch has now.
 
-        Where hardly any others are to come, each worker has its share: these take longer than was thought, and the others would
-        watch one of them make them all.
+        Near the end of the run, each worker gets a share. These calls take longer than was expected, and otherwise one worker
+        would make them all while the others have nothing to do.
         """
         _, _, batch, begin = heappop(self._again)
         size = self._window.next_batch()
@@ -428,7 +428,7 @@ class Run:
         heappush(self._again, (batch.start, next(_numbers), batch, 0))
 
     def _bring_back(self, batch: Batch) -> None:
-        """The time of a batch that was put off has come."""
+        """A batch that was put off is due."""
         self._run_again(batch)
         self._staff()
 
@@ -436,7 +436,7 @@ class Run:
         return 0 if self._put_off is None else self._put_off.calls
 
     def _conclude(self, done: BatchDone, round_trip: float | None) -> None:
-        """Takes in what became of a batch."""
+        """Processes what became of a batch."""
         if self._stopping:
             return
         busy_seconds = done.busy_seconds
@@ -461,12 +461,12 @@ class Run:
             self._meter.update(self.statistics(), None if remaining is None else self._next_index + remaining)
 
     def _put_in_sequence(self, done: BatchDone) -> None:
-        """Of calls that were retried, there is an outcome here and there."""
+        """The outcomes of retried calls need not follow each other."""
         for stretch in in_sequence(done):
             self._put(stretch)
 
     def _put(self, done: BatchDone) -> None:
-        """Gives to the sink what will not change any more."""
+        """Gives the sink what will not change any more."""
         if done.errors:
             keep_program_alive(done)
             annotate(done, self._number)
@@ -496,14 +496,14 @@ class Run:
         return without(done, positions)
 
     def _remaining(self) -> int | None:
-        """Calls that are not even packed."""
+        """Calls that are not packed yet."""
         remaining = self._source.remaining
         if remaining is None:
             return None
         return remaining + self._calls_put_off() + sum(len(batch) - begin for _, _, batch, begin in self._again)
 
     def _fail(self, error: BaseException) -> None:
-        """Ends the run; the first error is the one that is raised."""
+        """Ends the run; the first error is raised."""
         if self._error is None:
             self._error = error
         self._stopping = True
@@ -520,7 +520,7 @@ class Run:
         return not self._source.exhausted and self._window.has_room_for_batch()
 
     def _is_near_end(self) -> bool:
-        """Whether there will not be another batch of new calls for each worker."""
+        """Whether there are too few new calls left for another batch for each worker."""
         if self._source.exhausted:
             return True
         remaining = self._source.remaining

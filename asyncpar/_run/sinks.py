@@ -1,4 +1,4 @@
-"""Where a run's results go: a list for whoever awaits the whole, a buffer for whoever iterates."""
+"""Where a run's results go: a list if they are awaited as a whole, a buffer if they are iterated over."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from asyncpar._run.outcomes import OnError, values_by_policy
 class _Order:
     """Gives finished batches back in input order, each as soon as all earlier ones are there; or, unordered, at once.
 
-    Where an error ends the results (`ends_at_error`), nothing of what comes after it in the input is given out, though it may
-    be there already: whoever counts results would take it for that of another item.
+    Where an error ends the results (`ends_at_error`), nothing that comes after it in the input is given out, though it may be
+    there already: a user who counts results would take it for the result of another item.
     """
 
     def __init__(self, *, ordered: bool, ends_at_error: bool) -> None:
@@ -44,7 +44,7 @@ class _Order:
 
 
 class ListSink:
-    """Keeps everything until the end. What it has counts as handed, for it is the user's list already."""
+    """Keeps everything until the end. What it has counts as handed, because it is the user's list already."""
 
     keeps_all = True
 
@@ -79,7 +79,7 @@ class StreamSink:
         return 0
 
     def end(self, error: BaseException | None) -> None:
-        """No more will come; `error` is raised to the consumer once it has taken what is ready. The first end counts."""
+        """Nothing more will come. The consumer gets `error` once it has taken what is ready. Only the first call counts."""
         if not self.ended:
             self.error = error
             self.ended = True
@@ -100,7 +100,7 @@ class StreamSink:
 
 
 class HandOverSink:
-    """Gives values to `hand_over` as soon as they may be handed out, which then has them in a thread of its own."""
+    """Gives values to `hand_over` as soon as they may be handed out; it passes them to another thread."""
 
     keeps_all = False
 

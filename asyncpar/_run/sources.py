@@ -10,7 +10,7 @@ source makes batches of one, a fast one fills them.
     error       what the iterable raised, if that is why
     aclose()    closes generators, sync and async
 
-Nothing is pulled that was not asked for, and items pulled before the iterable raised are delivered before its error.
+Only what was asked for is pulled. Items pulled before the iterable raised are delivered before its error.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Source(ABC):
     needs_closing = True
     exhausted = False
     error: BaseException | None = None
-    function: Callable[..., Any] | None = None  # of the calls just taken, where they bring a function of their own
+    function: Callable[..., Any] | None = None  # of the calls just taken, if they have a function of their own
 
     @abstractmethod
     def take(self, count: int) -> Columns:
@@ -100,7 +100,7 @@ class SlicedSource(Source):
         end = min(begin + count, self._length)
         columns = tuple([sequence[begin:end] for sequence in self._sequences])
         taken = len(columns[0]) if len(columns) == 1 else min(map(len, columns))
-        if taken < end - begin:  # a list has become shorter since, and ends there
+        if taken < end - begin:  # a list has become shorter since; it ends there
             self._length = begin + taken
             columns = tuple([column[:taken] for column in columns])
         self._position = begin + taken
@@ -141,7 +141,7 @@ class IteratorSource(Source):
 
 
 class PumpedSource(Source):
-    """A source whose items come when somebody awaits them: the run's pump, one task, which fills a store."""
+    """A source whose items must be awaited. The run's pump, one task, does that and fills a store."""
 
     is_pumped = True
     most_at_once = 1  # items that one `pump` may bring
@@ -224,7 +224,7 @@ def _can_be_sliced(iterable: Any) -> bool:
 
 
 def _is_async(iterable: object) -> bool:
-    """As Python sees it: some objects answer to any name, and some classes are themselves iterated over."""
+    """Looks at the type, as Python does: some objects have any attribute, and some classes are themselves iterable."""
     return hasattr(type(iterable), "__aiter__")
 
 

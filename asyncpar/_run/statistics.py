@@ -1,4 +1,4 @@
-"""What a run can tell about itself while it goes on."""
+"""What a run can report about itself while it goes on."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Statistics:
         pulled: items taken from the source.
         finished: calls that have an outcome, failed ones included.
         failed: calls that raised, took too long or lost their worker, in the end.
-        retried: calls that were run again because they had failed, each as often as it was.
-        abandoned: calls in threads that took too long or whose run was stopped, and that cannot be stopped themselves: their
-            threads go on with them, and are not lent to anybody before they have ended.
+        retried: how often calls were run again because they had failed.
+        abandoned: calls in threads that took too long, or whose run was stopped. They cannot be stopped themselves: their
+            threads go on with them, and are not lent again before they have ended.
         handed: items whose outcome has been handed to the consumer (or dropped, under `on_error="skip"`).
         window: how many items may be pulled and not yet handed, now.
         batches: batches finished.
@@ -26,11 +26,11 @@ class Statistics:
         busy_seconds: time that workers spent in calls, summed up.
         elapsed_seconds: time since the run began.
         seconds_per_call: what the control law expects a call to take; None before the second batch.
-        overhead_seconds: what it takes a batch to cost beside its calls, sending and waking included; None likewise.
+        overhead_seconds: what it expects a batch to cost beside its calls, sending and waking included; None until then, too.
         inline_bytes: what was sent to workers and back, pickles and buffers, without what went through shared memory.
         shared_bytes: what went through shared memory, each use of a shared object counted.
-        zero_copy_hits: how often a large object was to be sent and lay in shared memory already.
-        history: how that came about, a few hundred states at most, for plots; each has `batches`, `batch_size`,
+        zero_copy_hits: how often a large object that was to be sent was in shared memory already.
+        history: how the estimates developed, a few hundred states at most, for plots; each has `batches`, `batch_size`,
             `seconds_per_call` and `overhead_seconds`.
     """
 

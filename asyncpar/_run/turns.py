@@ -1,4 +1,4 @@
-"""Turns: how many places a run may hold at once, of an executor whose number of places may change meanwhile."""
+"""Turns: how many places of its executor a run may hold at once. The executor's number of places may change meanwhile."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import anyio
 class Turns:
     """A semaphore whose limit may change; first come, first served.
 
-    Where the limit has become lower than the number of turns that are held, nobody gets one until enough have come back.
+    If the limit has become lower than the number of turns that are held, no turn is given until enough have come back.
 
     # held <= limit, unless that has been lowered since
     # waiters is not empty  =>  held >= limit
@@ -29,7 +29,7 @@ class Turns:
         self._waiters.append(turn)
         try:
             await turn.wait()
-        except BaseException:  # cancelled: perhaps just when it had been given the turn
+        except BaseException:  # cancelled: perhaps just after it was given the turn
             if turn.is_set():
                 self.release()
             else:

@@ -1,4 +1,4 @@
-"""The window: how many items may be pulled from the source and not yet handed to the consumer. It is what bounds memory.
+"""The window: how many items may be pulled from the source and not yet handed to the consumer. It bounds memory.
 
 # pulled - handed <= size()
 """
@@ -22,7 +22,7 @@ class Window:
     """
 
     handed = 0
-    opened: anyio.Event | None = None  # somebody waits for it
+    opened: anyio.Event | None = None  # set while the pump waits for it
 
     def __init__(self, fixed: int | None, sizer: BatchSizer, workers: int, pulled: int) -> None:
         self.workers = workers
@@ -31,7 +31,7 @@ class Window:
         self._sizer = sizer
 
     def size(self) -> int:
-        """How many items it has room for, now."""
+        """How many items the window can hold now."""
         return _BATCHES * max(self.workers, 1) * self._sizer.size if self._fixed is None else self._fixed
 
     def room(self) -> int:
@@ -48,12 +48,12 @@ class Window:
         return self.room() >= self.next_batch()
 
     def look(self) -> None:
-        """Wakes whoever waits for room, if there is some now."""
+        """Wakes the task that waits for room, if there is some now."""
         if self.opened is not None and self.room() >= 1:
             self.opened.set()
 
     async def wait_for_room(self) -> int:
-        """Returns the room, once there is any. For one task at a time."""
+        """Waits until there is room; returns how much. For one task at a time."""
         while (room := self.room()) < 1:
             self.opened = anyio.Event()
             await self.opened.wait()

@@ -1,10 +1,10 @@
 """The sync door: `Parallel` and `delayed`, under joblib's names and with its habits.
 
-`parallel.py` has the names, `config.py` what the context says (`parallel_config` and backends), `calls.py` makes columns of
-calls, `parallel_call.py` hands a call to the event loop of the portal (`portal.py`) and waits, `reporting.py` and
-`call_reports.py` print.
+`parallel.py` has the names, and `config.py` has `parallel_config` and its like. `calls.py` makes columns of calls.
+`parallel_call.py` hands a call to the event loop of the portal (`portal.py`) and waits. `reporting.py` and `call_reports.py`
+print.
 
-Nothing imports from here. `parallel.py` is imported by workers, and imports nothing heavy before there is a call.
+Nothing imports from here. Workers import `parallel.py`, so it imports nothing heavy before there is a call.
 
 What must never break: Ctrl-C ends a call at once and leaves nothing running; and the user's iterable is pulled only in the
 thread that waits for its results.

@@ -1,4 +1,4 @@
-"""What the name of a backend stands for, and what a `Parallel` call runs in."""
+"""Finds what the name of a backend means, and what a `Parallel` call runs in."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from asyncpar.executors.inline import InlineExecutor
 
 ALIASES = {"loky": "process", "multiprocessing": "process", "threading": "thread", "sequential": "inline"}  # joblib's names
 _MOST_THREADS = 1 << 16  # no limit: each call has its own, n_jobs, and calls in threads never wait for those around them
-_PARALLEL_PARAMS = (  # of `Parallel` itself, to be named where something else was meant to be one
+_PARALLEL_PARAMS = (  # of `Parallel` itself, for the message about an unknown one
     "n_jobs",
     "backend",
     "return_as",
@@ -36,7 +36,7 @@ _PARALLEL_PARAMS = (  # of `Parallel` itself, to be named where something else w
     "on_error",
     "inner_max_num_threads",
 )
-_PROCESS_PARAMS = {  # {as joblib says, and more: as ProcessExecutor says}
+_PROCESS_PARAMS = {  # {joblib's name, and others: ProcessExecutor's name}
     "idle_worker_timeout": "idle_timeout",
     "initializer": "initializer",
     "initargs": "initargs",
@@ -48,19 +48,19 @@ _PROCESS_PARAMS = {  # {as joblib says, and more: as ProcessExecutor says}
 }
 
 registered: dict[str, Callable[..., Executor]] = {}  # by `register_parallel_backend`
-default_backend: list[str] = []  # the name that it has made the default last
+default_backend: list[str] = []  # the name that it made the default last
 
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """What a name, an executor or a context comes down to.
+    """What a name, an executor or a context means.
 
     Attributes:
-        name: as it is shown.
-        kind: of executor; "other" is one that somebody else made, or registered.
-        make: a new executor.
-        key: under which it is shared by all calls; None: whoever makes it owns it.
-        given: an executor of the user's, instead.
+        name: the name to show.
+        kind: the kind of executor; "other" is one that the user made or registered.
+        make: makes a new executor.
+        key: all calls with this key share the executor; None: the call that makes it owns it.
+        given: the user's own executor, instead.
     """
 
     name: str
@@ -81,7 +81,7 @@ def choose_backend(
     """What a call with these arguments runs in here, and in how many workers.
 
     Raises:
-        ValueError: there is no such backend, it cannot be what is required, or there would be no worker.
+        ValueError: there is no such backend, it cannot do what is required, or there would be no worker.
     """
     settings = current_settings()
     prefer, require = prefer or settings.prefer, require or settings.require
@@ -107,9 +107,9 @@ def find_backend(backend: Any, n_jobs: int, inner_max_num_threads: int | None, p
     """What `backend` (a name, an executor, a multiprocessing context) stands for.
 
     Raises:
-        ValueError: nothing known; the message lists what is.
-        TypeError: a parameter that it does not have.
-        AssertionError: `inner_max_num_threads` for something else than processes.
+        ValueError: it is unknown; the message lists the known ones.
+        TypeError: the backend has no such parameter.
+        AssertionError: `inner_max_num_threads` was given for something other than processes.
     """
     if isinstance(backend, Executor):
         _refuse_params(type(backend).__name__, inner_max_num_threads, params)
@@ -140,10 +140,10 @@ def find_backend(backend: Any, n_jobs: int, inner_max_num_threads: int | None, p
 
 
 def to_int(n_jobs: Any) -> int:
-    """`n_jobs`, or what `int` makes of it.
+    """`n_jobs` as an int.
 
     Raises:
-        ValueError: nothing.
+        ValueError: `int` does not accept it.
     """
     try:
         return int(n_jobs)
@@ -171,7 +171,7 @@ def _backend_by_default(prefer: Prefer) -> str:
 
 
 def _is_of_processes(backend: Any, n_jobs: int, params: Mapping[str, Any]) -> bool:
-    module = sys.modules.get("asyncpar.executors.process")  # whoever has made a process executor has imported it
+    module = sys.modules.get("asyncpar.executors.process")  # a program that has made a process executor has imported it
     return (module is not None and isinstance(backend, module.ProcessExecutor)) or (
         find_backend(backend, n_jobs, None, params).kind == "process"
     )

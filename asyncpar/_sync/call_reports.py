@@ -1,8 +1,8 @@
-"""How far one `Parallel` call is, and who is told: a bar, the user's function, `print_progress`, or the reader of `verbose`.
+"""Reports how far one `Parallel` call is: to a bar, the user's function, `print_progress`, or the reader of `verbose`.
 
-Every call has its own, so that several threads may call one `Parallel` at once. On the `Parallel` stand only the two counts
-that joblib's users read; they are those of the call that has told last. `print_progress` takes no arguments, so that the call
-which it is to print about stands in a context variable meanwhile.
+Every call has its own report, so that several threads may call one `Parallel` at once. The `Parallel` has only the two counts
+that joblib's users read; they are those of the call that reported last. `print_progress` takes no arguments, so the call that
+it is to print about is in a context variable meanwhile.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from asyncpar._sync.reporting import TO_STDOUT, is_due, progress_line
 
 
 class Counted(Protocol):
-    """A `Parallel`, as it is seen from here."""
+    """What is used of a `Parallel` here."""
 
     verbose: float
     n_completed_tasks: int
@@ -27,11 +27,11 @@ class Counted(Protocol):
 
 
 class CallReports:
-    """For the length of one call, as a `with`: tells how far it is, and its end.
+    """Reports how far one call is, and its end. A context manager around the call.
 
     Args:
         progress: what the user has asked for.
-        override: what is to be called instead of printing lines.
+        override: called instead of printing lines.
     """
 
     def __init__(self, parallel: Counted, progress: Progress, override: Callable[[], object] | None) -> None:
@@ -67,12 +67,12 @@ class CallReports:
         self._tell()
 
     def report_inline(self, done: int) -> None:
-        """Likewise, where the calls are a loop."""
+        """The same, if the calls are a loop."""
         seconds = time.monotonic() - self._began
         self.report(Statistics(done, done, 0, done, 1, done, 1, 1, seconds, seconds), done, None)
 
     def count(self, completed: int, dispatched: int) -> None:
-        """So many tasks are done; nobody is told."""
+        """Counts the tasks that are done, without a report."""
         self._completed = completed
         self._parallel.n_dispatched_tasks = dispatched
         self._parallel.n_completed_tasks = completed

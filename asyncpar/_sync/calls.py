@@ -3,17 +3,17 @@
 A run maps *one* function over columns of arguments; a `Parallel` call brings a function with every task. Sending each would
 cost far more than most tasks, so consecutive calls are brought into *segments*, which have one function and columns:
 
-- calls of one function with as many positional arguments: the columns are the arguments, as in a map;
+- calls of one function with the same number of positional arguments: the columns are the arguments, as in a map;
 - with the same keywords, or without any arguments: the same, under a small form (`_child/call_forms.py`);
 - calls whose functions or keywords change from one to the next: a table of the functions, and three columns.
 
-A function is told by its identity, a bound method by those of its object and its function, because `delayed(self.f)(x)` makes a
-new method object for each call. The same function in any number of segments is adopted once in a run, and sent once to each
-worker. So an object whose method is called is sent as it was at its first call.
+A function is recognised by its identity. A bound method is recognised by the identities of its object and its function, because
+`delayed(self.f)(x)` makes a new method object for each call. A run adopts the same function once, however many segments it has,
+and sends it once to each worker. So an object whose method is called is sent as it was at its first call.
 
-Who pulls: the user's iterable is never touched by the event loop, which others share and which it could hold, or even wait for.
-Its own thread (the caller's, or one for a generator) pulls as many calls as the run asks for, a piece at a time, forms segments
-and delivers them.
+Who pulls: the event loop never touches the user's iterable. Others share the loop, and the iterable could hold it, or even wait
+for it. A thread of the call (the caller's, or one for a generator) pulls as many calls as the run asks for, a piece at a time,
+forms segments and delivers them.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ Call: TypeAlias = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
 _METHOD_TYPES = (MethodType, BuiltinMethodType)
 _PULL_SECONDS = 5e-3  # after which what has been pulled is delivered: as long as Python lets one thread keep the GIL
-_KEPT_FUNCTIONS = 64  # of a run, at the least; one that comes again after so many others is sent again
-_WORTH_A_SEGMENT = 4  # calls, on average, for a segment of their own: about what one more batch costs; a guess
+_KEPT_FUNCTIONS = 64  # of a run, at the least; a function that comes again after that many others is sent again
+_WORTH_A_SEGMENT = 4  # calls, on average, that are worth a segment of their own: about what one more batch costs; a guess
 
 
 class Segment(NamedTuple):
@@ -63,20 +63,20 @@ class CallPuller:
     """Pulls calls out of the user's iterable. Used by one thread at a time.
 
     Raises:
-        TypeError: the iterable is none.
+        TypeError: it cannot be iterated over.
     """
 
     def __init__(self, iterable: Iterable[Any]) -> None:
         self._iterator = iterate(iterable)
         self.length: int | None = None
-        if type(iterable) is list or type(iterable) is tuple:  # a subclass may iterate over something else
+        if type(iterable) is list or type(iterable) is tuple:  # a subclass may iterate differently
             self.length = len(iterable)
         self.count = 0
         self.exhausted = False
         self._forms: dict[Hashable, Callable[..., Any]] = {}
 
     def pull(self, count: int) -> Pulled:
-        """The next calls, up to `count`, and fewer if they are slow to come."""
+        """The next calls, up to `count`, or fewer if they come slowly."""
         calls: list[Any] = []
         error: BaseException | None = None
         exhausted = False
@@ -117,13 +117,13 @@ class CallPuller:
         return list(self._mixed(calls))
 
     def _uniform(self, calls: list[Any]) -> Segment | None:
-        """All of them at C speed, if they are calls of one function with as many positional arguments."""
+        """All of them at C speed, if they are calls of one function with the same number of positional arguments."""
         try:
             functions, arguments, keywords = zip(*calls, strict=True)
             if any(keywords) or not all(map(is_, functions, repeat(functions[0]))):
                 return None
             columns = tuple(zip(*arguments, strict=True))
-        except (TypeError, ValueError):  # something else, to be looked at one by one
+        except (TypeError, ValueError):  # something else, which must be looked at one by one
             return None
         function = functions[0]
         if not columns or not callable(function):
@@ -145,7 +145,7 @@ class CallPuller:
         return Segment(self._known(key, lambda: function), tuple(zip(*[call[1] for call in calls], strict=True)))
 
     def _mixed(self, calls: list[Call]) -> Iterator[Segment]:
-        """Segments with a table of functions, which is kept short, because it is sent as a whole."""
+        """Segments with a table of functions. The table is kept short, because it is sent as a whole."""
         begin = 0
         table: dict[Hashable, Callable[..., Any]] = {}
         for end, (function, _, _) in enumerate(calls):
@@ -157,14 +157,14 @@ class CallPuller:
         yield self._with_table(calls[begin:], table)
 
     def _with_table(self, calls: list[Call], table: dict[Hashable, Callable[..., Any]]) -> Segment:
-        keys = sorted(table, key=repr)  # in whatever order they come, the same functions make the same table
+        keys = sorted(table, key=repr)  # the same functions make the same table, in any order
         form = self._known(("mixed", *keys), lambda: MixedCall(tuple(table[key] for key in keys)))
         places = {key: place for place, key in enumerate(keys)}
         column = [places[_function_key(function)] for function, _, _ in calls]
         return Segment(form, (column, [tuple(call[1]) for call in calls], [dict(call[2]) for call in calls]))
 
     def _known(self, key: Hashable, make: Callable[[], Callable[..., Any]]) -> Callable[..., Any]:
-        """The form that this key stands for; it keeps alive what the key has the ids of."""
+        """The form for this key; it keeps the objects alive whose ids are in the key."""
         form = self._forms.get(key)
         if form is None:
             if len(self._forms) >= _KEPT_FUNCTIONS:
@@ -174,7 +174,7 @@ class CallPuller:
 
 
 def iterate(iterable: Iterable[Any]) -> Iterator[Any]:
-    """An iterator over it.
+    """An iterator over `iterable`.
 
     Raises:
         TypeError: it cannot be iterated over.
@@ -189,7 +189,7 @@ def check_call(call: Any) -> None:
     """Refuses what is not a call.
 
     Raises:
-        TypeError: it is something else; the message says what it should be.
+        TypeError: it is not a call; the message says what it should be.
     """
     whole = isinstance(call, tuple | list) and len(call) == 3 and callable(call[0])
     if not whole or not isinstance(call[1], tuple | list) or not isinstance(call[2], dict):
@@ -213,7 +213,7 @@ def _form_key(call: Call) -> Hashable:
 
 
 class CallSource(PumpedSource):
-    """Calls that another thread pulls: `ask(count)` tells it to, and it has the event loop call `deliver`.
+    """Calls that another thread pulls. `ask(count)` tells it to, and it makes the event loop call `deliver`.
 
     `first` has been pulled already; `length` is how many calls there are in all, if that is known.
     """
@@ -288,26 +288,26 @@ class CallSource(PumpedSource):
 
 
 def each_its_own(*_: object) -> Any:
-    """Stands for the functions of a run whose batches bring their own."""
+    """Stands for the functions of a run whose batches have their own."""
     raise AssertionError("a batch of calls says what they call")
 
 
 class CallsSession(Session):
     """Sessions of one executor, one for each function of the run.
 
-    The first function's session lends the places, and lives as long as the run. Of the other functions, if there are very many,
-    those that were used last have one.
+    The first function's session lends the places, and lives as long as the run. If there are very many other functions, only
+    those that were used last have a session.
     """
 
     _first: Session | None = None
-    _first_id = 0  # of the function, which the session keeps alive
+    _first_id = 0  # id of the function, which the session keeps alive
 
     def __init__(self, executor: Executor, program: Program, hints: Hints) -> None:
         self._executor = executor
         self._program = program
         self._hints = hints
-        self._others: dict[int, Session] = {}  # {id of the function, which the value keeps alive: …}, the last used last
-        self._closed: list[Mapping[str, int]] = []  # what sessions that have been closed had counted
+        self._others: dict[int, Session] = {}  # {id of the function, which the value keeps alive: …}, newest use last
+        self._closed: list[Mapping[str, int]] = []  # the counts of closed sessions
 
     def pack(self, batch: Batch, budget: float) -> Parcel:
         function = batch.function

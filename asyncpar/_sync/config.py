@@ -1,4 +1,4 @@
-"""`parallel_config` and its like: what users say to a context, or to the whole program."""
+"""`parallel_config` and its like: settings for a context, or for the whole program."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class parallel_config:
     """Sets defaults for the `Parallel` calls of the current context: from now on, or for the length of a `with`.
 
     Args:
-        backend: what to run in; see `Parallel`.
-        n_jobs: how many workers; None: what the surrounding context says, or else 1.
+        backend: where calls run; see `Parallel`.
+        n_jobs: how many workers; None: the surrounding context's setting, or else 1.
         verbose, temp_folder, max_nbytes, mmap_mode, prefer, require: as in `Parallel`.
         inner_max_num_threads: how many threads numerical libraries may start in each worker process.
         backend_params: further arguments of the backend, such as `initializer` and `idle_worker_timeout`.
 
     Raises:
-        ValueError: an unknown backend, or parameters for a backend without naming one.
+        ValueError: the backend is unknown, or parameters are given without a backend.
         AssertionError: the backend has no worker processes whose threads could be limited.
 
     >>> from asyncpar import Parallel, delayed, parallel_config
@@ -87,7 +87,7 @@ class parallel_config:
         self.unregister()
 
     def unregister(self) -> None:
-        """Brings back the settings that were there before."""
+        """Restores the settings that were there before."""
         set_settings(self._before)
 
 
@@ -111,10 +111,10 @@ def register_parallel_backend(name: str, factory: Callable[..., Executor], make_
     """Makes `name` known as a backend.
 
     Args:
-        name: what to call it.
+        name: its name.
         factory: called with the backend's parameters, in an event loop; returns an `Executor`, which is closed after the call
             or the `with` that it was made for.
-        make_default: it is what `Parallel` uses when nothing else is said, not even `prefer="threads"`.
+        make_default: `Parallel` uses it when nothing else is asked for, not even `prefer="threads"`.
 
     Raises:
         TypeError: the factory cannot be called.
@@ -130,7 +130,7 @@ def effective_n_jobs(n_jobs: Any = -1) -> int:
     """How many workers `Parallel(n_jobs)` would use here.
 
     Raises:
-        ValueError: `n_jobs` is 0, or no number.
+        ValueError: `n_jobs` is 0, or not a number.
 
     >>> import asyncpar
     >>> asyncpar.effective_n_jobs(3)

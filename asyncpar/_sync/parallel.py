@@ -4,7 +4,7 @@ A call checks its arguments (`_sync/config.py`) and becomes one run of the same 
 (`_sync/parallel_call.py`), in the event loop of the portal. Only a call with one worker needs neither: it is a loop, here, in
 the caller's thread.
 
-Modules that use these names are imported by workers too, so that this one imports nothing heavy before there is a call.
+Workers also import modules that use these names, so this one imports nothing heavy before there is a call.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ DEFAULT_PRE_DISPATCH = "2 * n_jobs"
 
 
 class _OwnOrWrapped:
-    """The docstring of a class whose instances have that of what they wrap, without a dictionary for each of them."""
+    """The docstring of a class whose instances have the docstring of what they wrap, without a dictionary for each of them."""
 
     def __init__(self, own: str | None) -> None:
         self._own = own
@@ -54,7 +54,7 @@ class _OwnOrWrapped:
 class delayed(Generic[P, T]):
     """`delayed(f)(a, b=1)` is a call that has not been made: a tuple of function, arguments and keyword arguments.
 
-    Also a decorator: what it decorates keeps its name and documentation, and makes calls.
+    It is also a decorator: the decorated function keeps its name and documentation, and makes such tuples.
 
     >>> from asyncpar import delayed
     >>> delayed(pow)(2, 10)
@@ -71,7 +71,7 @@ class delayed(Generic[P, T]):
         return self.__wrapped__, args, kwargs
 
     def __get__(self, owner: object, kind: type | None = None) -> Any:
-        """A decorated method makes calls with its object as the first argument."""
+        """The calls of a decorated method have its object as the first argument."""
         return self if owner is None else MethodType(self, owner)
 
     def __getattr__(self, name: str) -> Any:
@@ -114,37 +114,38 @@ class Parallel(Generic[R]):
 
     The calls may be of different functions. They are pulled lazily, results come in the order of the calls, and the first error
     stops everything and is raised here as it is, with the worker's traceback as its cause. When the call returns or raises,
-    none of its tasks is running any more (threads: none is started any more). It works in a thread that runs an event loop,
-    which it blocks meanwhile; async code has `pmap`.
+    none of its tasks is running any more (threads: none is started any more). It also works in a thread that runs an event
+    loop, but blocks the loop meanwhile; async code has `pmap`.
 
-    Under `with`, an executor of its own is kept from call to call; without parameters of its own, workers are kept warm for
-    whoever comes next in any case.
+    Under `with`, an executor of its own is kept from call to call. Without parameters of its own, workers are always kept warm
+    for the next call.
 
     Args:
-        n_jobs: how many workers. -1 is all processors, -2 all but one. None: what the context says (`parallel_config`), or 1,
+        n_jobs: how many workers. -1 is all processors, -2 all but one. None: the context's setting (`parallel_config`), or 1,
             which means a plain loop in the caller's thread.
         backend: "process" or "loky" (the default), "thread" or "threading", "inline" or "sequential", "multiprocessing" (the
-            same as "process"), what `register_parallel_backend` has made known, an `Executor` or a multiprocessing context.
-            In a call that runs in a worker: threads, and inline below that.
-        return_as: "list", "generator", or "generator_unordered" (as they finish). A generator has backpressure: when nobody
-            takes results, no further calls are pulled. Closing it, or dropping it, stops the run.
-        verbose: above 0, progress is printed, ever more often; above 10, at each completion. From 50 on it goes to stdout.
+            same as "process"), a name from `register_parallel_backend`, an `Executor` or a multiprocessing context. The default
+            in a call that runs in a worker: threads, and inline below that.
+        return_as: "list", "generator", or "generator_unordered" (as they finish). A generator has backpressure: while no
+            results are taken, no further calls are pulled. Closing it, or dropping it, stops the run.
+        verbose: above 0, progress is printed, more often for higher values; above 10, at each completion. From 50 on it goes to
+            stdout.
         timeout: seconds that one task may take, counted from when it begins. Ends the call with a TimeoutError.
         pre_dispatch: how many tasks may be pulled and not yet be done (with a generator: not yet be handed out): a number,
             "all", or arithmetic with n_jobs, such as "3 * n_jobs". The default, "2 * n_jobs", leaves it to asyncpar: a few
             batches for each worker.
         batch_size: tasks sent to a worker together; "auto" finds a good number while the run goes on.
         temp_folder: accepted for joblib's sake. asyncpar writes no temporary files.
-        max_nbytes: from which size on arrays are to be shared with workers instead of copied: bytes, or a text such as "1M".
+        max_nbytes: arrays of this size or more are shared with workers instead of copied: bytes, or a text such as "1M".
         mmap_mode: how workers see such arrays: "r", "r+", "w+", "c", or None to copy them all.
         prefer: "processes" or "threads", where no backend is named.
         require: "sharedmem": calls must share this program's memory, so they run in threads.
         progress: True for a progress bar (tqdm), or something to call with a `Statistics` now and then.
         retries, retry_on, retry_wait: how often a task that fails is tried again, after which exceptions, and after how many
             seconds, as in `pmap`.
-        on_error: "raise": the first error stops everything and is raised; "return": exceptions stand among the results; "skip":
+        on_error: "raise": the first error stops everything and is raised; "return": exceptions are among the results; "skip":
             tasks that failed are left out.
-        backend_kwargs: of processes: `initializer`, `initargs`, `idle_worker_timeout`, `inner_max_num_threads`, and the other
+        backend_kwargs: for processes: `initializer`, `initargs`, `idle_worker_timeout`, `inner_max_num_threads`, and the other
             arguments of `ProcessExecutor`.
 
     Raises:
@@ -216,7 +217,7 @@ class Parallel(Generic[R]):
         self._asked = (backend, self._asked_n_jobs, prefer, require, inner_max_num_threads, backend_kwargs)
         self._chosen: tuple[Backend, int] | None = None
         self._chosen_at = 0  # how deep in workers
-        if self._asked_n_jobs != 0:  # that is refused when it is called, as in joblib
+        if self._asked_n_jobs != 0:  # refused when the `Parallel` is called, as in joblib
             self._choose()
         context_verbose = current_settings().verbose
         self.verbose = verbose if verbose is not UNSET else 0 if context_verbose is UNSET else context_verbose
@@ -274,7 +275,7 @@ class Parallel(Generic[R]):
 
         Raises:
             RuntimeError: the generator of an earlier call has not ended.
-            TypeError: something in the iterable is no call.
+            TypeError: something in the iterable is not a call.
         """
         if self._generator() is not None:
             raise RuntimeError(
@@ -293,7 +294,7 @@ class Parallel(Generic[R]):
         return f"Parallel(n_jobs={self._asked_n_jobs if self._asked_n_jobs is not None else self.n_jobs})"
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy, as workers get it, chooses anew what to run in, and has not been called."""
+        """A copy, such as workers get, chooses again what to run in, and has not been called."""
         return self.__dict__ | {"_chosen": None, "_kept": None, "_running": None}
 
     def print_progress(self) -> None:
@@ -315,7 +316,7 @@ class Parallel(Generic[R]):
         return self._chosen
 
     def _window(self, n_jobs: int) -> int | None:
-        """How many tasks may be pulled and not yet be done; None: that is the scheduler's to choose."""
+        """How many tasks may be pulled and not yet be done; None: the scheduler chooses."""
         if self.pre_dispatch == DEFAULT_PRE_DISPATCH:
             return None
         from asyncpar._sync.pre_dispatch import evaluate_pre_dispatch
@@ -323,7 +324,7 @@ class Parallel(Generic[R]):
         return evaluate_pre_dispatch(self.pre_dispatch, n_jobs)
 
     def _generator(self) -> Generator[Any, None, None] | None:
-        """That of an earlier call, if it has not ended."""
+        """The generator of an earlier call, if it has not ended."""
         generator = None if self._running is None else self._running()
         return generator if generator is not None and generator.gi_frame is not None else None  # type: ignore[attr-defined]
 
@@ -360,7 +361,7 @@ class Parallel(Generic[R]):
         return self._generate(lambda: calls, reports)
 
     def _generate(self, start: Callable[[], Generator[Any, None, None]], reports: CallReports) -> Generator[Any, None, None]:
-        """A generator whose run has begun, and which tells its end."""
+        """A generator whose run has begun, and which reports its end."""
 
         def generate() -> Generator[Any, None, None]:
             with reports:
@@ -374,7 +375,7 @@ class Parallel(Generic[R]):
         return generator
 
     def _caller(self) -> Callable[..., Any] | None:
-        """What makes a call as `retries` and `on_error` say, if they say anything."""
+        """What makes a call according to `retries` and `on_error`, if they are given."""
         options = self._options
         if not options.retries and options.on_error == "raise":
             return None
@@ -397,11 +398,11 @@ class Parallel(Generic[R]):
                 yield value
 
 
-_PRINT_PROGRESS = Parallel.print_progress  # the one that prints, whatever takes its place
+_PRINT_PROGRESS = Parallel.print_progress  # the original that prints, even if it is overridden
 
 
 def wrap_non_picklable_objects(obj: T, keep_wrapper: bool = True) -> T:
-    """`obj` itself: everything that cloudpickle can pickle is pickled with it, wrapped or not.
+    """Returns `obj` itself: everything that cloudpickle can pickle is pickled with it, wrapped or not.
 
     >>> from asyncpar import wrap_non_picklable_objects
     >>> wrap_non_picklable_objects(lambda x: x + 1)(2)

@@ -2,19 +2,19 @@
 
     caller's thread                                   portal's thread
     pulls the first calls           ── start ──►      opens the executor, drives the run
-    waits at its mailbox            ◄── count ──      the run asks for so many more calls
+    waits at its mailbox            ◄── count ──      the run asks for that many more calls
     pulls them, forms segments      ── deliver ──►    the source has them
-    tells the user                  ◄── statistics ── some calls have finished (if somebody wants to know)
+    tells the user                  ◄── statistics ── some calls have finished (if the user wants to know)
     returns or raises               ◄── None ──       the run is over
 
-For a list, the caller's own thread does that. For a generator it is a thread of the call's, because the caller is elsewhere
-between two results; what the generator hands out comes through a second queue. Values that have been taken open the window
+For a list, the caller's own thread does the left side. For a generator a thread of the call does it, because the caller is
+elsewhere between two results. The generator's values come through a second queue. Values that have been taken open the window
 again, so that a slow consumer stops the pulling.
 
-However the call ends, it ends only when the run has; Ctrl-C while it does so is held back, because that takes no longer than
-the executor's grace. That the run is over is a flag, and messages only wake whoever waits for it: an interrupt may come just
-after a message has been taken out of its queue, and lose it. (It may also come in the middle of a `threading.Event`'s `wait`,
-and leave its lock held; a `SimpleQueue` is safe.)
+However the call ends, it ends only when the run has. Ctrl-C is held back meanwhile, because that takes no longer than the
+executor's grace. A flag says that the run is over, and messages only wake the thread that waits for it: an interrupt may come
+just after a message has been taken out of its queue, and lose it. (It may also come in the middle of a `threading.Event`'s
+`wait`, and leave its lock held; a `SimpleQueue` is safe.)
 """
 
 from __future__ import annotations
@@ -42,26 +42,26 @@ from asyncpar._sync.portal import Portal, Task, current_portal
 from asyncpar._wire.unfinished import Hold, hold_unfinished_modules
 from asyncpar.errors import CallTimeoutError, ExecutorUnavailableError
 
-_FIRST_BATCHES = 4  # for each worker, pulled before anything runs: what the window will allow at first
+_FIRST_BATCHES = 4  # for each worker, pulled before anything runs: as many as the window will allow at first
 
 
 class Listener(Protocol):
-    """Whoever is told how far the call is: of statistics only if they are `wanted`, of counts if not."""
+    """Receives how far the call is: statistics if they are `wanted`, otherwise counts."""
 
     @property
     def wanted(self) -> bool: ...
 
     def report(self, statistics: Statistics, dispatched: int, total: int | None) -> None:
-        """In the thread that pulls. `dispatched`: tasks that have been pulled; `total`: all of them, if known."""
+        """Called in the thread that pulls. `dispatched`: tasks that have been pulled; `total`: all of them, if known."""
         ...
 
     def count(self, completed: int, dispatched: int) -> None:
-        """In the thread that consumes a generator."""
+        """Called in the thread that consumes a generator."""
         ...
 
 
 class Request(NamedTuple):
-    """What a call was asked for, checked."""
+    """The checked request of a call."""
 
     backend: Backend
     n_jobs: int
@@ -70,14 +70,14 @@ class Request(NamedTuple):
 
 
 class KeptExecutor:
-    """An executor that outlives a call, for those of one `with` block."""
+    """An executor that outlives a call, for the calls of one `with` block."""
 
     def __init__(self) -> None:
         self._portal: Portal | None = None
         self._executor: Executor | None = None
 
     def open(self, portal: Portal, make: Callable[[], Executor]) -> Executor:
-        """In the portal's loop."""
+        """Called in the portal's loop."""
         if self._executor is None or self._executor.closed or self._portal is not portal:
             self._portal, self._executor = portal, make()
         return self._executor
@@ -86,7 +86,7 @@ class KeptExecutor:
         """Closes it; returns when that is done.
 
         Raises:
-            Exception: what the executor raises.
+            Exception: the error that the executor raises.
         """
         portal, executor = self._portal, self._executor
         if portal is None or executor is None or not portal.usable:
@@ -108,11 +108,11 @@ class KeptExecutor:
 
 
 class ParallelCall:
-    """Pulls calls out of `iterable`, has them run, and collects or streams their values.
+    """Pulls calls out of `iterable`, runs them, and collects or streams their values.
 
     Args:
-        listener: told whenever some calls have finished.
-        kept: keeps an executor that nobody shares, for the next call.
+        listener: called whenever some calls have finished.
+        kept: keeps an unshared executor for the next call.
     """
 
     def __init__(
@@ -124,11 +124,11 @@ class ParallelCall:
         self._kept = kept
         self._mailbox: queue.SimpleQueue[int | Statistics | None] = queue.SimpleQueue()
         self._results: queue.SimpleQueue[list[Any] | None] = queue.SimpleQueue()  # for a generator; None: there are no more
-        self._is_over = False  # the run; set before anybody is told
-        self._over: queue.SimpleQueue[None] = queue.SimpleQueue()  # wakes whoever waits only for that
+        self._is_over = False  # the run; set before any message says so
+        self._over: queue.SimpleQueue[None] = queue.SimpleQueue()  # wakes a thread that waits only for that
         self._error: BaseException | None = None
         self._pulling_error: BaseException | None = None  # what the user's code raised in the thread that pulls
-        self._closing_error: BaseException | None = None  # and what it raised when its generator was closed
+        self._closing_error: BaseException | None = None  # what the user's code raised when its generator was closed
         self._run: Run | None = None
         self._unfinished_modules: Hold | None = None
         self._task: Task | None = None  # until the first calls have been pulled
@@ -157,7 +157,7 @@ class ParallelCall:
     def stream(self) -> Generator[Any, None, None]:
         """The values as they come; the run has begun when this returns. It ends when the generator is closed."""
         generator = self._stream()
-        next(generator)  # from now on its `finally` is run, also when it is garbage
+        next(generator)  # from now on its `finally` runs even if it is garbage-collected
         return generator
 
     def _stream(self) -> Generator[Any, None, None]:
@@ -241,12 +241,12 @@ class ParallelCall:
     # The end
 
     def _raise_error(self) -> None:
-        """Raises what ended the call, as joblib's users expect it, and does not keep it. The earliest error matters most."""
+        """Raises the error that ended the call, as joblib's users expect it, and does not keep it. The earliest goes first."""
         errors = (self._pulling_error, self._error, self._closing_error)
         error = next((error for error in errors if error is not None), None)
         self._pulling_error = self._error = self._closing_error = None
         del errors
-        if type(error) is CallTimeoutError:  # one that a task raises itself may be of another class, and stays what it is
+        if type(error) is CallTimeoutError:  # one that a task raises itself may be of another class, and stays unchanged
             from asyncpar._sync.timeouts import as_parallel_timeout
 
             error = as_parallel_timeout(error)
@@ -254,9 +254,9 @@ class ParallelCall:
             raise error
 
     def _abort(self) -> None:
-        """The consumer is gone: closed, interrupted, or garbage, which may be found in any thread.
+        """The consumer is gone: closed, interrupted, or garbage-collected, which may happen in any thread.
 
-        Also in the portal's own, and in one that the run waits for: these must not wait for the run.
+        The thread may be the portal's own, or one that the run waits for: these must not wait for the run.
         """
         if self._task is None or self._is_over:
             return
@@ -280,7 +280,7 @@ class ParallelCall:
     # In the portal's loop
 
     async def _serve(self, sink: ListSink | HandOverSink) -> None:
-        """Runs to the end, and tells it whatever happens: somebody waits for that."""
+        """Runs to the end, and reports the end whatever happens, because another thread waits for it."""
         self._error = _ended_early()
         try:
             self._error = await self._run_and_close(sink)
@@ -289,7 +289,7 @@ class ParallelCall:
             self._is_over = True
             self._mailbox.put(None)
             self._over.put(None)
-            if self._error is not None:  # else whoever pulls says so, when it has told all that there is to tell
+            if self._error is not None:  # otherwise the thread that pulls says so, after its last report
                 self._results.put(None)
 
     def _release_modules(self) -> None:
@@ -297,14 +297,14 @@ class ParallelCall:
             self._unfinished_modules.release()
 
     async def _run_and_close(self, sink: ListSink | HandOverSink) -> BaseException | None:
-        """What went wrong first, if anything did."""
+        """The first error, if there was one."""
         owned: Executor | None = None
         error: BaseException | None = None
         try:
             executor, is_owned = self._open_executor()
             owned = executor if is_owned else None
             error = await self._drive(executor, sink)
-        except Exception as failure:  # the executor cannot be had
+        except Exception as failure:  # the executor is not available
             error = failure
         finally:
             closing_error = None if owned is None else await _closing_error(owned)
@@ -320,18 +320,18 @@ class ParallelCall:
         return run.error
 
     def update(self, statistics: Statistics, total: int | None) -> None:
-        """As the run's meter: whoever pulls is to tell the user."""
+        """Part of the run's meter: the thread that pulls will tell the user."""
         self._mailbox.put(statistics)
 
     def close(self) -> None:
-        """Likewise: there is nothing to close in the portal's thread."""
+        """Part of the run's meter: there is nothing to close in the portal's thread."""
 
     def _hand(self, count: int) -> None:
         if self._run is not None:
             self._run.hand(count)
 
     def _open_executor(self) -> tuple[Executor, bool]:
-        """The executor, and whether it is this call's own."""
+        """The executor, and whether it belongs to this call."""
         backend, portal = self._request.backend, self._portal
         if backend.given is not None:
             return backend.given, False
@@ -352,7 +352,7 @@ def _ended_early() -> ExecutorUnavailableError:
 
 
 async def _closing_error(executor: Executor) -> Exception | None:
-    """Closes it, and returns what it raises."""
+    """Closes the executor, and returns the error that it raises."""
     try:
         await wait_through(executor.aclose)
     except Exception as error:

@@ -1,15 +1,15 @@
 """The one background event loop that serves synchronous callers.
 
 A daemon thread runs it: asyncio, on uvloop where that is installed. It is started at first use and lives until the program
-ends. Executors with a name are kept by it, so that they stay warm from one synchronous call to the next.
+    ends. It keeps executors with a name, so that they stay warm from one synchronous call to the next.
 
 # Guarantees
 
-- **It never waits for a caller.** Callers wait for it, each in its own thread; so it does not matter whether an event loop
-  runs in that thread already, nor which.
+- **It never waits for a caller.** Callers wait for it, each in its own thread. So it does not matter whether an event loop runs
+    in that thread already, or which one.
 - **A task ends whatever becomes of its caller.** Any thread, and any finalizer, may cancel a `Task`.
 - **A fork is like a fresh program.** The child has no thread of ours, so it starts a portal of its own when it needs one. The
-  old one is kept there untouched: to close its loop would change what the parent's selector waits for.
+    old one stays there untouched: closing its loop would change what the parent's selector waits for.
 - **It ends quietly.** At interpreter exit, once all threads that are not daemons have ended, runs are cancelled and executors
   closed, within a few seconds. Threads that call functions are daemons, because the portal's thread is: a call that does not
   end keeps no program from ending.
@@ -31,11 +31,11 @@ import anyio
 from asyncpar._contract.executor import Executor
 from asyncpar.errors import ExecutorUnavailableError
 
-_EXIT_SECONDS = 5.0  # far beyond the grace that workers are given; only a machine in distress gets here
+_EXIT_SECONDS = 5.0  # far beyond the grace of workers; only an overloaded machine gets here
 
 
 class Portal:
-    """A thread with an event loop in it. `executors` are those that it keeps warm, and are the loop's own affair."""
+    """A thread with an event loop in it. `executors` are those that it keeps warm; only the loop uses them."""
 
     def __init__(self) -> None:
         self.executors: dict[Hashable, Executor] = {}
@@ -73,7 +73,7 @@ class Portal:
         return threading.current_thread() is self._thread
 
     def call(self, fn: Callable[[], object]) -> None:
-        """Has the loop call `fn` soon.
+        """Makes the loop call `fn` soon.
 
         Raises:
             RuntimeError: the portal has been closed.
@@ -81,7 +81,7 @@ class Portal:
         self._loop.call_soon_threadsafe(fn)
 
     def call_soon(self, fn: Callable[[], object]) -> None:
-        """Likewise, but does nothing when the portal is closed or another process's."""
+        """The same, but does nothing when the portal is closed or belongs to another process."""
         if self.is_foreign:
             return
         try:
@@ -100,7 +100,7 @@ class Portal:
             with asyncio.Runner(loop_factory=_loop_factory()) as runner:
                 runner.run(self._serve())
         except BaseException as error:
-            self._began.put(error)  # if it never began; else nobody is listening any more
+            self._began.put(error)  # if it never began; otherwise nothing listens any more
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -113,7 +113,7 @@ class Portal:
             await asyncio.wait(self._tasks)
 
     def begin(self, task: Task) -> None:
-        """In the loop."""
+        """Called in the loop."""
         running = self._loop.create_task(task.run(), context=task.context)
         self._tasks.add(running)
         running.add_done_callback(self._tasks.discard)
@@ -130,7 +130,7 @@ class Portal:
 class Task:
     """Runs `main` in a portal's loop, in a copy of the maker's context. `main` must deliver its failures itself.
 
-    It is made first and started then, so that whoever is interrupted just as it starts has something to cancel.
+    It is made first and started later, so that a caller that is interrupted just as it starts has something to cancel.
     """
 
     def __init__(self, portal: Portal, main: Callable[[], Awaitable[None]]) -> None:
@@ -141,11 +141,11 @@ class Task:
         self._cancelled = False
         self.context = contextvars.copy_context()
         sniffio = sys.modules.get("sniffio")
-        if sniffio is not None:  # the caller's event loop is of no concern here
+        if sniffio is not None:  # the caller's event loop does not matter here
             self.context.run(sniffio.current_async_library_cvar.set, None)
 
     def start(self) -> None:
-        """Has it begin; returns at once.
+        """Starts it; returns at once.
 
         Raises:
             RuntimeError: the portal has been closed.
@@ -153,9 +153,9 @@ class Task:
         self._portal.call(self._begin)
 
     def cancel(self) -> None:
-        """Asks it to end; returns at once. From any thread.
+        """Asks it to end; returns at once. Any thread may call it.
 
-        One that has not been started begins nevertheless, and finds itself cancelled: `main` can tell its end in any case.
+        A task that has not been started begins nevertheless, and finds itself cancelled: so `main` can always report its end.
         """
         self._portal.call_soon(self._cancel)
 
@@ -183,7 +183,7 @@ class Task:
 
 
 def current_portal() -> Portal:
-    """This process's portal, started if need be."""
+    """This process's portal, started if necessary."""
     global _current
     portal = _current
     if portal is None or not portal.usable:
@@ -217,7 +217,7 @@ def _begin_anew_after_fork() -> None:
     if _current is not None:
         _left_behind.append(_current)
     _current = None
-    _starting = threading.Lock()  # another thread may have held it
+    _starting = threading.Lock()  # another thread may have held it at the fork
 
 
 _current: Portal | None = None

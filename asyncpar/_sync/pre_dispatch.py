@@ -1,5 +1,5 @@
-"""What `pre_dispatch` says: a number of tasks, "all", or arithmetic over n_jobs, which is computed here without `eval`: only
-numbers, n_jobs and a few operators are known, and nothing can be called.
+"""Reads `pre_dispatch`: a number of tasks, "all", or arithmetic over n_jobs. It is computed here without `eval`: only numbers,
+n_jobs and a few operators are known, and nothing can be called.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from asyncpar._basics.validation import is_number
 
 _LEFT_TO_ASYNCPAR = "2*n_jobs"  # joblib's default
-_MOST_POWER = 64  # in a pre_dispatch expression: nobody means more, and "9**9**9" would never end
+_MOST_POWER = 64  # in a pre_dispatch expression: no real one is longer, and "9**9**9" would never end
 _OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -28,10 +28,10 @@ _OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
 
 
 def evaluate_pre_dispatch(expression: object, n_jobs: int) -> int | None:
-    """How many tasks `pre_dispatch` allows; None: that is asyncpar's to choose.
+    """How many tasks `pre_dispatch` allows; None: asyncpar chooses.
 
     Raises:
-        ValueError: it is neither "all", a positive number, nor arithmetic that gives one.
+        ValueError: it is not "all", a positive number, or arithmetic that gives one.
     """
     if isinstance(expression, str):
         if expression.replace(" ", "") == _LEFT_TO_ASYNCPAR:
@@ -72,4 +72,4 @@ def _evaluate(node: ast.expr, n_jobs: int) -> Any:
         if isinstance(node.op, ast.Pow) and abs(right) > _MOST_POWER:
             raise ValueError("so large a power")
         return _OPERATORS[type(node.op)](left, right)
-    raise ValueError("something else than arithmetic")
+    raise ValueError("something other than arithmetic")

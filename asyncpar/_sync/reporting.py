@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import log10, sqrt
 
 EVERY_TIME = 10  # above this verbosity each completion is reported
-TO_STDOUT = 50  # from this one on it is printed on stdout
+TO_STDOUT = 50  # from this verbosity on it is printed on stdout
 
 
 def preamble(name: str, n_jobs: int) -> str:
@@ -25,12 +25,12 @@ def progress_line(done: int, total: int | None, seconds: float, *, finished: boo
 
 
 def is_due(report: int, done: int, total: int | None, verbose: float, *, finished: bool = False) -> bool:
-    """Whether completion number `report` (from 1) is to be told of: each above `EVERY_TIME`, ever fewer below it."""
+    """Whether completion number `report` (from 1) is reported: each above `EVERY_TIME`, fewer and fewer below it."""
     if verbose <= 0:
         return False
     if finished:
         return True
-    if done == total:  # which is told when everything is finished
+    if done == total:  # which is reported when everything is finished
         return False
     if verbose > EVERY_TIME:
         return True

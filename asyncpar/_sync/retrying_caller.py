@@ -14,7 +14,7 @@ from asyncpar._sync.parallel import SKIPPED
 
 
 class RetryingCaller:
-    """Makes calls, again if they fail and may be retried; an error in the end is raised, returned, or stands for SKIPPED."""
+    """Makes calls, and retries those that fail. The final error is raised or returned, or SKIPPED is returned for it."""
 
     def __init__(self, retrying: RetryPolicy | None, on_error: OnError) -> None:
         self._retrying = retrying
@@ -35,7 +35,7 @@ class RetryingCaller:
 
 
 def _as_value(error: BaseException) -> BaseException:
-    """A call has no say about the program, wherever its error is raised again."""
+    """A call must not end the program, wherever its error is raised again."""
     if isinstance(error, Exception):
         return error
     replacement = RuntimeError(f"a task raised {in_words(error)}")

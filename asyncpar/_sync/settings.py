@@ -1,10 +1,10 @@
-"""What the context says about `Parallel` calls in it.
+"""The context's settings for `Parallel` calls in it.
 
 Settings live in a context variable, so that asyncio tasks and threads do not see each other's. Calls in workers do not see
 their caller's either, although threads inherit its context: settings hold for the depth in workers at which they were made.
 
-An explicit argument goes before the context's setting, and that before the default. `UNSET` tells an argument that was not
-given from one that is None.
+An explicit argument goes before the context's setting, and that before the default. `UNSET` distinguishes an argument that was
+not given from one that is None.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from asyncpar._platform.nesting import depth
 Prefer: TypeAlias = Literal["processes", "threads"] | None
 Require: TypeAlias = Literal["sharedmem"] | None
 
-_MMAP_SYNONYMS: dict[str, MmapMode] = {"w+": "r+"}  # joblib makes a file; here there is none to be made
+_MMAP_SYNONYMS: dict[str, MmapMode] = {"w+": "r+"}  # joblib makes a file; asyncpar makes none
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a context says about `Parallel` calls in it; whatever is UNSET, it says nothing about."""
+    """A context's settings for `Parallel` calls in it; it does not set what is UNSET."""
 
     backend: Any = None
     n_jobs: Any = None
@@ -48,23 +48,23 @@ _settings: ContextVar[Settings | None] = ContextVar("asyncpar_settings", default
 
 
 def set_settings(settings: Settings | None) -> Settings | None:
-    """Makes these the context's own; returns those that it had."""
+    """Puts these settings into the context; returns those that it had."""
     before = _settings.get()
     _settings.set(settings)
     return before
 
 
 def current_settings() -> Settings:
-    """Those of the context, if they were made at this depth in workers."""
+    """The context's settings, if they were made at this depth in workers."""
     settings = _settings.get()
     return settings if settings is not None and settings.depth == depth() else NO_SETTINGS
 
 
 def make_hints(temp_folder: str | None, max_nbytes: Any, mmap_mode: Any) -> Hints:
-    """How large arrays are to reach workers, checked. joblib puts its files into `temp_folder`; asyncpar has none.
+    """Checks how large arrays are to reach workers. joblib puts its files into `temp_folder`; asyncpar has none.
 
     Raises:
-        ValueError: a size that is none, or an unknown mode.
+        ValueError: the size is not valid, or the mode is unknown.
     """
     settings = current_settings()
     max_nbytes = next((value for value in (max_nbytes, settings.max_nbytes) if value is not UNSET), DEFAULT_MAX_NBYTES)
@@ -73,7 +73,7 @@ def make_hints(temp_folder: str | None, max_nbytes: Any, mmap_mode: Any) -> Hint
 
 
 def check_prefer_and_require(prefer: object, require: object) -> None:
-    """Raises ValueError, naming the valid values, or where the two contradict each other."""
+    """Raises ValueError, naming the valid values, and also if the two contradict each other."""
     if prefer not in ("processes", "threads", None):
         raise ValueError(f"prefer must be 'processes', 'threads' or None, not {prefer!r}")
     if require not in ("sharedmem", None):

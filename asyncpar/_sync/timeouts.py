@@ -8,7 +8,7 @@ from asyncpar.errors import CallTimeoutError
 
 
 class ParallelTimeoutError(CallTimeoutError, multiprocessing.TimeoutError):
-    """A `CallTimeoutError` that is also caught by whoever catches what joblib raises."""
+    """A `CallTimeoutError` that code which catches joblib's error also catches."""
 
     __module__ = "asyncpar._sync.timeouts"
 

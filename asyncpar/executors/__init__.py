@@ -1,11 +1,11 @@
 """Executors: what runs batches. A file for each kind; this one knows them by name, and keeps the default ones.
 
-With a name instead of an object, a run uses the event loop's own executor of that name: made at first use, kept warm, gone
-with the loop.
+With a name instead of an object, a run uses the event loop's own executor of that name. It is made at first use, kept warm, and
+closed with the loop.
 
 The doors (`_map`, `_sync`) import from here. Executors import the contract, and nothing of the scheduler.
 
-What must never break: see `_contract`; and no executor leaves anything behind when its `async with` or its event loop ends.
+What must never break: see `_contract`. Also, no executor leaves anything behind when its `async with` or its event loop ends.
 """
 
 from __future__ import annotations
@@ -50,10 +50,11 @@ _defaults: RunVar[dict[str, PooledExecutor[Any]] | None] = RunVar("asyncpar_defa
 
 
 def default_name() -> str:
-    """What plain functions run in when nothing is said: processes, or threads where Python has no GIL.
+    """Where plain functions run by default: in processes, or in threads if Python has no GIL.
 
-    In a call of another map, which has a worker to itself already, threads; in a call of a map there, the caller's own task. So
-    also in a worker that imports a module which maps something: threads that import anything of it would wait for that import.
+    In a call of another map, which already has a worker to itself, they run in threads. In a call of a map there, they run in
+    the caller's own task. The same holds in a worker that imports a module which maps something: threads that import anything
+    from it would wait for that import.
     """
     if levels := depth():
         return "thread" if levels == 1 and not is_importing() else "inline"
@@ -62,18 +63,18 @@ def default_name() -> str:
 
 
 def is_foreign_pool(value: object) -> bool:
-    """Whether it is a `concurrent.futures.Executor`; where nobody has imported that module, nothing is."""
+    """Whether it is a `concurrent.futures.Executor`; if that module is not imported, nothing is."""
     futures = sys.modules.get("concurrent.futures")
     return futures is not None and isinstance(value, futures.Executor)
 
 
 def workers_of(pool: ForeignPool) -> int:
-    """How many workers a pool has, as far as it says."""
+    """How many workers a pool has, if it says so."""
     return getattr(pool, "_max_workers", None) or cpu_count()
 
 
 def check_executor(executor: object) -> str | Executor | ForeignPool | None:
-    """Refuses what is neither a name, an executor nor a pool that can be used as one.
+    """Refuses everything except a name, an executor or a pool that can be used as one.
 
     Raises:
         ValueError: an unknown name; the message lists the known ones.
@@ -97,7 +98,7 @@ def check_executor(executor: object) -> str | Executor | ForeignPool | None:
 
 
 def default_executor(name: str, n_jobs: int | None) -> Executor:
-    """The event loop's own executor of that name, with room for `n_jobs` workers at the least."""
+    """The event loop's own executor of that name, with room for at least `n_jobs` workers."""
     if name == "inline":
         return make_executor(name)
     executors = _defaults.get()
@@ -127,7 +128,7 @@ def make_executor(name: str) -> PooledExecutor[Any]:
     return InlineExecutor()
 
 
-_SHOWN = {  # the contract, for whoever writes an executor: {name: where it stands}
+_SHOWN = {  # the contract, for authors of executors: {name: its module}
     "Answer": "executor",
     "Batch": "batches",
     "BatchDone": "batches",

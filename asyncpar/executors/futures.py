@@ -1,19 +1,19 @@
 """Other people's pools: any `concurrent.futures.Executor` runs the batches.
 
-A pool that is a `ThreadPoolExecutor` shares this program's memory, and nothing is pickled. Any other gets tasks of bytes: one
-task is one batch, made by `_child/pool_main.py`, and errors of calls come back inside its result, so that the pool never sees
-them. There are two places for each of its workers, so that the next batch is there when a worker has finished one.
+A pool that is a `ThreadPoolExecutor` shares this program's memory, and nothing is pickled. Any other pool gets tasks of bytes.
+One task is one batch, run by `_child/pool_main.py`. Errors of calls come back inside its result, so that the pool never sees
+them. There are two places for each worker, so that the next batch is there when a worker has finished one.
 
-What such a pool cannot do: it cannot end a call that is running. A run that is cancelled takes back the batches that the pool
-has not handed to its workers (a `ProcessPoolExecutor` hands them out one ahead), and leaves the others to themselves; their
-places are lent again when they have ended.
+Such a pool cannot end a call that is running. A run that is cancelled takes back the batches that the pool has not handed to
+its workers (a `ProcessPoolExecutor` hands them out one ahead), and leaves the others to themselves. Their places are lent again
+when they have ended.
 
-When one worker of a pool of processes dies, most pools are broken, and all that was under way in them is lost. Then nobody
-knows which call is to blame, so suspects run alone. Each batch that was lost runs again with nothing beside it. If the pool
-breaks again, it was that batch, and its calls run one by one. The one that breaks the pool now fails with `WorkerDiedError`,
-and no other does. For that, somebody must make a new pool each time: the function that `FuturesExecutor` was given. A pool
-that was given as an object cannot be replaced, and the run ends. A new pool is tried out with a task of our own, so that no
-call is blamed for a pool whose workers cannot start.
+When one worker of a pool of processes dies, most pools are broken, and all that was under way in them is lost. It is not known
+then which call is to blame, so suspects run alone. Each batch that was lost runs again with nothing beside it. If the pool
+breaks again, that batch is to blame, and its calls run one by one. The call that breaks the pool now fails with
+`WorkerDiedError`, and no other does. That needs a new pool each time, from the function that `FuturesExecutor` was given. A
+pool that was given as an object cannot be replaced, and the run ends. A new pool is tried out with a task of our own, so that
+no call is blamed for a pool whose workers cannot start.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from asyncpar.errors import ExecutorUnavailableError, WorkerDiedError
 from asyncpar.executors import workers_of
 from asyncpar.executors.thread import ThreadPlace
 
-_SMALL_PROGRAM = 1 << 14  # bytes that are sent with every batch rather than asked for; a guess
+_SMALL_PROGRAM = 1 << 14  # up to this many bytes, a function is sent with every batch instead of on request; a guess
 
 _program_ids = itertools.count(int.from_bytes(os.urandom(6), "big") << 16)  # workers may serve other programs as well
 
@@ -56,21 +56,21 @@ _program_ids = itertools.count(int.from_bytes(os.urandom(6), "big") << 16)  # wo
 class FuturesExecutor(PooledExecutor[Place]):
     """Runs calls in a pool that is a `concurrent.futures.Executor`: of threads, processes or interpreters, loky's, mpi4py's, ….
 
-    The pool stays its owner's, who shuts it down. If `pool` is a function that makes one, each pool that it makes is shut
-    down here, and a broken one is replaced: a call that kills its worker then fails alone, with a `WorkerDiedError`. A run
-    whose pool cannot be replaced ends with `ExecutorUnavailableError`.
+    The pool's owner shuts it down. If `pool` is a function that makes pools, each pool that it makes is shut down here, and a
+    broken one is replaced: a call that kills its worker then fails alone, with a `WorkerDiedError`. A run whose pool cannot be
+    replaced ends with `ExecutorUnavailableError`.
 
     A call that is running cannot be ended. When a run is cancelled, or a call outlives its timeout in a thread, the call is
-    left to itself, and counted as abandoned; in other pools a call that takes too long fails when it returns. A timeout of a
-    coroutine call cancels it.
+    left to itself, and counted as abandoned. In other pools, a call that takes too long fails when it returns. A coroutine call
+    that takes too long is cancelled.
 
     Args:
         pool: the pool, or a function without arguments that makes one. It is called at once.
-        workers: how many workers the pool has. None: what it says itself (`_max_workers`), or as many as there are processors.
+        workers: how many workers the pool has. None: its own number (`_max_workers`), or as many as there are processors.
 
     Raises:
         TypeError: `pool` is neither.
-        ValueError: `workers` is no positive number.
+        ValueError: `workers` is not a positive number.
 
     >>> import anyio, math, asyncpar
     >>> from concurrent.futures import ThreadPoolExecutor
@@ -92,7 +92,7 @@ class FuturesExecutor(PooledExecutor[Place]):
             workers = workers_of(self.foreign_pool)
         super().__init__(to_count(workers) * self.traits.depth)
         self._replacing = anyio.Lock()
-        self._changing = threading.Lock()  # the pool, for another or for none
+        self._changing = threading.Lock()  # replacing the pool, or ending it
         self._gate = _Gate()
 
     def open(self, program: Program, hints: Hints) -> Session:
@@ -111,7 +111,7 @@ class FuturesExecutor(PooledExecutor[Place]):
             await run_off_loop(self._shut_down_pool)
 
     def _shut_down_pool(self) -> None:
-        """Waits for its end, unless calls in its threads are left to themselves, or are about to be."""
+        """Waits for the pool's end, unless calls in its threads are left to themselves, or are about to be."""
         with self._changing:
             self.foreign_pool.shutdown(wait=not self._shares_memory or not self.pool.started)
 
@@ -139,10 +139,10 @@ class FuturesExecutor(PooledExecutor[Place]):
             raise ExecutorUnavailableError(f"the {type(pool).__name__} takes no calls: {error}") from error
 
     async def replace(self, broken: ForeignPool, error: Exception, suspect: Batch | None) -> None:
-        """Makes a new pool in the place of one that is broken, unless somebody has done so.
+        """Replaces a broken pool by a new one, unless another task has done so.
 
         Raises:
-            ExecutorUnavailableError: nobody can make one, or the new one is broken from the start.
+            ExecutorUnavailableError: no function makes pools, or the new pool is broken from the start.
         """
         if self._make is None:
             raise _is_broken(broken, error, suspect) from error
@@ -152,14 +152,14 @@ class FuturesExecutor(PooledExecutor[Place]):
                 await self._try_out(self.foreign_pool)
 
     def _renew(self, broken: ForeignPool) -> None:
-        """Runs in a thread. Whoever waits for it may be cancelled; the pool is kept all the same, and shut down at the end."""
+        """Runs in a thread. The task that waits for it may be cancelled; the pool is kept even so, and shut down at the end."""
         with self._changing:
             broken.shutdown(wait=True)
             if self.foreign_pool is broken and not self.pool.closed:
                 self.foreign_pool = _made_by(self._make)
 
     async def _try_out(self, pool: ForeignPool) -> None:
-        """No call is to blame for what breaks a pool before it has run any."""
+        """Tries the pool out: no call is to blame if it breaks before it has run any."""
         try:
             await result_of(self.submit(pool, os.getpid))
         except (NotSent, BrokenExecutor) as error:
@@ -170,7 +170,7 @@ class FuturesExecutor(PooledExecutor[Place]):
 
 
 class NotSent(Exception):
-    """A pool was broken already when it was to get a task."""
+    """The pool was already broken when a task was to be sent."""
 
 
 class _PickledSession(PickledProgram, PooledSession[Place]):
@@ -242,7 +242,7 @@ class _PoolPlace(Place):
 
 
 class _PoolAnswer(ProcessAnswer):
-    """What came back from a pool, whose calls nobody has timed from outside."""
+    """What came back from a pool. Its calls were not timed from outside."""
 
     __slots__ = ("_timeout",)
 
@@ -258,7 +258,7 @@ class _PoolAnswer(ProcessAnswer):
 
 
 async def result_of(future: Future[Any]) -> Any:
-    """What it comes to; cancelled, it is left alone."""
+    """Waits for the result; when cancelled, it leaves the task alone."""
     ended, loop = anyio.Event(), LoopHandle()
     future.add_done_callback(lambda _: loop.call_soon(ended.set))
     await ended.wait()
@@ -266,14 +266,14 @@ async def result_of(future: Future[Any]) -> Any:
 
 
 class _Gate:
-    """Many may be inside, or one that is alone; `detained`: calls that are left to themselves, and nobody waits for."""
+    """Many batches may be inside, or one that is alone. `detained`: batches left to themselves, which no task waits for."""
 
     detained = 0
 
     def __init__(self) -> None:
         self._inside = 0
         self._is_taken = False  # by one that is alone
-        self._wait_for_solitude = 0  # how many; they would wait for ever if others went on coming in
+        self._wait_for_solitude = 0  # how many; they would wait for ever if other batches kept coming in
         self._moved: anyio.Event | None = None
 
     async def enter(self, *, alone: bool) -> None:
@@ -302,7 +302,7 @@ class _Gate:
 
 
 def _lost(batch: Batch, pool: ForeignPool, error: BrokenExecutor, *, is_alone: bool) -> BatchDone:
-    """What becomes of a batch whose pool broke; `is_alone`: nothing else was under way."""
+    """What becomes of a batch whose pool broke. `is_alone`: nothing else was under way."""
     name, deaths = type(pool).__name__, batch.deaths + 1
     if is_alone and len(batch) == 1:
         message = f"a worker of the {name} died while it ran {batch.describe(0)}: {error}"
@@ -330,7 +330,7 @@ def _was_shut_down(pool: ForeignPool) -> ExecutorUnavailableError:
 
 
 def _copied(frame: Frame) -> list[bytearray]:
-    """The buffers in a form that every pool can send, and that is writable at the other end."""
+    """The buffers in a form that every pool can send and that is writable at the other end."""
     return [bytearray(memoryview(buffer)) for buffer in frame.buffers]  # type: ignore[arg-type]  # none is in shared memory
 
 

@@ -1,7 +1,7 @@
-"""The inline executor: every call in the task that awaits the run, one after another, for debugging.
+"""The inline executor runs every call in the task that awaits the run, one after another, for debugging.
 
-A breakpoint, a profiler or a plain traceback then shows the caller's own stack. The event loop stands still during a
-batch; between batches it turns once.
+A breakpoint, a profiler or a plain traceback then shows the caller's own stack. The event loop stands still during a batch, and
+turns once between batches.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _TOO_LATE = object()
 
 
 class InlinePlace(Place):
-    """Runs calls where it stands; coroutine calls are awaited one by one."""
+    """Runs calls in the current task; coroutine calls are awaited one by one."""
 
     async def run(self, parcel: Parcel) -> BatchDone:
         await anyio.lowlevel.checkpoint()
@@ -58,7 +58,7 @@ class InlineExecutor(PooledExecutor[InlinePlace]):
 def _make_calls(parcel: Parcel) -> BatchReport:
     """Runs a batch. A call that takes too long cannot be stopped, and fails when it returns."""
     program, batch, timeout = parcel.program, parcel.batch, parcel.program.timeout
-    # And no KeyboardInterrupt: here it is the program's own
+    # KeyboardInterrupt is left out: here it is the program's own
     catch = (Exception, SystemExit, GeneratorExit, anyio.get_cancelled_exc_class())
     singly = timeout is not None
     report = run_batch(program.fn, batch.columns, private_page(), parcel.budget, program.stop_on_error, catch, singly=singly)
@@ -81,7 +81,7 @@ async def _await_calls(parcel: Parcel) -> BatchReport:
                 value = None
             report.values.append(value)
         except BaseException as error:
-            # A call may run into a cancellation that is none of ours: it awaited a task that somebody had cancelled
+            # A call may run into a cancellation that is not ours: it awaited a task that other code had cancelled
             caught = (Exception, SystemExit, anyio.get_cancelled_exc_class())
             if not issubclass(type(error), caught) or is_own_cancellation(error):
                 raise

@@ -2,17 +2,17 @@
 
 There is no thread, no queue and no polling between a run and its worker. This file keeps the pool: it starts the zygote at
 first need, asks it for workers, retires those that have had nothing to do, and closes everything when its `async with` or
-its event loop ends. The mechanisms stand in `_processes/worker.py` (a batch and its worker), `_processes/parcel.py` (what is
+its event loop ends. The mechanisms are in `_processes/worker.py` (a batch and its worker), `_processes/parcel.py` (what is
 sent), `_processes/zygote_client.py` and `_child/zygote.py` (how workers start and end), and `_wire` (how it travels).
 
-A worker with old code is not lent any more: when a run begins and modules have been reloaded since the last one began
-(`_processes/reloading.py`), idle workers are sent home, and busy ones when they come back. They hang up at once; the task
-that sees to idle workers waits for their end. A zygote that has preloaded modules gets a successor, and ends when its last
-worker has.
+A worker with old code is not lent any more. When a run begins and modules have been reloaded since the last one began
+(`_processes/reloading.py`), idle workers are dismissed at once, and busy ones when they come back. They hang up at once, and
+the task that looks after idle workers waits for their end. A zygote that has preloaded modules gets a successor, and ends when
+its last worker has.
 
-A pool belongs to the process that made it. In a forked copy of that process, before the fork returns there, every executor
-is closed without a word to its zygote, its workers or the event loop's selector, all of which the original goes on using;
-what the copy maps by name runs in executors of its own.
+A pool belongs to the process that made it. In a forked copy of that process, every executor is closed before the fork returns
+there. It sends nothing to its zygote or workers and leaves the event loop's selector alone, because the original goes on using
+all of them. Maps in the copy that name an executor run in executors of its own.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ from asyncpar._wire.unfinished import Hold, hold_unfinished_modules
 from asyncpar.errors import ExecutorUnavailableError
 
 LEAST_MEMORY = 1 << 25  # bytes; about what an interpreter holds by itself
-_REST_SECONDS = 1.0  # without work, until shared memory is given back; pages that stay warm are written three times as fast
-_MOST_GRACE = 86_400.0  # a day: nobody waits longer, and the system counts it in milliseconds of 32 bits
-_MOST_STARTS = 3  # of a worker that is killed each time before it is ready
+_REST_SECONDS = 1.0  # without work, until shared memory is given back; warm pages are written three times as fast
+_MOST_GRACE = 86_400.0  # a day: long enough, and the system counts it in milliseconds of 32 bits
+_MOST_STARTS = 3  # for a worker that is killed each time before it is ready
 _KEPT_FUNCTIONS = 64  # a name costs a worker a hundred bytes; a run of an importable function saves 10 µs by this
 
 
@@ -63,30 +63,30 @@ class ProcessExecutor(PooledExecutor[ProcessWorker]):
     environment, `sys.path` and `sys.argv` of that moment. No `if __name__ == "__main__"` guard is needed: a worker never
     imports the main script. A function is sent to a worker once per run. Cancelling a run stops its workers at their next
     call, or kills them after `grace` seconds. Closing the executor leaves no process behind, and neither does the end of
-    this program, SIGKILL included. Programs that a call has started, and not in a session of their own
+    this program, SIGKILL included. Programs that a call has started, except those in a session of their own
     (`start_new_session=True`), are killed when its worker ends. Calls have no terminal.
 
     Args:
         max_workers: how many processes there may be at once.
         initializer: called with `initargs` in each new worker, before its first call. What it raises fails the run.
         initargs: arguments of the initializer.
-        preload: names of modules that are imported once and shared by all workers, which then start with them at hand.
-            Only modules that start no threads. Random generators that they hold draw the same numbers in all workers; the
-            global ones of `random`, `numpy.random` and `torch` do not.
+        preload: names of modules that are imported once and shared by all workers, which then start with them loaded. The
+            modules must not start threads. Random generators in these modules draw the same numbers in all workers; the global
+            ones of `random`, `numpy.random` and `torch` do not.
         inner_max_num_threads: how many threads numerical libraries may start in each worker. It is put into `OMP_NUM_THREADS`
-            and the like in workers, where this program's own environment does not have them. None: those libraries decide.
+            and the like in workers, unless this program's own environment has them. None: those libraries decide.
         max_calls_per_worker: how many calls a worker may make before it is replaced by a fresh one; None: any number.
         max_memory: bytes that a worker may hold, shared memory excluded; None: any number. A call that asks for
-            more than is left gets a MemoryError, where the system can refuse (Linux); a worker that holds more than that after
-            a call, is replaced. Programs that calls start inherit the limit. No call is lost by either limit.
-        max_shared_bytes: how much shared memory there may be for large arguments and results, half of it for each; what finds
-            no room travels through sockets. None: a quarter of the memory that is available.
+            more than is left gets a MemoryError, where the system can refuse (Linux); a worker that holds more after a call is
+            replaced. Programs that calls start inherit the limit. No call is lost by either limit.
+        max_shared_bytes: how much shared memory there may be for large arguments and results, half of it for each; the rest
+            travels through sockets. None: a quarter of the memory that is available.
         idle_timeout: seconds after which a worker without work exits.
         grace: seconds that a worker has for stopping, or exiting, by itself before it is killed.
 
     Raises:
-        ExecutorUnavailableError: this platform cannot pass descriptors between processes (Windows), or this program is not run
-            by a Python interpreter (`sys.executable`) of its own, as frozen ones are not.
+        ExecutorUnavailableError: this platform cannot pass descriptors between processes (Windows), or this program does not
+            run in a Python interpreter (`sys.executable`) of its own; frozen programs do not.
         ValueError: an argument is out of range.
 
     >>> import anyio, math, asyncpar
@@ -145,8 +145,8 @@ class ProcessExecutor(PooledExecutor[ProcessWorker]):
         self._making_arguments = threading.Lock()
         self._rest_due: float | None = None
         self._something_due = anyio.Event()
-        self._generation = generation()  # of the workers that are lent
-        self._leaving: list[ProcessWorker] = []  # with old code; they have been told, and are to be waited for
+        self._generation = generation()  # for the workers that are lent
+        self._leaving: list[ProcessWorker] = []  # with old code; they have been told to end, and must be awaited
         self._old_zygotes: list[Zygote] = []  # which have preloaded old code, and wait for the end of their workers
         self._importable: dict[Hashable, SentProgram] = {}  # {its options, and the id of its function, which it holds: program}
         _executors.add(self)
@@ -171,7 +171,7 @@ class ProcessExecutor(PooledExecutor[ProcessWorker]):
         return ProcessSession(self, program, sent, placer, unfinished, is_kept=is_kept)
 
     def _importable_program(self, fn: Callable[..., Any], options: ProgramOptions) -> SentProgram:
-        """That of an importable function, kept from run to run."""
+        """The program of an importable function, kept from run to run."""
         key = id(fn), options
         kept = self._importable.get(key)
         if kept is None:
@@ -185,14 +185,14 @@ class ProcessExecutor(PooledExecutor[ProcessWorker]):
         return SentProgram(fn, options, self._last_program_id, placer)
 
     def _get_arguments(self) -> Area:
-        """Where large arguments lie; made with the first worker or for the first of them, whichever comes first."""
+        """Where large arguments are stored; made with the first worker or for the first of them, whichever comes first."""
         with self._making_arguments:
             if self._arguments is None:
                 self._arguments = Area(make_nameless_file(0), 0, self._max_shared_bytes // 2, self._collect_loans)
             return self._arguments
 
     def _share_of_results(self) -> int:
-        """How many bytes of results each worker may share now: there may be more workers than a moment ago."""
+        """How many bytes of results each worker may share now; the number of workers may have grown."""
         return self._max_shared_bytes // 2 // max(1, self.places)
 
     def grow(self, size: int) -> None:
@@ -253,7 +253,7 @@ class ProcessExecutor(PooledExecutor[ProcessWorker]):
             self.pool.refuse_if_closed()
             if self._life is None:
                 self._life = await start_background(self._live, self._end_without_loop)
-                if self.pool.closed:  # meanwhile, by somebody who found nothing to end
+                if self.pool.closed:  # meanwhile, by a task that found nothing to end
                     self._life.cancel()
                     self.pool.refuse_if_closed()
         attempts_left = _MOST_STARTS
@@ -287,10 +287,10 @@ class ProcessExecutor(PooledExecutor[ProcessWorker]):
         if zygote is not None and zygote.alive:
             try:
                 return await self._make_worker(zygote, born)
-            except ConnectionError:  # it has been killed, which nobody knew before
+            except ConnectionError:  # it has been killed, and that was not known before
                 await zygote.aclose()
                 self.pool.refuse_if_closed()  # or that was why
-        if self._zygote is None or not self._zygote.alive:  # nobody else has started one meanwhile
+        if self._zygote is None or not self._zygote.alive:  # no other task has started one meanwhile
             self._zygote = start_zygote(self._preload, self._grace)
         zygote = self._zygote
         try:
@@ -304,7 +304,7 @@ class ProcessExecutor(PooledExecutor[ProcessWorker]):
         return ProcessWorker(process, zygote, self._grace, born, self._share_of_results())
 
     async def shut_down(self) -> None:
-        """What has to be done is done by `_live`, so that it is done even if whoever waits here is cancelled."""
+        """`_live` does the work, so that it is done even if the task that waits here is cancelled."""
         if self._life is not None:
             self._life.cancel()
             await self._life.wait()
@@ -315,12 +315,12 @@ class ProcessExecutor(PooledExecutor[ProcessWorker]):
         try:
             await self._see_to_idle_workers()
         finally:
-            if self._life is not None:  # else whoever began this was cancelled at once, and the next one begins anew
+            if self._life is not None:  # otherwise the task that began this was cancelled at once, and the next begins again
                 await self._end_everything()
 
     async def _end_everything(self) -> None:
         self.pool.close()
-        workers = list(self._workers)  # also those that are given back meanwhile, and of no use then
+        workers = list(self._workers)  # also those that are given back meanwhile; they are of no use then
         with anyio.CancelScope(shield=True):
             for worker in workers:
                 worker.hang_up()
@@ -340,8 +340,8 @@ class ProcessExecutor(PooledExecutor[ProcessWorker]):
             await anyio.lowlevel.checkpoint()
 
     async def _see_to_idle_workers(self) -> None:
-        """Lets workers rest that have had nothing to do for a moment, retires those for which this has lasted long, and sees
-        off those with old code.
+        """Lets workers rest that have been idle for a moment, retires those that have been idle for long, and ends those with
+        old code.
         """
         while True:
             self._something_due = anyio.Event()
@@ -357,9 +357,9 @@ class ProcessExecutor(PooledExecutor[ProcessWorker]):
                 await self._retire_idle_workers()
 
     async def _give_back_memory(self) -> None:
-        """An idle executor holds next to nothing: results and arguments are kept by those alone who look at them.
+        """An idle executor holds next to nothing: results and arguments are kept only while something refers to them.
 
-        Workers do not answer, and results may be let go of a little later: so they are told twice.
+        Workers do not answer, and results may be released a little later, so workers are told twice.
         """
         self._rest_due = None
         for pause in (_REST_SECONDS / 10, _REST_SECONDS):
@@ -368,7 +368,7 @@ class ProcessExecutor(PooledExecutor[ProcessWorker]):
             await anyio.sleep(pause)
             self._collect_loans()
             await self._trim_arguments()
-        if self._rest_due is None:  # nobody has worked meanwhile
+        if self._rest_due is None:  # no worker has worked meanwhile
             for worker in self.pool.idle:
                 worker.shares = False
 
@@ -381,12 +381,12 @@ class ProcessExecutor(PooledExecutor[ProcessWorker]):
             self.pool.forget_one()
         if not self.pool.started and self._zygote is not None:
             zygote = self._zygote
-            await zygote.aclose()  # and forgotten only then: if this is cancelled, somebody else has to see to it
+            await zygote.aclose()  # and forgotten only then: if this is cancelled, another task must do it
             if self._zygote is zygote:
                 self._zygote = None
 
     def _leave_to_original(self) -> None:
-        """In a forked copy of this process: the pool is that of the original."""
+        """Called in a forked copy of this process: the pool belongs to the original."""
         self._forget_all("belongs to the process from which this one was forked; make one in each process that needs one")
         for zygote in self._all_zygotes():
             zygote.leave_to_original()
@@ -394,7 +394,7 @@ class ProcessExecutor(PooledExecutor[ProcessWorker]):
             self._arguments.leave_to_original()
 
     def _end_without_loop(self) -> None:
-        """The event loop has been closed, and nothing can be awaited in it any more."""
+        """Called when the event loop has been closed: nothing can be awaited in it any more."""
         for worker in self._workers:
             worker.let_go()
         self._forget_all("was left open when its event loop was closed; make one in each event loop that needs one")
@@ -409,7 +409,7 @@ class ProcessExecutor(PooledExecutor[ProcessWorker]):
     def _forget_all(self, why_closed: str) -> None:
         self.pool.forget_waiters()
         self.pool.close(why_closed)
-        self._life = None  # if it goes on, it has nothing to end
+        self._life = None  # if that task goes on, it has nothing to end
         self._workers.clear()
         self._leaving.clear()
         self._something_due = anyio.Event()
@@ -418,7 +418,7 @@ class ProcessExecutor(PooledExecutor[ProcessWorker]):
         return [*self._old_zygotes, *([] if self._zygote is None else [self._zygote])]
 
     def forget_program(self, program: SentProgram) -> None:
-        """No run needs it any longer: workers forget it with their next message."""
+        """No run needs the program any longer: workers forget it with their next message."""
         for worker in self._workers:
             worker.forget(program, idle=worker in self.pool.idle)
 
@@ -443,7 +443,7 @@ class ProcessSession(PickledProgram, PooledSession[ProcessWorker]):
         self.sent = sent
         self.placer = placer
         self._executor = executor
-        self._unfinished = unfinished  # modules, held for as long as the run goes on
+        self._unfinished = unfinished  # modules, held while the run goes on
         self._is_kept = is_kept
 
     def release(self, place: ProcessWorker) -> None:
@@ -458,7 +458,7 @@ class ProcessSession(PickledProgram, PooledSession[ProcessWorker]):
             self._unfinished.release()
         if not self._is_kept:
             self._executor.forget_program(self.sent)
-            del self.sent  # which holds blocks of shared memory; parcels that are still on their way keep it
+            del self.sent  # it holds blocks of shared memory; parcels that are still on their way keep it
 
 
 _executors: weakref.WeakSet[ProcessExecutor] = weakref.WeakSet()
@@ -490,7 +490,7 @@ def check_process_arguments(
         raise TypeError(f"initializer must be callable, not {initializer!r}")
     if inspect.iscoroutinefunction(initializer):
         raise TypeError(
-            f"initializer must be a plain function, not the coroutine function {initializer!r}, which nobody would await"
+            f"initializer must be a plain function, not the coroutine function {initializer!r}, which would not be awaited"
         )
     if isinstance(preload, str):
         raise TypeError(f"preload must be a sequence of module names, such as [{preload!r}], not one string")

@@ -3,8 +3,8 @@
 Each call sees a copy of the caller's context variables. A thread cannot be killed: when a run is cancelled, the stop flag
 keeps further calls from starting, and the batch is abandoned to its current call. The thread counts as lent until that
 call has ended, so that `max_workers` holds also for abandoned ones. When a call outlives its timeout, the thread is abandoned
-to it just so, but its place is given to a fresh thread at once: the run goes on, and would wait for ever if all its threads
-were stuck.
+to it in the same way, but a fresh thread gets its place at once, because a run whose threads are all stuck would otherwise wait
+for ever.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class ThreadPlace(Place):
     """A place for one batch at a time in some thread.
 
     Args:
-        run_in_thread: calls a function in a thread; when it is cancelled it returns at once, and leaves the thread to itself.
+        run_in_thread: calls a function in a thread; when cancelled, it returns at once, and leaves the thread to itself.
         freed: called in the event loop when a call that kept its place has ended.
-        is_replaceable: there is another thread in the place of one that is left to itself.
+        is_replaceable: another thread takes the place of one that is left to itself.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class ThreadPlace(Place):
         async with anyio.create_task_group() as group:
             group.start_soon(run)
             while (overdue := job.claim_overdue(timeout)) is None:  # noqa: ASYNC110 - no polling
-                await anyio.sleep(max(0.0, seconds_left(job.page, timeout)))  # until one could be overdue at the earliest
+                await anyio.sleep(max(0.0, seconds_left(job.page, timeout)))  # until the first could be overdue
             group.cancel_scope.cancel()
         if failure is not None:
             raise failure
@@ -109,7 +109,7 @@ class ThreadExecutor(PooledExecutor[ThreadPlace]):
         self._limiter: anyio.CapacityLimiter | None = None
 
     async def start_place(self) -> ThreadPlace:
-        if self._limiter is None:  # ours, not the loop's: our lending is the limit, and other users of threads keep their share
+        if self._limiter is None:  # ours, not the loop's: lending sets the limit, and other users of threads keep their share
             self._limiter = anyio.CapacityLimiter(float("inf"))
         run_in_thread = partial(anyio.to_thread.run_sync, abandon_on_cancel=True, limiter=self._limiter)
         return ThreadPlace(run_in_thread, self.pool.forget_one, is_replaceable=True)
@@ -152,7 +152,7 @@ class _Job:
         return BatchDone(batch, *report, self._thread_name, batch.rest(len(report.values)))
 
     def done_before(self, position: int, timeout: float) -> BatchDone:
-        """The same when the call at `position` was left to itself: those before it have ended, the others are not begun."""
+        """The same, if the call at `position` was left to itself: calls before it have ended, calls after it have not begun."""
         batch, (values, errors, timings) = self._parcel.batch, self._report
         errors = {before: errors[before] for before in range(position) if before in errors}
         errors[position] = timed_out(batch, position, timeout)
@@ -160,7 +160,7 @@ class _Job:
         return BatchDone(batch, *ended, self._thread_name, batch.rest(position + 1))
 
     def _end(self) -> bool:
-        """No call is running any more; returns whether somebody waits for its place."""
+        """No call is running any more; returns whether its place still has to be freed."""
         with self._lock:
             self._running = False
             return self._keeps_place
@@ -168,7 +168,7 @@ class _Job:
     def abandon(self) -> bool:
         """Starts no further call; returns whether one is still running. That keeps its place until it ends."""
         self.page[STOP] = 1
-        self._first_column.clear()  # within a stride nobody looks at the page
+        self._first_column.clear()  # within a stride the page is not looked at
         with self._lock:
             self._abandoned = self._keeps_place = True
             return self._running
@@ -182,7 +182,7 @@ class _Job:
             return int(self.page[POSITION])
 
     def _leave(self, calls: int) -> bool:
-        """Between two calls: none is overdue, and whether the next may begin is settled before it does."""
+        """Called between two calls: none is overdue, and whether the next may begin is settled before it does."""
         with self._lock:
             self.page[POSITION] = RECEIVED
             return self._abandoned
@@ -218,7 +218,7 @@ class _Job:
         )
         try:
             return asyncio.run(calls)
-        except (SystemExit, KeyboardInterrupt) as error:  # of a task that a call has started: that is how asyncio ends its loop
+        except (SystemExit, KeyboardInterrupt) as error:  # from a task that a call has started: asyncio ends its loop so
             raise RuntimeError(
                 f"a task that was started by {self._parcel.batch.describe(0)}, or one of the {len(columns[0]) - 1} after it, "
                 f"raised {in_words(error)}"

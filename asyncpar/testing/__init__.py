@@ -1,4 +1,4 @@
-"""For those who write executors: a kit of tests that every executor must pass, and a check that nothing is left behind.
+"""For authors of executors: a kit of tests that every executor must pass, and a check that nothing is left behind.
 
     from asyncpar.testing import ExecutorContract
 
@@ -7,13 +7,13 @@
             return MyExecutor(2)
 
 That is a whole test file: pytest finds the tests of the kit in `TestMine`, and runs them on asyncio, on uvloop and on trio, as
-far as these are installed. `contract.py` says what a subclass may say besides.
+far as these are installed. `contract.py` lists what else a subclass may say.
 
-This package is a pytest plugin too. With `pytest_plugins = ["asyncpar.testing"]` in conftest.py there is a fixture
+This package is also a pytest plugin. With `pytest_plugins = ["asyncpar.testing"]` in conftest.py there is a fixture
 `nothing_is_left_behind`, which fails a test that leaves a process, a thread, a descriptor or a file behind.
 
-pytest and psutil are needed (`pip install 'asyncpar[testing]'`), but not by workers that import `asyncpar.testing.functions`,
-where the functions stand that the tests map. So names are loaded when they are first used.
+pytest and psutil are needed (`pip install 'asyncpar[testing]'`). Workers do not need them: they import
+`asyncpar.testing.functions`, which has the functions that the tests map. So names are loaded when they are first used.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _WITH_ASSERTIONS = ("contract", "kit", "results", "errors", "ends", "sharing")
 
 
 def pytest_configure(config: object) -> None:
-    """Says at once what is missing; a fixture that cannot be loaded would just not be found."""
+    """Says at once what is missing; otherwise a fixture that cannot be loaded would just not be found."""
     _load("plugin")
 
 

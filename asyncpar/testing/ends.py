@@ -1,4 +1,4 @@
-"""Runs end as they should, whatever ends them; and so do executors, which leave nothing behind."""
+"""Runs end as they should, whatever ends them. So do executors, and they leave nothing behind."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from asyncpar.testing.leftovers import belongings, join_new_threads, left_since
 
 
 class Source:
-    """Numbers without end, and whether they have been closed."""
+    """Endless numbers, and whether they have been closed."""
 
     closed = False
 
@@ -56,7 +56,7 @@ class Ends(Kit):
     async def test_a_run_whose_await_is_cancelled_ends_and_its_executor_serves_the_next(self) -> None:
         source = Source()
         async with self.executor() as executor:
-            for _ in range(5):  # more often than there are places, each of which must come back
+            for _ in range(5):  # more often than there are places; each must come back
                 with anyio.move_on_after(0.02) as scope:
                     await pmap(double, source.asynchronous(), executor=executor)
                 assert scope.cancelled_caught, "a run over an endless source came to an end"
@@ -64,9 +64,9 @@ class Ends(Kit):
             await self.check_usable(executor, "five that were cancelled")
 
     async def test_cancelling_does_with_a_running_call_what_the_traits_say(self, tmp_path: Path) -> None:
-        """ "kill": it is gone. "between_calls": it goes on, but no further one begins. "never": only the executor is fine."""
+        """ "kill": it is gone. "between_calls": it goes on, but no further one begins. "never": only the executor works."""
         if self.holds_event_loop:
-            pytest.skip("nobody can cancel a call that holds up the event loop")
+            pytest.skip("a call that holds up the event loop cannot be cancelled")
         async with self.executor() as executor:
             stops = executor.traits.stops
             if stops == "kill":
@@ -124,8 +124,8 @@ class Ends(Kit):
                 await pmap(double, [1], executor=executor)
 
     def test_nothing_is_left_behind(self, anyio_backend: str | tuple[str, dict[str, Any]], tmp_path: Path) -> None:
-        """By the second use and the third. What the first leaves for good, like a pipe of the event loop's, is none of each
-        executor.
+        """Checks the second and the third use. What the first use leaves for good, such as a pipe of the event loop, is not
+        left by each executor.
         """
         threads = set(threading.enumerate())
 

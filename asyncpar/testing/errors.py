@@ -1,4 +1,4 @@
-"""Errors of calls arrive as themselves, in their places; none is swallowed, and none ends more than it should."""
+"""Errors of calls arrive unchanged, in their places. None is swallowed, and none ends more than it should."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BATCH_SIZES: list[int | Literal["auto"]] = ["auto", 70]
 
 
 def comparable(result: Any) -> Any:
-    """Errors are not equal; their types and arguments are."""
+    """Compares types and arguments, because errors themselves are never equal."""
     return (type(result).__name__, *result.args) if isinstance(result, BaseException) else result
 
 
@@ -85,7 +85,7 @@ class Errors(Kit):
             results = await pmap(exit_at_three, range(6), executor=executor, on_error="return", batch_size=6)
             compare(results[:3] + results[4:], [0, 1, 2, 4, 5], "the calls beside one that raised SystemExit")
             if type(results[3]) is not RuntimeError or "raised SystemExit: 9" not in str(results[3]):
-                wrong(f"the result of a call that raised SystemExit is {results[3]!r}; let it be an error of the call, as any")
+                wrong(f"the result of a call that raised SystemExit is {results[3]!r}; make it an error of the call")
             await self.check_usable(executor, "a call that raised SystemExit")
 
     @pytest.mark.parametrize("batch_size", [1, 4])

@@ -1,6 +1,6 @@
-"""What the tests of the kit map. Workers import this module, so it imports the standard library only.
+"""The functions that the tests of the kit map. Workers import this module, so it imports only the standard library.
 
-What a call does, wherever it runs, is seen through files in a directory of the test.
+A test sees what a call does, wherever it runs, through files in a directory of its own.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, NoReturn
 
-_PATIENCE = 20.0  # seconds after which a call that waits for its test goes on without it
+_PATIENCE = 20.0  # seconds after which a call stops waiting for its test
 
 
 def double(x: Any) -> Any:
@@ -50,11 +50,11 @@ def stop_iteration(x: object) -> NoReturn:
 
 
 class Refused(Exception):
-    """Says in its arguments which item it belongs to."""
+    """Its arguments say which item it belongs to."""
 
 
 class Refusing:
-    """Squares numbers, but refuses `percent` of them, which lie scattered."""
+    """Squares numbers, but refuses `percent` of them, scattered over the input."""
 
     def __init__(self, percent: int) -> None:
         self.percent = percent
@@ -69,7 +69,7 @@ class Refusing:
 
 
 class Marking:
-    """Leaves a mark for each call that begins, then waits for the file `go on` if told to, and refuses some items."""
+    """Leaves a mark for each call that begins, then waits for the file `go on` if asked to, and refuses some items."""
 
     def __init__(self, directory: Path, *, refuses: tuple[int, ...] = (), waits: bool = False) -> None:
         self.directory = directory
@@ -97,11 +97,11 @@ class Marking:
 
 
 class Spinning:
-    """Calls that count in a file for ever, and listen to nobody."""
+    """Calls that count in a file for ever and cannot be stopped."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        if not path.exists():  # else this is a copy of it
+        if not path.exists():  # otherwise this is a copy of it
             path.write_bytes(bytes(mmap.PAGESIZE))
 
     def __call__(self, _: object) -> NoReturn:

@@ -1,4 +1,4 @@
-"""What all tests of the kit share: the event loops, the executor under test, and words for what is wrong."""
+"""What all tests of the kit share: the event loops, the executor under test, and messages for what is wrong."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if find_spec("trio"):
 
 
 class Kit:
-    """What a subclass has to say is `make_executor`; see `ExecutorContract` for the rest."""
+    """A subclass must define `make_executor`; see `ExecutorContract` for the rest."""
 
     pytestmark = pytest.mark.anyio
     patience = 60.0
@@ -38,12 +38,12 @@ class Kit:
         raise NotImplementedError("a subclass of ExecutorContract says here which executor it tests")
 
     def change_places(self, executor: Any, places: int) -> None:
-        """Makes the number of places another one. Not every executor can."""
+        """Changes the number of places. Not every executor can."""
         pytest.skip("this executor's places do not change: change_places() is not overridden")
 
     @asynccontextmanager
     async def executor(self) -> AsyncIterator[Executor]:
-        """A new executor, open until the test ends, which may take no longer than our patience lasts."""
+        """A new executor, open until the test ends. The test may take no longer than `patience`."""
         with anyio.move_on_after(self.patience) as scope:
             async with self.make_executor() as executor:
                 yield executor
@@ -54,7 +54,7 @@ class Kit:
             )
 
     async def check_usable(self, executor: Executor, after_what: str) -> None:
-        """On all of its places."""
+        """Checks that all of the executor's places work."""
         results = await pmap(double, range(20), executor=executor, batch_size=1)
         compare(results, [2 * x for x in range(20)], f"a run after {after_what}")
 
@@ -65,7 +65,7 @@ def wrong(message: str) -> NoReturn:
 
 
 def compare(got: Sequence[Any], expected: Sequence[Any], what: str) -> None:
-    """Fails with the first difference, rather than with two long lists."""
+    """Fails with the first difference, not with two long lists."""
     __tracebackhide__ = True
     for position, (one, other) in enumerate(zip(got, expected, strict=False)):
         if one != other:
@@ -79,7 +79,7 @@ def compare(got: Sequence[Any], expected: Sequence[Any], what: str) -> None:
 
 
 async def wait_until(condition: Callable[[], object], what: str) -> None:
-    """Looks again and again: what happens in other processes and threads can set no event here."""
+    """Looks repeatedly, because other processes and threads cannot set an event here."""
     try:
         with anyio.fail_after(30):
             while not condition():

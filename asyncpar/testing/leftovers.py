@@ -1,4 +1,4 @@
-"""What this process holds of the system, by name: so that a test, or a soak of hours, can say what it has left behind."""
+"""Names the system resources that this process holds, so that a test, or a soak of hours, can say what it has left behind."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import psutil
 def belongings(temporary: Path) -> dict[str, set[str]]:
     """Processes, threads, descriptors, and files in `temporary` and of ours in shared memory.
 
-    Where a system has no `/proc` or no `/dev/shm`, what would be seen there is left out.
+    If a system has no `/proc` or no `/dev/shm`, what would be seen there is left out.
     """
     return {
         "processes": _processes(),
@@ -29,7 +29,7 @@ def left_since(before: dict[str, set[str]], temporary: Path) -> dict[str, set[st
 
 
 def join_new_threads(before: set[threading.Thread]) -> None:
-    """An event loop tells its threads to end, and does not wait until they have. Those that trio keeps only have to be idle."""
+    """Waits: an event loop tells its threads to end, but does not wait for it. Those that trio keeps only have to be idle."""
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
         if all(thread in before or _is_cached(thread) for thread in threading.enumerate()):
@@ -38,7 +38,7 @@ def join_new_threads(before: set[threading.Thread]) -> None:
 
 
 def _processes() -> set[str]:
-    """Children, and theirs. They are looked for in the table of all processes only if there are any: that takes a while."""
+    """Children, and their children. The table of all processes is searched only if there are any: that takes a while."""
     if hasattr(os, "waitid"):
         try:
             os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)

@@ -13,8 +13,8 @@ from asyncpar.testing.leftovers import belongings, join_new_threads, left_since
 
 @pytest.fixture
 def nothing_is_left_behind(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Fails a test that leaves a process, thread, descriptor or file behind. (A task left behind is a warning from its event
-    loop; let warnings be errors.)
+    """Fails a test that leaves a process, thread, descriptor or file behind. (For a task that is left behind, its event loop
+    warns; turn warnings into errors.)
     """
     temporary = tmp_path_factory.mktemp("temporary")
     monkeypatch.setattr("tempfile.tempdir", str(temporary))

@@ -81,7 +81,7 @@ class Results(Kit):
                 assert set(marking.begun) == set(range(100)), "some calls were never made"
                 return
         often = {x: count for x, count in marking.begun.items() if count != 1}
-        assert marking.begun == Counter(range(100)), f"calls that were made several times: {often}; traits.may_rerun is False"
+        assert marking.begun == Counter(range(100)), f"calls that were made more than once: {often}; traits.may_rerun is False"
 
     @pytest.mark.parametrize("kind", ["generator", "async generator"])
     async def test_no_more_is_pulled_than_the_window_holds(self, kind: str) -> None:
@@ -102,7 +102,7 @@ class Results(Kit):
                 for handed in range(40):
                     assert await anext(results) == 2 * (handed + 1)
                     held = pulled - handed
-                    assert held <= 6, f"{held} items are pulled and not handed, though buffersize is 6"
+                    assert held <= 6, f"{held} items are pulled and not yet handed, though buffersize is 6"
 
     async def test_a_batch_past_its_budget_gives_the_rest_back(self) -> None:
         items = list(range(200))
@@ -118,12 +118,12 @@ class Results(Kit):
                 session.release(place)
                 session.close()
         made = len(done.values)
-        assert made >= 1, "no call was made, and the run would never get on: at least one is made in every batch"
-        assert made < 200, "the batch was worked off though its time budget was over after the first call"
+        assert made >= 1, "no call was made, so the run would never make progress: at least one must be made in every batch"
+        assert made < 200, "all calls of the batch were made though its time budget was over after the first call"
         compare(done.values, items[:made], "values of the calls that were made")
         assert not done.errors, f"calls failed that cannot: {done.errors}"
         given_back = [(index, item) for rest in done.rest for index, item in zip(rest.indices, rest.columns[0], strict=True)]
         compare(sorted(given_back), [(1000 + x, x) for x in range(made, 200)], "calls in BatchDone.rest, as (index, item)")
         assert sum(calls for calls, _ in done.timings) == made, "the timings do not add up to the calls that were made"
         if not executor.traits.may_rerun:
-            assert {rest.attempts for rest in done.rest} == {1}, "calls that were never started are said to have been"
+            assert {rest.attempts for rest in done.rest} == {1}, "calls that were never started are reported as started"

@@ -36,7 +36,7 @@ class Sharing(Kit):
             await self.check_usable(executor, "two at once")
 
     async def test_calls_run_side_by_side_on_all_places(self) -> None:
-        """A run holds no more places than there are, and each of them works."""
+        """A run holds no more places than there are, and each place works."""
         async with self.executor() as executor:
             results = pmap(nap, range(60), executor=executor, batch_size=1)
             outcomes = [outcome async for outcome in results.outcomes()]
@@ -62,8 +62,8 @@ class Sharing(Kit):
                     self.change_places(executor, places)
                     await anyio.sleep(0.01)
             compare(results, list(range(100)), "a run whose places came late, and changed")
-            await wait_until(lambda: seen == [0, 1, 4, 2], f"who watches the places is told of all changes, not just of {seen}")
+            await wait_until(lambda: seen == [0, 1, 4, 2], f"`watch` reports all changes of the places, not only {seen}")
             stop_watching()
             self.change_places(executor, 3)
-            assert seen == [0, 1, 4, 2], "who does not watch any more is still told"
+            assert seen == [0, 1, 4, 2], "`watch` still reports changes after it was ended"
             await self.check_usable(executor, "changes of the places")

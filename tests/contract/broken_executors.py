@@ -147,7 +147,7 @@ BROKEN: dict[type[ChangingExecutor], tuple[str, str]] = {  # {executor: a test t
     LosesTheRest: ("test_a_batch_past_its_budget_gives_the_rest_back", "calls in BatchDone.rest"),
     GivesBackTooMuch: ("test_a_batch_past_its_budget_gives_the_rest_back", "calls in BatchDone.rest"),
     IgnoresBudgets: ("test_a_batch_past_its_budget_gives_the_rest_back", "though its time budget was over"),
-    MakesCallsTwice: ("test_each_call_is_made_exactly_once", "calls that were made several times"),
+    MakesCallsTwice: ("test_each_call_is_made_exactly_once", "calls that were made more than once"),
     NeverGivesAPlaceBack: ("test_an_executor_serves_run_after_run", "a place that was not given back"),
     ServesOnWhenClosed: ("test_an_executor_may_be_closed_twice_and_serves_nobody_then", "executor.closed is False"),
     LeavesDescriptors: ("test_nothing_is_left_behind", "has left behind: {'descriptors'"),

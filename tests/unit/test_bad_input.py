@@ -38,7 +38,7 @@ from asyncpar import pmap
         ((abs, [1]), {"retries": -1}, ValueError, "retries must be a number of further attempts, 0 or more, not -1"),
         ((abs, [1]), {"retries": 1.5}, ValueError, "retries"),
         ((abs, [1]), {"retries": None}, ValueError, "retries"),
-        ((abs, [1]), {"retry_on": ValueError("no")}, TypeError, "retry_on must be an exception class or a tuple of such"),
+        ((abs, [1]), {"retry_on": ValueError("no")}, TypeError, "retry_on must be an exception class or a tuple of them"),
         ((abs, [1]), {"retry_on": [ValueError]}, TypeError, "retry_on"),
         ((abs, [1]), {"retry_wait": -1}, ValueError, "retry_wait must be a number of seconds, 0 or more, not -1"),
         ((abs, [1]), {"retry_wait": float("inf")}, ValueError, "retry_wait"),
