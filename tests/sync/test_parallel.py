@@ -8,6 +8,7 @@ import itertools
 import multiprocessing
 import operator
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Iterator
@@ -584,3 +585,11 @@ def test_many_functions_with_large_arrays_are_called_in_turn() -> None:
     calls = [delayed(functions[0 if turn % 2 else number])() for number in range(150) for turn in range(4)]
     expected = [30_000.0 * (0 if turn % 2 else number) for number in range(150) for turn in range(4)]
     assert Parallel(n_jobs=2, backend="process", batch_size=1)(calls) == expected
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_a_task_that_exits_does_not_end_the_program_where_errors_are_returned(n_jobs: int, backend: str) -> None:
+    results: list[Any] = Parallel(n_jobs=n_jobs, backend=backend, on_error="return")([delayed(sys.exit)(3), delayed(abs)(-1)])
+    assert type(results[0]) is RuntimeError
+    assert "SystemExit: 3" in str(results[0])
+    assert results[1] == 1
