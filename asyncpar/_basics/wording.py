@@ -48,6 +48,13 @@ def message_of(error: BaseException) -> str:
         return f"<its __str__ raised {type(broken).__name__}>"
 
 
+def stand_in(error: BaseException, raised_by: str) -> RuntimeError:
+    """An error to raise in place of one that would end the program; `raised_by` begins its message."""
+    replacement = RuntimeError(f"{raised_by} raised {in_words(error)}")
+    replacement.__cause__ = error
+    return replacement
+
+
 def in_words(error: BaseException) -> str:
     """The error's class and message: `SystemExit: 1`."""
     message = message_of(error)

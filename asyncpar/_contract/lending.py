@@ -45,9 +45,7 @@ class Pool(Generic[P]):
         self.idle: list[P] = []  # the warmest last
         self.started = 0
         self.closed = False
-        self.give_back: Callable[[P], None] = (
-            self.release
-        )  # used when the taker of a place was cancelled; an executor may have its own
+        self.give_back: Callable[[P], None] = self.release  # for a place whose taker was cancelled; an executor may set its own
         self._start = start
         self._drop = drop
         self._owner = owner
@@ -82,8 +80,7 @@ class Pool(Generic[P]):
             if waiter in self._waiters:
                 self._waiters.remove(waiter)
             elif waiter.place is not None:
-                give_back = self.release if self.give_back is None else self.give_back
-                give_back(waiter.place)
+                self.give_back(waiter.place)
             elif waiter.may_start:
                 self.forget_one()
             raise
@@ -149,10 +146,7 @@ class Pool(Generic[P]):
         self.closed = True
         while self._waiters:
             self._waiters.popleft().wake()
-        idle = self.idle[:]
-        self.idle.clear()
-        self.started -= len(idle)
-        for place in idle:
+        for place in self.let_idle_go():
             self._drop(place)
 
     def forget_waiters(self) -> None:

@@ -77,7 +77,7 @@ class Plan:
             n_jobs=options.n_jobs,
             window=options.buffersize,
             stop_on_error=stop_on_error,
-            retrying=options.retrying() if options.retries else None,
+            retrying=options.retrying(),
             meter=open_meter(options.progress) if options.progress is not None else meter,
         )
 

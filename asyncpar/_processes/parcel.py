@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from asyncpar._basics.wording import in_words
+from asyncpar._basics.wording import stand_in
 from asyncpar._child.call_forms import MixedCall
 from asyncpar._child.protocol import BATCH, BatchMessage, DoneMessage, News, ProgramOptions
 from asyncpar._contract.batches import Batch, BatchDone, complete_timeouts
@@ -180,6 +180,4 @@ def unpack_failure(answer: Frame) -> BaseException:
     error = unpack_error(PackedError(*Decoder(answer).message))
     if issubclass(type(error), Exception):
         return error
-    replacement = RuntimeError(f"an initializer, or a module that a worker imported for the function, raised {in_words(error)}")
-    replacement.__cause__ = error
-    return replacement
+    return stand_in(error, "an initializer, or a module that a worker imported for the function,")

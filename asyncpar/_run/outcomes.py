@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from asyncpar._basics.notes import add_note
-from asyncpar._basics.wording import in_words, message_of
+from asyncpar._basics.wording import message_of, stand_in
 from asyncpar._contract.batches import BatchDone, stretches
 
 T = TypeVar("T")
@@ -67,8 +67,7 @@ def keep_program_alive(done: BatchDone) -> None:
     """
     for position, error in done.errors.items():
         if issubclass(type(error), (SystemExit, KeyboardInterrupt, GeneratorExit)):
-            done.errors[position] = replacement = RuntimeError(f"{done.batch.describe(position)}, raised {in_words(error)}")
-            replacement.__cause__ = error
+            done.errors[position] = stand_in(error, f"{done.batch.describe(position)},")
 
 
 def explain_tuples(done: BatchDone) -> None:

@@ -147,9 +147,8 @@ class Run:
         self._retrying = retrying
         self._meter = meter
         self._clock = clock
-        self._again: list[
-            tuple[int, int, Batch, int]
-        ] = []  # a heap: (index of the first call, a number, batch, position there)
+        # A heap: (index of the first call, a number, its batch, its position there)
+        self._again: list[tuple[int, int, Batch, int]] = []
         self._packed: list[tuple[int, int, Parcel]] = []  # a heap: (index of the first call, a number, its parcel)
         self._began = time.monotonic()
         self._number = next(_numbers)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from asyncpar._basics.wording import in_words
+from asyncpar._basics.wording import stand_in
 from asyncpar._run.outcomes import OnError
 from asyncpar._run.retrying import RetryPolicy
 from asyncpar._sync.parallel import SKIPPED
@@ -36,8 +36,4 @@ class RetryingCaller:
 
 def _as_value(error: BaseException) -> BaseException:
     """A call must not end the program, wherever its error is raised again."""
-    if isinstance(error, Exception):
-        return error
-    replacement = RuntimeError(f"a task raised {in_words(error)}")
-    replacement.__cause__ = error
-    return replacement
+    return error if isinstance(error, Exception) else stand_in(error, "a task")

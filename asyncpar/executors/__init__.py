@@ -83,8 +83,7 @@ def check_executor(executor: object) -> str | Executor | ForeignPool | None:
     if executor is None or isinstance(executor, Executor):
         return executor
     if is_foreign_pool(executor):
-        pool: ForeignPool = cast("ForeignPool", executor)
-        return pool
+        return cast("ForeignPool", executor)
     if not isinstance(executor, str):
         instead = instead_of_executor(executor)
         raise TypeError(
