@@ -8,33 +8,48 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from asyncpar._basics.notes import add_note
 from asyncpar._child.control import POSITION, RECEIVED, ControlPage
 from asyncpar._child.multiprocessing_ties import take_on_key
 from asyncpar._child.own_imports import import_own
-from asyncpar._child.protocol import DONE, FAILED, LAST, BatchMessage, DoneMessage, News
+from asyncpar._child.protocol import DONE, FAILED, LAST, BatchMessage, DoneMessage, MoreDefinitions, News, ProgramOptions
 from asyncpar._child.run_batch import BatchReport, run_batch
-from asyncpar._memory.loans import MmapMode
-from asyncpar._wire.codec import BufferPlacer, Decoder, Encoder, Undeliverable
+from asyncpar._wire.codec import Undeliverable
+from asyncpar._wire.decoder import Decoder
+from asyncpar._wire.definitions import Definitions, reading
+from asyncpar._wire.encoder import BufferPlacer, Encoder
 from asyncpar._wire.failures import PackedError, pack_error
 from asyncpar._wire.frames import Frame
+from asyncpar._wire.unfinished import loads
 
 if TYPE_CHECKING:
     from asyncpar._child.lifetime import Lifetime
     from asyncpar._child.shared_memory import SharedMemory
 
 
-class _Program(NamedTuple):
-    """The function that a run executes here, with its options."""
+class _Program:
+    """The function that a run executes here, with its options and its definitions."""
 
-    fn: Callable[..., Any]
-    concurrency: int
-    stop_on_error: bool
-    timeout: float | None
-    threshold: int
-    mmap_mode: MmapMode
+    def __init__(self, fn: Callable[..., Any], definitions: list[Any], options: ProgramOptions) -> None:
+        self.fn = fn
+        self.concurrency, self.stop_on_error, self.timeout, self.threshold, self.mmap_mode = options
+        self.definitions = Definitions(definitions)
+        self.one_by_one = False  # how its results are pickled
+        self._pickles = 1  # of definitions that have been read; the first was the function's
+
+    def define(self, more: MoreDefinitions) -> None:
+        """Takes in those of these definitions that are not here yet."""
+        before, pickles = more
+        for count, data in pickles[self._pickles - before :]:
+            try:
+                with reading(self.definitions):
+                    new = loads()(data)
+            except Exception as error:  # as with any element, only the calls that need one of them fail
+                new = [Undeliverable(error)] * count
+            self.definitions.extend(new)
+            self._pickles += 1
 
 
 class BatchServer:
@@ -60,7 +75,7 @@ class BatchServer:
     def answer(self, decoder: Decoder, *, lends: bool) -> Frame:
         """The answer to a BATCH. `lends`: its buffers may lie in shared memory."""
         message: BatchMessage = decoder.message
-        program_id, new_program, news, budget, near_end, encoded_columns = message
+        program_id, new_program, more, news, budget, near_end, one_by_one, encoded_columns = message
         if news is not None:
             self._take_in(news)
         memory = self._memory
@@ -68,22 +83,26 @@ class BatchServer:
         if memory is not None:
             mmap_mode = self._programs[program_id].mmap_mode if new_program is None else new_program[1][-1]
             mapped_before = memory.begin_batch(decoder, mmap_mode) if lends else memory.let_go()
-        columns, spoiled = decoder.columns(encoded_columns)
         if new_program is not None:
-            function, options = new_program
-            self._programs[program_id] = _Program(only(decoder, function), *options)
-        del mapped_before
+            encoded, options = new_program
+            self._programs[program_id] = _Program(*decoder.value(encoded), options)
         program = self._programs[program_id]
-        if spoiled:
-            program = program._replace(fn=partial(_call_unless_undeliverable, program.fn))
-        report = self._make_calls(program, columns, budget, near_end)
+        if more is not None:
+            program.define(more)
+        decoder.definitions = program.definitions
+        columns, spoiled = decoder.columns(encoded_columns)
+        del mapped_before
+        program.one_by_one = program.one_by_one or one_by_one
+        fn = partial(_call_unless_undeliverable, program.fn) if spoiled else program.fn
+        report = self._make_calls(program, fn, columns, budget, near_end)
         self._control[POSITION] = RECEIVED
         leaves = self.lifetime is not None and self.lifetime.end_batch(len(report.values))
         if memory is None:
-            return _done(report, DONE, None)
+            return _done(report, DONE, program, None, decoder.has_read_apart)
         if report.errors and program.mmap_mode == "r" and memory.borrows:
             _explain_read_only(report.errors)
-        return memory.lend(_done(report, LAST if leaves else DONE, memory.placer_from(program.threshold)))
+        placer = memory.placer_from(program.threshold)
+        return memory.lend(_done(report, LAST if leaves else DONE, program, placer, decoder.has_read_apart))
 
     def forget(self, program_ids: tuple[int, ...]) -> None:
         for program_id in program_ids:
@@ -101,23 +120,30 @@ class BatchServer:
         if key is not None:
             take_on_key(key)
 
-    def _make_calls(self, program: _Program, columns: list[Any], budget: float, near_end: bool) -> BatchReport:
+    def _make_calls(
+        self, program: _Program, fn: Callable[..., Any], columns: list[Any], budget: float, near_end: bool
+    ) -> BatchReport:
         leave = None if self.lifetime is None else self.lifetime.is_over
         if program.concurrency:
-            return self._run_coroutines(program, columns, budget, leave)
+            return self._run_coroutines(program, fn, columns, budget, leave)
         singly = leave is not None or program.timeout is not None
         return run_batch(
-            program.fn, columns, self._control, budget, program.stop_on_error, singly=singly, near_end=near_end, leave=leave
+            fn, columns, self._control, budget, program.stop_on_error, singly=singly, near_end=near_end, leave=leave
         )
 
     def _run_coroutines(
-        self, program: _Program, columns: list[Any], budget: float, leave: Callable[[int], bool] | None
+        self,
+        program: _Program,
+        fn: Callable[..., Any],
+        columns: list[Any],
+        budget: float,
+        leave: Callable[[int], bool] | None,
     ) -> BatchReport:
         if self._runner is None:
             self._coroutines = import_own("asyncpar._child.run_coroutines")
             self._runner = self._coroutines.asyncio.Runner()
         batch = self._coroutines.run_coroutines(
-            program.fn,
+            fn,
             columns,
             self._control,
             budget,
@@ -146,13 +172,17 @@ def _explain_read_only(errors: dict[int, BaseException]) -> None:
             )
 
 
-def _done(report: BatchReport, kind: int, placer: BufferPlacer | None) -> Frame:
-    encoder = Encoder(None, placer)
+def _done(
+    report: BatchReport, kind: int, program: _Program, placer: BufferPlacer | None, has_read_apart: bool
+) -> Frame:
+    encoder = Encoder(None, placer, program.definitions, one_by_one=program.one_by_one)
     values = encoder.column(report.values, _describe_result, report.values)
+    program.one_by_one = encoder.one_by_one
     message: DoneMessage = (
         values,
         _pack_errors(report.errors) if report.errors else {},
         report.timings,
+        has_read_apart,
     )
     return encoder.frame(kind, message)
 
@@ -164,13 +194,6 @@ def _pack_errors(errors: dict[int, BaseException]) -> dict[int, PackedError]:
         if id(error) not in packed:
             packed[id(error)] = pack_error(error, hidden_frames=1)
     return {position: packed[id(error)] for position, error in errors.items()}
-
-
-def only(decoder: Decoder, encoded: Any) -> Any:
-    ((value,),), _ = decoder.columns([encoded])
-    if type(value) is Undeliverable:
-        raise value.error
-    return value
 
 
 def _call_unless_undeliverable(fn: Callable[..., Any], *arguments: Any) -> Any:

@@ -1,5 +1,4 @@
-"""Functions of columns that make the calls of a batch of explicit calls. They are sent to workers once, instead of the user's
-function.
+"""Functions of columns that make the calls of a batch of explicit calls. They are sent to workers instead of the user's function.
 
 Calls with only positional arguments need none of these: their function is called with a row of the columns.
 """
@@ -40,16 +39,6 @@ class BareCall:
         return repr(self.function)
 
 
-class MixedCall:
-    """Calls of several functions: the columns are the index of the function, the arguments, and the keyword arguments."""
-
-    __slots__ = ("functions",)
-
-    def __init__(self, functions: tuple[Callable[..., Any], ...]) -> None:
-        self.functions = functions
-
-    def __call__(self, place: int, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-        return self.functions[place](*arguments, **keywords)
-
-    def __repr__(self) -> str:
-        return f"one of {len(self.functions)} functions"
+def make_call(function: Callable[..., Any], arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+    """Calls of any functions: the columns are the functions, their arguments, and their keyword arguments."""
+    return function(*arguments, **keywords)

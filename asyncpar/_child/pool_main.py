@@ -16,7 +16,7 @@ from asyncpar._child.batch_server import BatchServer, failure
 from asyncpar._child.control import private_page
 from asyncpar._child.protocol import BATCH
 from asyncpar._platform.nesting import context_of_a_pool_worker
-from asyncpar._wire.codec import Decoder
+from asyncpar._wire.decoder import Decoder
 from asyncpar._wire.frames import Frame
 
 UNKNOWN = 0  # instead of a kind of frame

@@ -22,7 +22,7 @@ from functools import partial
 from types import ModuleType
 from typing import Any, NoReturn
 
-from asyncpar._child.batch_server import BatchServer, failure, only
+from asyncpar._child.batch_server import BatchServer, failure
 from asyncpar._child.control import PID, POSITION, RECEIVED, map_page, unmap_page
 from asyncpar._child.lifetime import Lifetime
 from asyncpar._child.multiprocessing_ties import take_on_key
@@ -30,7 +30,7 @@ from asyncpar._child.protocol import BATCH, FORGET, READY, SETUP, Setup
 from asyncpar._child.shared_memory import SharedMemory
 from asyncpar._platform.nesting import enter_worker_process
 from asyncpar._wire.channel import Channel
-from asyncpar._wire.codec import Decoder
+from asyncpar._wire.decoder import Decoder
 from asyncpar._wire.frames import Frame
 
 _GENERATORS = (  # modules with a global random generator, and the function that reseeds it; `random` reseeds itself
@@ -111,7 +111,8 @@ class _Worker:
             take_on_key(key)
         _adopt_surroundings(directory, environment, path, argv)
         if initializer is not None:
-            only(decoder, initializer)()
+            function, _ = decoder.value(initializer)
+            function()
         if max_calls is not None or max_memory is not None:
             self._server.lifetime = Lifetime(max_calls, max_memory)
 

@@ -40,17 +40,30 @@ ProgramOptions: TypeAlias = tuple[int, bool, float | None, int, MmapMode]
 # multiprocessing, if that is loaded.
 News: TypeAlias = tuple[tuple[int, ...], int, bytes | None]
 
-# BATCH: calls to run. The id of the program; its function, a column of one, and its options, if this worker has not seen it;
-# the news, if there are any; the time budget of the batch in seconds; whether the run is near its end; and the columns.
+# More definitions of a program (`_wire/definitions.py`): how many pickles of them came before, that of the function included;
+# and the next ones, each with the number of definitions in it.
+MoreDefinitions: TypeAlias = tuple[int, list[tuple[int, bytes]]]
+
+# BATCH: calls to run. The id of the program; its function with what it brings, a column of one, and its options, if this worker
+# has not seen it; more definitions, if it has not seen them; the news, if there are any; the time budget of the batch in
+# seconds; whether the run is near its end; whether results are to be pickled one by one; and the columns.
 BatchMessage: TypeAlias = tuple[
-    int, tuple[EncodedElements, ProgramOptions] | None, News | None, float, bool, tuple[EncodedColumn, ...]
+    int,
+    tuple[EncodedElements, ProgramOptions] | None,
+    MoreDefinitions | None,
+    News | None,
+    float,
+    bool,
+    bool,
+    tuple[EncodedColumn, ...],
 ]
 
 # FORGET: ids of programs to forget between two batches. If there are none, there may be nothing to do for a while, and the
 # worker gives back its shared memory.
 
-# DONE and LAST: what `run_batch` reported. The values as a column, the packed errors by position, and the timings.
-DoneMessage: TypeAlias = tuple[EncodedColumn, dict[int, PackedError], list[tuple[int, float]]]
+# DONE and LAST: what `run_batch` reported. The values as a column, the packed errors by position, and the timings; and whether
+# arguments could not be read whole, so that the next ones are to be pickled one by one.
+DoneMessage: TypeAlias = tuple[EncodedColumn, dict[int, PackedError], list[tuple[int, float]], bool]
 
 
 FORK, KILL, STARTED, EXITED, KILLED, NOT_FORKED = range(1, 7)  # kinds of records between parent and zygote

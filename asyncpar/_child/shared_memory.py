@@ -14,7 +14,7 @@ from mmap import mmap
 from asyncpar._memory.blocks import Area, Block
 from asyncpar._memory.buffers import Buffer
 from asyncpar._memory.loans import RESULTS, Loans, Mappings, MmapMode, map_ledgers
-from asyncpar._wire.codec import Decoder
+from asyncpar._wire.decoder import Decoder
 from asyncpar._wire.frames import Frame
 
 

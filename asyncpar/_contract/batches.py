@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from asyncpar._basics.wording import short_repr
-from asyncpar._child.call_forms import BareCall, MixedCall
+from asyncpar._child.call_forms import BareCall, make_call
 from asyncpar.errors import CallTimeoutError, OverdueCallError
 
 _SELECTED_SINGLY = (list, tuple, range, str, bytes)  # single elements of other columns may be copies
@@ -82,7 +82,7 @@ class Batch:
         """The arguments of the user's function; in some forms of calls the columns hold something else."""
         if isinstance(self.function, BareCall):
             return ()
-        if isinstance(self.function, MixedCall):
+        if self.function is make_call:
             _, arguments, keywords = row
             return (*arguments, *keywords.values())
         return row

@@ -120,7 +120,9 @@ class Answer(Protocol):
         """Whether reading it takes so long that a thread must do it."""
         ...
 
-    def read(self) -> BatchDone: ...
+    def read(self) -> BatchDone | None:
+        """What became of the batch. None: reading it takes long after all, so a thread must do it; `is_large` is true then."""
+        ...
 
 
 class Place(ABC):

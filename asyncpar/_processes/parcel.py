@@ -11,25 +11,43 @@ the event loop, at once. If an object turns out to be large, it is left unfinish
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
 
 from asyncpar._basics.wording import stand_in
-from asyncpar._child.call_forms import MixedCall
-from asyncpar._child.protocol import BATCH, BatchMessage, DoneMessage, News, ProgramOptions
+from asyncpar._child.call_forms import make_call
+from asyncpar._child.protocol import BATCH, BatchMessage, DoneMessage, MoreDefinitions, News, ProgramOptions
 from asyncpar._contract.batches import Batch, BatchDone, complete_timeouts
 from asyncpar._contract.executor import Parcel, Program
 from asyncpar._memory.blocks import Block
 from asyncpar._memory.buffers import Buffer
-from asyncpar._wire.codec import BufferPlacer, Decoder, EncodedElements, Encoder, Undeliverable, encode_function
+from asyncpar._wire.codec import EncodedElements, Undeliverable
+from asyncpar._wire.decoder import Decoder
+from asyncpar._wire.definitions import Definitions
+from asyncpar._wire.encoder import BufferPlacer, Encoder, encode_definitions, encode_function
 from asyncpar._wire.failures import PackedError, unpack_error
 from asyncpar._wire.frames import Frame, weigh
 from asyncpar._wire.pace import IN_LOOP_BYTES, Breaths, Limit, Pace, TooLarge
 
 
+_MIXED_COLUMNS = (  # of `make_call`: in words, and as a path
+    ("the function of {}", "function"),
+    ("an argument of {}", "arguments"),
+    ("a keyword argument of {}", "keywords"),
+)
+_FEW_CALLS = 64  # of so few, a large result is rather a buffer than many objects; a guess
+
+
 class SentProgram:
-    """A function with its options, as it is sent once to each worker. From then on, only its id is sent."""
+    """A function with its options, as it is sent once to each worker. From then on, only its id is sent.
+
+    Attributes:
+        encoded, buffers: the function with its first definitions, once it is encoded.
+        definitions: all that workers have of it, or will have with their next batch.
+        more: the pickles of the definitions that came with items, each with the number of definitions in it.
+    """
 
     def __init__(self, fn: Callable[..., Any], options: ProgramOptions, program_id: int, placer: BufferPlacer | None) -> None:
         self.fn = fn
@@ -37,6 +55,8 @@ class SentProgram:
         self.program_id = program_id
         self.encoded: EncodedElements | None = None
         self.buffers: list[Buffer | Block] = []
+        self.definitions = Definitions()
+        self.more: list[tuple[int, bytes]] = []
         self._placer = placer
         self._finishing = threading.Lock()
         try:
@@ -51,7 +71,22 @@ class SentProgram:
                 self._encode(Breaths())
 
     def _encode(self, pace: Pace) -> None:
-        self.encoded, self.buffers = encode_function(self.fn, pace, self._placer)
+        encoded, self.buffers, brought = encode_function(self.fn, pace, self._placer)
+        self.definitions.extend(brought)
+        self.encoded = encoded  # last: another thread takes it for encoded from here on
+
+    def define(self, new: list[Any]) -> None:
+        """Adds classes and functions that are to be sent only once from now on, if they can be sent by themselves."""
+        try:
+            data = encode_definitions(new, self.definitions)
+        except (TooLarge, Exception):  # they go on travelling with the batches
+            return
+        self.more.append((len(new), data))
+        self.definitions.extend(new)
+
+    def unknown_definitions(self, known: int) -> MoreDefinitions | None:
+        """What a worker has not seen that has read `known` pickles of definitions."""
+        return (known, self.more[known - 1 :]) if known <= len(self.more) else None
 
     @property
     def weight(self) -> int:
@@ -70,11 +105,14 @@ class SentProgram:
 class PickledProgram:
     """What all parcels of one run have in common: the program, as it is sent, and the placer for large buffers.
 
-    `hits`: how many buffers were already in shared memory when they were to be sent.
+    Attributes:
+        hits: how many buffers were already in shared memory when they were to be sent.
+        one_by_one: something could not be sent or read, so columns are not tried whole any more, in either direction.
     """
 
     hits = 0
-    sends_much = False  # if so, the next batch, which will hardly be smaller, is not tried in the loop
+    one_by_one = False
+    _too_large = sys.maxsize  # a batch of this many calls took too long in the event loop; half of it is tried again
 
     def __init__(self, program: Program, sent: SentProgram, placer: BufferPlacer | None) -> None:
         self.program = program
@@ -84,70 +122,115 @@ class PickledProgram:
     def pack(self, batch: Batch, budget: float) -> ProcessParcel:
         return ProcessParcel(self, batch, budget)
 
+    def may_be_small(self, calls: int) -> bool:
+        return calls <= self._too_large // 2
+
+    def note_weight(self, calls: int, weight: int) -> None:
+        if weight > IN_LOOP_BYTES // 2:
+            self._too_large = min(self._too_large, calls)
+
+    def define(self, brought: list[Any]) -> None:
+        """Classes and functions have come with a batch. If they may come again, they are sent only once from now on."""
+        new = self.sent.definitions.worth_adding(brought)
+        if new:
+            self.own_program().define(new)
+
+    def own_program(self) -> SentProgram:
+        """The program, if no other run has it; else a copy."""
+        return self.sent
+
 
 class ProcessParcel(Parcel):
     """A batch whose columns are encoded before a worker is requested: at once, unless the columns or the function take long."""
 
-    __slots__ = ("_columns", "_encoder", "_pickled", "sent", "unfinished")
+    __slots__ = ("_columns", "_encoder", "pickled", "sent", "unfinished")
 
     def __init__(self, pickled: PickledProgram, batch: Batch, budget: float) -> None:
         self.program = pickled.program
         self.batch = batch
         self.budget = budget
-        self._pickled = pickled
+        self.pickled = pickled
         self.sent = pickled.sent
         self.unfinished = True
-        if self.sent.encoded is not None and not pickled.sends_much:
+        if self.sent.encoded is not None and pickled.may_be_small(len(batch)):
             try:
                 self._encode(Limit())
             except TooLarge:
                 return
 
     def _encode(self, pace: Pace) -> None:
-        encoder, batch = Encoder(pace, self._pickled.placer), self.batch
+        pickled, batch = self.pickled, self.batch
+        encoder = Encoder(pace, pickled.placer, self.sent.definitions, one_by_one=pickled.one_by_one)
         self._columns = tuple(
             [encoder.column(column, _describe_argument, batch, which) for which, column in enumerate(batch.columns)]
         )
         self._encoder = encoder
+        pickled.one_by_one = pickled.one_by_one or encoder.one_by_one
         self.unfinished = False
 
     def finish(self) -> None:
         self.sent.finish()
         pace = Breaths()
         self._encode(pace)
-        self._pickled.sends_much = pace.weight > IN_LOOP_BYTES
+        self.pickled.note_weight(len(self.batch), pace.weight)
 
-    def frame(self, *, known: bool, news: News | None) -> Frame:
-        """The message to a worker; `known`: whether it already knows the program."""
-        sent, encoder = self.sent, self._encoder
-        self._pickled.hits += encoder.hits
+    def frame(self, *, known: int, news: News | None) -> Frame:
+        """The message to a worker that has read `known` pickles of the program: none, the function, or definitions as well."""
+        sent, encoder, pickled = self.sent, self._encoder, self.pickled
+        pickled.hits += encoder.hits
+        if encoder.brought:
+            pickled.define(encoder.brought)
         new_program, buffers = None, []
         if not known:
             assert sent.encoded is not None, "a parcel is finished before it is sent"
-            new_program, buffers = (sent.encoded, sent.options), sent.buffers
-        message: BatchMessage = sent.program_id, new_program, news, self.budget, self.batch.near_end, self._columns
+            new_program, buffers, known = (sent.encoded, sent.options), sent.buffers, 1
+        more = sent.unknown_definitions(known)
+        message: BatchMessage = (
+            sent.program_id,
+            new_program,
+            more,
+            news,
+            self.budget,
+            self.batch.near_end,
+            pickled.one_by_one,
+            self._columns,
+        )
         return encoder.frame(BATCH, message, buffers)
 
 
 class ProcessAnswer:
-    """A worker's answer to `batch`, not unpickled yet."""
+    """A worker's answer to a parcel, not unpickled yet."""
 
-    __slots__ = ("_batch", "_frame", "_inline_bytes", "_shared_bytes", "_worker_name", "is_large")
+    __slots__ = ("_batch", "_definitions", "_frame", "_inline_bytes", "_pickled", "_shared_bytes", "_worker_name", "is_large")
 
-    def __init__(self, frame: Frame, batch: Batch, worker_name: str, inline_bytes: int, shared_bytes: int) -> None:
+    def __init__(self, frame: Frame, parcel: ProcessParcel, worker_name: str, inline_bytes: int, shared_bytes: int) -> None:
         self._frame = frame
-        self._batch = batch
+        self._batch = parcel.batch
+        self._pickled = parcel.pickled
+        self._definitions = parcel.sent.definitions
         self._worker_name = worker_name
         self._inline_bytes = inline_bytes
         self._shared_bytes = shared_bytes
-        weight = weigh(frame)[0] if frame.buffers else len(frame.payload)  # with what is mapped, which may be a pickle
+        weight = len(frame.payload)
+        if frame.buffers:
+            weight = weigh(frame)[0]  # with what is mapped, which may be a pickle
+            if len(self._batch) > _FEW_CALLS:
+                weight *= 4  # many objects, whose own methods may take long
         self.is_large = weight > IN_LOOP_BYTES
 
-    def read(self) -> BatchDone:
+    def read(self) -> BatchDone | None:
         decoder = Decoder(self._frame, Breaths() if self.is_large else None)
+        decoder.definitions = self._definitions
+        decoder.may_read_apart = self.is_large
         message: DoneMessage = decoder.message
-        encoded, packed_errors, timings = message
-        (column,), spoiled = decoder.columns([encoded])
+        encoded, packed_errors, timings, has_read_apart = message
+        try:
+            (column,), spoiled = decoder.columns([encoded])
+        except TooLarge:
+            self.is_large = True
+            return None
+        if has_read_apart or decoder.has_read_apart:
+            self._pickled.one_by_one = True
         values = column if type(column) is list else list(column)
         errors = {position: unpack_error(PackedError(*packed)) for position, packed in packed_errors.items()}
         if spoiled:
@@ -167,12 +250,12 @@ def _unpack_undeliverables(values: list[Any], errors: dict[int, BaseException]) 
             values[position] = None
 
 
-def _describe_argument(batch: Batch, place: int, position: int) -> tuple[str, str]:
+def _describe_argument(batch: Batch, which: int, position: int) -> tuple[str, str]:
     call = batch.describe(position)
-    if isinstance(batch.function, MixedCall):
-        return (f"an argument of {call}", "arguments") if place == 1 else (f"a keyword argument of {call}", "keywords")
-    which = "the item" if len(batch.columns) == 1 else f"argument {place}"
-    return f"{which} of {call}", f"arguments[{place}]"
+    if batch.function is make_call:
+        return _MIXED_COLUMNS[which][0].format(call), _MIXED_COLUMNS[which][1]
+    name = "the item" if len(batch.columns) == 1 else f"argument {which}"
+    return f"{name} of {call}", f"arguments[{which}]"
 
 
 def unpack_failure(answer: Frame) -> BaseException:

@@ -30,7 +30,7 @@ from asyncpar._processes.parcel import ProcessAnswer, ProcessParcel, SentProgram
 from asyncpar._processes.verdicts import judge, judge_death
 from asyncpar._processes.zygote_client import ForkedProcess, Zygote, describe_failed_start
 from asyncpar._processes.zygote_start import describe_lost_start, search_path
-from asyncpar._wire.codec import Encoder
+from asyncpar._wire.encoder import Encoder
 from asyncpar._wire.frames import Frame, weigh
 from asyncpar.errors import ExecutorUnavailableError, WorkerDiedError
 
@@ -56,7 +56,7 @@ class ProcessWorker(Place):
         self._grace = grace
         self.generation = generation  # of the modules that the worker has imported
         self.share_of_results = share_of_results  # bytes
-        self._known: set[int] = set()  # ids of the programs that it holds
+        self._known: dict[int, int] = {}  # {id of a program that it holds: how many pickles of definitions it has read}
         self._to_forget: list[int] = []
         self._has_answered = False
         self._key: bytes | None = None  # the key of multiprocessing that the worker has
@@ -121,7 +121,7 @@ class ProcessWorker(Place):
         if type(answer) is range:
             return await self._end_overdue(parcel, answer)
         if answer.kind == FAILED:
-            self._known.discard(parcel.sent.program_id)
+            self._known.pop(parcel.sent.program_id, None)
             raise unpack_failure(answer)
         self._has_answered = True
         process.loans.collect()
@@ -130,7 +130,7 @@ class ProcessWorker(Place):
         inline_bytes, shared_bytes = len(frame.payload) + len(answer.payload), 0
         if frame.buffers or answer.buffers:
             inline_bytes, shared_bytes = self._weigh(frame, answer)
-        return ProcessAnswer(answer, parcel.batch, self.name, inline_bytes, shared_bytes)
+        return ProcessAnswer(answer, parcel, self.name, inline_bytes, shared_bytes)
 
     def _weigh(self, sent: Frame, received: Frame) -> tuple[int, int]:
         """How many bytes have travelled in both directions, and how many were shared."""
@@ -143,9 +143,8 @@ class ProcessWorker(Place):
 
     def forget(self, program: SentProgram, *, idle: bool) -> None:
         """The worker need not keep `program` any longer. It is told with its next batch, or now if the program is large."""
-        if program.program_id not in self._known:
+        if self._known.pop(program.program_id, None) is None:
             return
-        self._known.discard(program.program_id)
         self._to_forget.append(program.program_id)
         if idle and program.is_large:
             self._process.channel.send_nowait(Encoder().frame(FORGET, tuple(self._to_forget)))
@@ -186,17 +185,15 @@ class ProcessWorker(Place):
         await self._see_end()
 
     def _frame(self, parcel: ProcessParcel) -> Frame:
-        program_id, news = parcel.sent.program_id, None
-        known = program_id in self._known
-        if not known:
-            self._known.add(program_id)
+        sent, news = parcel.sent, None
         key = current_key()
         if self._to_forget or key != self._key or self.share_of_results != self._share_of_results:
             news = tuple(self._to_forget), self.share_of_results, key
             self._to_forget.clear()
             self._key = key
             self._share_of_results = self.share_of_results
-        frame = parcel.frame(known=known, news=news)
+        frame = parcel.frame(known=self._known.get(sent.program_id, 0), news=news)
+        self._known[sent.program_id] = 1 + len(sent.more)
         return frame._replace(buffers=self._process.loans.lend_all(frame.buffers)) if frame.buffers else frame
 
     async def _stop(self, parcel: ProcessParcel) -> None:
@@ -209,7 +206,7 @@ class ProcessWorker(Place):
                 with anyio.move_on_after(self._grace, shield=True):
                     answer = await process.channel.receive()
                     if answer.kind == FAILED:
-                        self._known.discard(parcel.sent.program_id)
+                        self._known.pop(parcel.sent.program_id, None)
                     process.page[STOP] = 0
                     self.fate = Fate.GONE if answer.kind == LAST else Fate.FREE
                     return

@@ -351,7 +351,10 @@ class Run:
                 turns.release()
         if self._packed:  # that one goes to the worker first
             await anyio.lowlevel.checkpoint()
-        done = await run_off_loop(answer.read) if answer.is_large else answer.read()
+        done = None if answer.is_large else answer.read()
+        if done is None:
+            done = await run_off_loop(answer.read)
+            assert done is not None, "a thread has the time to read it"
         if len(done.values) != len(parcel.batch.indices) or not done.timings:
             self._check_complete(parcel.batch, done)
         self._conclude(done, None if is_queued else round_trip)

@@ -5,7 +5,7 @@ cost far more than most tasks, so consecutive calls are brought into *segments*,
 
 - calls of one function with the same number of positional arguments: the columns are the arguments, as in a map;
 - with the same keywords, or without any arguments: the same, under a small form (`_child/call_forms.py`);
-- calls whose functions or keywords change from one to the next: a table of the functions, and three columns.
+- calls whose functions or keywords change from one to the next: three columns, and the functions are the first.
 
 A function is recognised by its identity. A bound method is recognised by the identities of its object and its function, because
 `delayed(self.f)(x)` makes a new method object for each call. A run adopts the same function once, however many segments it has,
@@ -30,7 +30,7 @@ from typing import Any, NamedTuple, TypeAlias
 import anyio
 
 from asyncpar._basics.wording import short_repr
-from asyncpar._child.call_forms import BareCall, KeywordCall, MixedCall
+from asyncpar._child.call_forms import BareCall, KeywordCall, make_call
 from asyncpar._contract.batches import Batch
 from asyncpar._contract.executor import Executor, Hints, Parcel, Place, Program, Session
 from asyncpar._run.sources import Columns, PumpedSource
@@ -114,7 +114,8 @@ class CallPuller:
         stretches = [list(stretch) for _, stretch in groupby(calls, _form_key)]
         if len(stretches) * _WORTH_A_SEGMENT <= len(calls) or len(stretches) == 1:
             return [self._of_one_form(stretch) for stretch in stretches]
-        return list(self._mixed(calls))
+        functions, arguments, keywords = zip(*calls, strict=True)
+        return [Segment(make_call, (functions, list(map(tuple, arguments)), list(map(dict, keywords))))]
 
     def _uniform(self, calls: list[Any]) -> Segment | None:
         """All of them at C speed, if they are calls of one function with the same number of positional arguments."""
@@ -143,25 +144,6 @@ class CallPuller:
         if not arguments:
             return Segment(self._known(key, lambda: BareCall(function)), (range(len(calls)),))
         return Segment(self._known(key, lambda: function), tuple(zip(*[call[1] for call in calls], strict=True)))
-
-    def _mixed(self, calls: list[Call]) -> Iterator[Segment]:
-        """Segments with a table of functions. The table is kept short, because it is sent as a whole."""
-        begin = 0
-        table: dict[Hashable, Callable[..., Any]] = {}
-        for end, (function, _, _) in enumerate(calls):
-            key = _function_key(function)
-            if key not in table and len(table) == _KEPT_FUNCTIONS:
-                yield self._with_table(calls[begin:end], table)
-                begin, table = end, {}
-            table.setdefault(key, function)
-        yield self._with_table(calls[begin:], table)
-
-    def _with_table(self, calls: list[Call], table: dict[Hashable, Callable[..., Any]]) -> Segment:
-        keys = sorted(table, key=repr)  # the same functions make the same table, in any order
-        form = self._known(("mixed", *keys), lambda: MixedCall(tuple(table[key] for key in keys)))
-        places = {key: place for place, key in enumerate(keys)}
-        column = [places[_function_key(function)] for function, _, _ in calls]
-        return Segment(form, (column, [tuple(call[1]) for call in calls], [dict(call[2]) for call in calls]))
 
     def _known(self, key: Hashable, make: Callable[[], Callable[..., Any]]) -> Callable[..., Any]:
         """The form for this key; it keeps the objects alive whose ids are in the key."""

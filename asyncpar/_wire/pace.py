@@ -64,9 +64,13 @@ class Writer:
         self._pieces: list[Buffer] = []
         self.write: Callable[[Any], object] = self._pieces.append if pace is None else self._write
 
+    def account(self, weight: int) -> None:
+        """Tells the pace of something that takes time, but writes nothing yet."""
+        if self._pace is not None:
+            self._pace(weight)
+
     def _write(self, data: Any) -> None:
-        assert self._pace is not None, "without a pace nothing is written here"
-        self._pace(len(data))
+        self.account(len(data))
         self._pieces.append(data if type(data) is bytes else pickle.PickleBuffer(data).raw())
 
     def take(self) -> list[Buffer]:

@@ -12,6 +12,7 @@ Evaluated in Python, a path leads to its part, with one exception: `.__closure__
 Everything here may raise whatever the methods of the user's objects raise, and callers must expect that.
 """
 
+import copyreg
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import CellType, FunctionType, GetSetDescriptorType, MemberDescriptorType
@@ -55,12 +56,8 @@ def _reduce(value: object) -> tuple[Any, ...] | None:
     if reduced is NotImplemented:
         if kind is FunctionType or issubclass(kind, type):
             return None
-        try:
-            reducer = pickler.dispatch_table[kind]
-        except KeyError:
-            reduced = value.__reduce_ex__(PROTOCOL)
-        else:
-            reduced = reducer(value)
+        reducer = copyreg.dispatch_table.get(kind)
+        reduced = value.__reduce_ex__(PROTOCOL) if reducer is None else reducer(value)
     return reduced if isinstance(reduced, tuple) else None
 
 

@@ -215,10 +215,10 @@ class _PoolPlace(Place):
             raise unpack_failure(frame)
         program = parcel.program
         timeout = None if program.concurrency else program.timeout
-        return _PoolAnswer(frame, parcel.batch, who, sent_bytes + weigh(frame)[0], timeout)
+        return _PoolAnswer(frame, parcel, who, sent_bytes + weigh(frame)[0], timeout)
 
     async def _ask(self, pool: ForeignPool, parcel: ProcessParcel, *, with_program: bool) -> tuple[PoolAnswer, int]:
-        frame = parcel.frame(known=not with_program, news=None)
+        frame = parcel.frame(known=0 if with_program else 1, news=None)  # it is not known which definitions a worker has
         weight, _ = weigh(frame)
         buffers = await run_off_loop(partial(_copied, frame)) if weight > IN_LOOP_BYTES else _copied(frame)
         future: Future[PoolAnswer] = self._executor.submit(
@@ -246,13 +246,15 @@ class _PoolAnswer(ProcessAnswer):
 
     __slots__ = ("_timeout",)
 
-    def __init__(self, frame: Frame, batch: Batch, who: str, inline_bytes: int, timeout: float | None) -> None:
-        super().__init__(frame, batch, who, inline_bytes, 0)
+    def __init__(
+        self, frame: Frame, parcel: ProcessParcel, who: str, inline_bytes: int, timeout: float | None
+    ) -> None:
+        super().__init__(frame, parcel, who, inline_bytes, 0)
         self._timeout = timeout
 
-    def read(self) -> BatchDone:
+    def read(self) -> BatchDone | None:
         done = super().read()
-        if self._timeout is not None:
+        if done is not None and self._timeout is not None:
             fail_overdue(done.batch, done.values, done.errors, done.timings, self._timeout)
         return done
 

@@ -45,7 +45,7 @@ from asyncpar._processes.reloading import generation
 from asyncpar._processes.worker import Initializer, Limits, ProcessWorker
 from asyncpar._processes.zygote_client import Zygote, start_zygote
 from asyncpar._processes.zygote_start import describe_lost_start, refuse_unless_supported
-from asyncpar._wire.codec import is_importable
+from asyncpar._wire.encoder import is_importable
 from asyncpar._wire.unfinished import Hold, hold_unfinished_modules
 from asyncpar.errors import ExecutorUnavailableError
 
@@ -163,7 +163,7 @@ class ProcessExecutor(PooledExecutor[ProcessWorker]):
         unfinished = hold_unfinished_modules(fn)
         try:
             is_kept = is_importable(fn)
-            sent = self._importable_program(fn, options) if is_kept else self._pickle(fn, options, placer)
+            sent = self._importable_program(fn, options) if is_kept else self.new_program(fn, options, placer)
         except BaseException:
             if unfinished is not None:
                 unfinished.release()
@@ -177,10 +177,10 @@ class ProcessExecutor(PooledExecutor[ProcessWorker]):
         if kept is None:
             if len(self._importable) >= _KEPT_FUNCTIONS:
                 self.forget_program(self._importable.pop(next(iter(self._importable))))
-            kept = self._importable[key] = self._pickle(fn, options, None)
+            kept = self._importable[key] = self.new_program(fn, options, None)
         return kept
 
-    def _pickle(self, fn: Callable[..., Any], options: ProgramOptions, placer: Placer | None) -> SentProgram:
+    def new_program(self, fn: Callable[..., Any], options: ProgramOptions, placer: Placer | None) -> SentProgram:
         self._last_program_id += 1
         return SentProgram(fn, options, self._last_program_id, placer)
 
@@ -451,6 +451,12 @@ class ProcessSession(PickledProgram, PooledSession[ProcessWorker]):
 
     def counters(self) -> Mapping[str, int]:
         return {"zero_copy_hits": self.hits}
+
+    def own_program(self) -> SentProgram:
+        if self._is_kept:
+            self.sent = self._executor.new_program(self.program.fn, self.sent.options, self.placer)
+            self._is_kept = False
+        return self.sent
 
     def close(self) -> None:
         self.placer.forget()

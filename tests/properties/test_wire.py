@@ -9,7 +9,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asyncpar._wire.codec import OUT_OF_BAND_BYTES, Decoder, Encoder, Undeliverable
+from asyncpar._wire.codec import OUT_OF_BAND_BYTES, Undeliverable
+from asyncpar._wire.decoder import Decoder
+from asyncpar._wire.encoder import Encoder
 from asyncpar._wire.frames import Frame, FrameReader, to_parts
 
 frames = st.builds(Frame, st.integers(0, 255), st.binary(max_size=300), st.lists(st.binary(max_size=300), max_size=4))

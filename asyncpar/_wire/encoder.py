@@ -1,0 +1,360 @@
+"""Writes messages, columns and functions (`codec.py`)."""
+
+import pickle
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Protocol
+
+from asyncpar._basics.loaded import loaded_numpy
+from asyncpar._memory.blocks import Block
+from asyncpar._memory.buffers import Buffer
+from asyncpar._wire.codec import (
+    ELEMENT_WEIGHT,
+    NOT_OF_AN_ELEMENT,
+    OUT_OF_BAND_BYTES,
+    PROTOCOL,
+    Column,
+    EncodedColumn,
+    EncodedElements,
+    Pickled,
+    Undeliverable,
+)
+from asyncpar._wire.definitions import Definitions
+from asyncpar._wire.frames import Frame
+from asyncpar._wire.pace import IN_LOOP_BYTES, Breaths, Limit, Pace, TooLarge, Writer, join
+from asyncpar._wire.unfinished import guarded
+from asyncpar.errors import ExecutorUnavailableError
+
+_NUMBER_WEIGHT = 4  # of a number in a plain column: it takes as long as this many bytes of small objects
+_SPAWNED_MAIN = "__mp_main__"  # the script, in a process that multiprocessing has spawned; our workers cannot import it
+_SEQUENCES = frozenset({list, tuple, range, str, bytes})
+_TEXT_TYPES = frozenset({str, bytes})
+_PLAIN_TYPES = frozenset({int, float, complex, bool, type(None)}) | _TEXT_TYPES
+_NOT_OF_AN_ELEMENT = (*NOT_OF_AN_ELEMENT, ExecutorUnavailableError)  # the latter: nothing can be sent now
+
+
+class BufferPlacer(Protocol):
+    """Takes buffers of `threshold` bytes or more: it copies one and returns its block, or None if it has no room.
+
+    `find` returns the block of a buffer that has already been copied. `copy` takes data, in pieces, that will not be looked up
+    again. `holds_results`: the buffers are results, which are writable at the other end, and not arguments.
+    """
+
+    @property
+    def threshold(self) -> int: ...
+    @property
+    def holds_results(self) -> bool: ...
+    def find(self, data: memoryview, /) -> Block | None: ...
+    def __call__(self, data: memoryview, /) -> Block | None: ...
+    def copy(self, pieces: Sequence[Buffer], /) -> Block | None: ...
+
+
+class Encoder:
+    """Encodes the parts of one message and collects their out-of-band buffers.
+
+    The reader needs the buffers of the message's own pickle first, so encode the columns first and call `frame` last.
+
+    Attributes:
+        definitions: what the reader already has.
+        one_by_one: no column is tried whole. Set when one could not be pickled whole.
+        brought: classes and functions that were sent by value with a column.
+    """
+
+    def __init__(
+        self,
+        pace: Pace | None = None,
+        placer: BufferPlacer | None = None,
+        definitions: Definitions | None = None,
+        *,
+        one_by_one: bool = False,
+    ) -> None:
+        self._pace = pace
+        self._placer = placer
+        self.definitions = definitions
+        self.one_by_one = one_by_one
+        self.brought: list[Any] = []
+        self._column_buffers: list[Any] = []  # buffers, and blocks that have yet to be lent
+        self._keeper: _Keeper | None = None  # made for the first element that may need it
+
+    @property
+    def hits(self) -> int:
+        """How many buffers were already in shared memory."""
+        return 0 if self._keeper is None else self._keeper.hits
+
+    @property
+    def _keep(self) -> "_Keeper":
+        if self._keeper is None:
+            self._keeper = _Keeper(self._column_buffers, self._pace, self._placer)
+        return self._keeper
+
+    def column(self, column: Column, describe: Callable[..., tuple[str, str]], *context: object) -> EncodedColumn:
+        """`column` in a form that travels; `describe(*context, position)` names an element for errors: in words, as a path."""
+        weight = _plain_weight(column)
+        if weight is None:
+            return self._of_objects(column, partial(describe, *context))
+        if self._pace is not None:
+            self._pace(weight)
+        if type(column) not in _SEQUENCES:
+            return self._array(column, copy=weight > 0)
+        large = sys.maxsize if self._placer is None else self._placer.threshold
+        if self._pace is not None:  # a column that is not encoded apart is pickled in the event loop, with the message
+            large = min(large, IN_LOOP_BYTES)
+        return (column,) if weight < large else self._whole(column, pickle.Pickler, shares=False)
+
+    def _array(self, column: Any, *, copy: bool) -> EncodedColumn:
+        if copy:  # it is not contiguous, and pickle would hold the GIL while it copies
+            column = column.copy()
+        placer = self._placer
+        if placer is None or (column.nbytes < placer.threshold and not _lies_in_a_file(column)):
+            return (column,)
+        return self._whole(column, pickler_class(self._pace, placer), shares=column[0].nbytes >= placer.threshold)
+
+    def _of_objects(self, column: Column, describe: Callable[[int], tuple[str, str]]) -> EncodedColumn:
+        kind = pickler_class(self._pace, self._placer)
+        if not self.one_by_one:
+            before = len(self._column_buffers)
+            try:
+                return self._whole(column if type(column) is list else list(column), kind, shares=True)
+            except _NOT_OF_AN_ELEMENT:
+                raise
+            except BaseException:  # raised by some element
+                _leave_blaming_to_a_thread(self._pace)
+                del self._column_buffers[before:]
+                self.one_by_one = True
+        return self._one_by_one(column, kind, describe)
+
+    def _whole(self, column: Column, kind: Any, *, shares: bool) -> EncodedColumn:
+        keep, before = self._keep, len(self._column_buffers)
+        pickler = ValuePickler(keep, kind, self.definitions)
+        pickled = keep.beside_if_large(pickler.dump(column), before)
+        self.brought += pickler.brought
+        return pickled, len(self._column_buffers) - before, shares
+
+    def _one_by_one(self, column: Column, kind: Any, describe: Callable[[int], tuple[str, str]]) -> EncodedColumn:
+        keep = self._keep
+        pickler = ValuePickler(keep, kind, self.definitions)
+        pickles: list[Pickled] = []
+        counts: list[int] = []
+        for position, element in enumerate(column):
+            before = len(self._column_buffers)
+            try:
+                pickles.append(keep.beside_if_large(pickler.dump(element), before))
+            except _NOT_OF_AN_ELEMENT:
+                raise
+            except BaseException as error:  # such as SystemExit: whatever an element raises fails only its own call
+                _leave_blaming_to_a_thread(self._pace)
+                del self._column_buffers[before:]
+                from asyncpar._wire.blame import refuse  # only when something cannot be pickled
+
+                what, path = describe(position)
+                pickles.append(keep.beside_if_large(pickler.dump(Undeliverable(refuse(what, element, path, error))), before))
+            counts.append(len(self._column_buffers) - before)
+        self.brought += pickler.brought
+        return pickles, counts
+
+    def frame(self, kind: int, message: object, more_buffers: Sequence[Any] = ()) -> Frame:
+        """`message`, plain values and encoded columns, with what it needs: buffers, and blocks that have yet to be lent.
+
+        `more_buffers` come before those of the columns.
+        """
+        buffers: list[Any] = []
+        keep = partial(_keep_out_of_band, buffers)
+        if isinstance(self._pace, Breaths):
+            writer = Writer(self._pace)
+            pickle.Pickler(writer, PROTOCOL, buffer_callback=keep).dump(message)
+            payload = join(writer.take(), self._pace)
+        else:  # it has not exceeded the limit, so it is not large
+            payload = pickle.dumps(message, PROTOCOL, buffer_callback=keep)
+        if self._column_buffers or more_buffers:
+            buffers += more_buffers
+            buffers += self._column_buffers
+        return Frame(kind, payload, buffers)
+
+
+def encode_function(
+    fn: Callable[..., Any], pace: Pace | None = None, placer: BufferPlacer | None = None
+) -> tuple[EncodedElements, list[Any], list[Any]]:
+    """`fn`, its large buffers, and the definitions that it brings.
+
+    It is a column of one, a pair of `fn` and the list of these definitions. It is pickled by reference if a worker can import
+    it, else by value.
+    """
+    buffers: list[Any] = []
+    brought: list[Any] = []
+    keep = _Keeper(buffers, pace, placer)
+    try:
+        if is_importable(fn):
+            pickled: list[Buffer] = [pickle.dumps((fn, brought), PROTOCOL)]
+        else:
+            pickler = ValuePickler(keep, pickler_class(pace, placer), None)
+            brought = pickler.brought
+            pickled = pickler.dump((fn, brought))  # when pickle comes to the list, `fn` has filled it
+    except _NOT_OF_AN_ELEMENT:
+        raise
+    except BaseException as error:
+        _leave_blaming_to_a_thread(pace)
+        from asyncpar._wire.blame import refuse_function  # as above
+
+        raise refuse_function(fn, error) from error
+    encoded = keep.beside_if_large(pickled, 0)
+    return ([encoded], [len(buffers)]), buffers, brought
+
+
+def encode_definitions(new: list[Any], definitions: Definitions) -> bytes:
+    """More definitions, in a pickle that refers to those that there are.
+
+    Raises:
+        TooLarge: this would hold the event loop.
+        Exception: one of them cannot be pickled by itself.
+    """
+    pace = Limit()
+    pickler = ValuePickler(_Keeper([], None, None), pickler_class(pace, None), definitions, buffers_inside=True)
+    data = b"".join(pickler.dump(new))
+    pace(len(data))
+    return data
+
+
+class ValuePickler:
+    """Pickles one value after another with one pickler: 0.5 µs a value instead of 3."""
+
+    def __init__(
+        self, keep: "_Keeper", kind: Any, definitions: Definitions | None, *, buffers_inside: bool = False
+    ) -> None:
+        self._pace = keep.pace
+        self._writer = Writer(keep.pace)
+        self._pickler = kind(self._writer, PROTOCOL, buffer_callback=None if buffers_inside else keep)
+        if kind is not pickle.Pickler:
+            self._pickler.definitions = definitions
+
+    @property
+    def brought(self) -> list[Any]:
+        """Classes and functions that were written by value; it grows while something is pickled."""
+        return getattr(self._pickler, "brought", [])
+
+    def dump(self, value: object) -> list[Buffer]:
+        """The pickle, in the pieces in which it was written."""
+        if self._pace is not None:
+            self._pace(ELEMENT_WEIGHT)
+        self._pickler.clear_memo()
+        try:
+            self._pickler.dump(value)
+        except BaseException:
+            self._writer.take()  # the next value begins with an empty writer
+            raise
+        return self._writer.take()
+
+
+class _Keeper:
+    """Keeps large buffers out of the pickles of a message, and collects them, or the blocks that hold them."""
+
+    def __init__(self, buffers: list[Any], pace: Pace | None, placer: BufferPlacer | None) -> None:
+        self.buffers = buffers
+        self.pace = pace
+        self.placer = placer
+        self.hits = 0
+
+    def __call__(self, buffer: pickle.PickleBuffer) -> bool:
+        """Called by a pickler for each buffer, which is contiguous. Returning true leaves the buffer inside the pickle."""
+        block = self._block_of(buffer.raw())
+        if block is None:
+            return _keep_out_of_band(self.buffers, buffer)
+        self.buffers.append(block)
+        return False
+
+    def beside_if_large(self, pickled: list[Buffer], first: int) -> Pickled:
+        """What represents a pickle in the message. A large one travels out of band, beside the message's own pickle."""
+        if len(pickled) == 1 and len(pickled[0]) < OUT_OF_BAND_BYTES:
+            return pickled[0]
+        placer = self.placer
+        if placer is not None and sum(map(len, pickled)) >= placer.threshold:
+            self._leave_copying_to_a_thread()
+            block = placer.copy(pickled)
+            if block is not None:
+                self.buffers.insert(first, block)
+                return None
+        return pickle.PickleBuffer(join(pickled, self.pace))
+
+    def _block_of(self, data: memoryview) -> Block | None:
+        placer = self.placer
+        if placer is None or data.nbytes < placer.threshold:
+            return None
+        block = placer.find(data)
+        if block is not None:
+            self.hits += 1
+            return block
+        self._leave_copying_to_a_thread()
+        return placer(data)
+
+    def _leave_copying_to_a_thread(self) -> None:
+        """In the event loop nothing is copied, and nothing waits for a thread that is placing a buffer."""
+        if isinstance(self.pace, Limit):
+            raise TooLarge
+
+
+def _keep_out_of_band(buffers: list[Any], buffer: pickle.PickleBuffer) -> bool:
+    """The same as `_Keeper`, if there is no placer."""
+    raw = buffer.raw()
+    if raw.nbytes < OUT_OF_BAND_BYTES:
+        return True
+    buffers.append(raw)
+    return False
+
+
+def pickler_class(pace: Pace | None, placer: BufferPlacer | None) -> Any:
+    """The pickler class for values that are not plain."""
+    from asyncpar._wire.pickler import Pickler, paced  # takes 30 ms, since it imports cloudpickle
+
+    main = sys.modules.get(_SPAWNED_MAIN)
+    if main is not None and main.__name__ == _SPAWNED_MAIN:
+        sys.modules["cloudpickle"].register_pickle_by_value(main)
+    kind: Any = Pickler
+    if placer is not None and loaded_numpy() is not None:
+        from asyncpar._wire.arrays import argument_pickler, result_pickler  # imports numpy
+
+        kind = result_pickler() if placer.holds_results else argument_pickler()
+    return guarded(paced(kind) if isinstance(pace, Limit) else kind)
+
+
+def is_importable(fn: Callable[..., Any]) -> bool:
+    """Whether a worker finds `fn` by its name. Then cloudpickle, which takes four times as long, would write the same."""
+    module_name: str = getattr(fn, "__module__", None) or ""
+    module = sys.modules.get(module_name) if module_name not in ("__main__", _SPAWNED_MAIN) else None
+    if module is None or getattr(module, getattr(fn, "__qualname__", ""), None) is not fn:
+        return False
+    cloudpickle = sys.modules.get("cloudpickle")  # in it, users register modules whose functions are sent by value
+    return cloudpickle is None or cloudpickle.list_registry_pickle_by_value() <= {_SPAWNED_MAIN}
+
+
+def _leave_blaming_to_a_thread(pace: Pace | None) -> None:
+    """In the event loop, an object that cannot be pickled counts as too large, since finding out why can take some time."""
+    if isinstance(pace, Limit):
+        raise TooLarge
+
+
+def _plain_weight(column: Any) -> int | None:
+    """The weight of a column that may travel in the message, in the units of a pace; None if it may have other objects."""
+    kind = type(column)
+    if kind is list or kind is tuple:
+        kinds = set(map(type, column))
+        if not kinds <= _PLAIN_TYPES:  # a fifth quicker than issuperset()
+            return None
+        weight = _NUMBER_WEIGHT * len(column)
+        if str in kinds or bytes in kinds:
+            weight += sum([len(element) for element in column if type(element) in _TEXT_TYPES])
+        return weight
+    if kind is range:
+        return 0
+    if kind is str or kind is bytes:
+        return len(column)
+    numpy = loaded_numpy()  # an array can only be here if numpy is
+    if numpy is None or not isinstance(column, numpy.ndarray) or column.dtype.hasobject:
+        return None
+    if column.flags.forc:  # a contiguous array is sent without a copy
+        return 0
+    return None if _lies_in_a_file(column) else int(column.nbytes)
+
+
+def _lies_in_a_file(array: Any) -> bool:
+    numpy = sys.modules["numpy"]
+    return type(array) is numpy.memmap
