@@ -113,6 +113,10 @@ class BatchDone(NamedTuple):
     def is_large(self) -> bool:
         return False
 
+    @property
+    def loop_share(self) -> float:
+        return 0.0
+
     def read(self) -> BatchDone:
         return self
 

@@ -98,10 +98,13 @@ class Parcel:
     """A batch, ready to be run, and the seconds that it may take. Executors that must encode it use a subclass.
 
     If it is `unfinished`, because encoding it or its function takes long, `finish` must be called in a thread before it runs.
+    `loop_share`: how much of the event loop's time for one batch encoding it took, or would have taken there. The control law
+    keeps this below 1 where it can. 0: it does not matter.
     """
 
     __slots__ = ("batch", "budget", "program")
     unfinished = False
+    loop_share = 0.0
 
     def __init__(self, program: Program, batch: Batch, budget: float) -> None:
         self.program = program
@@ -118,6 +121,11 @@ class Answer(Protocol):
     @property
     def is_large(self) -> bool:
         """Whether reading it takes so long that a thread must do it."""
+        ...
+
+    @property
+    def loop_share(self) -> float:
+        """The same as a parcel's, for reading it; known when it has been read."""
         ...
 
     def read(self) -> BatchDone | None:

@@ -26,7 +26,7 @@ from asyncpar._memory.buffers import Buffer
 from asyncpar._wire.codec import EncodedElements, Undeliverable
 from asyncpar._wire.decoder import Decoder
 from asyncpar._wire.definitions import Definitions
-from asyncpar._wire.encoder import BufferPlacer, Encoder, encode_definitions, encode_function
+from asyncpar._wire.encoder import TEXT_SPEED, TEXT_TYPES, BufferPlacer, Encoder, encode_definitions, encode_function
 from asyncpar._wire.failures import PackedError, unpack_error
 from asyncpar._wire.frames import Frame, weigh
 from asyncpar._wire.pace import IN_LOOP_BYTES, Breaths, Limit, Pace, TooLarge
@@ -37,7 +37,7 @@ _MIXED_COLUMNS = (  # of `make_call`: in words, and as a path
     ("an argument of {}", "arguments"),
     ("a keyword argument of {}", "keywords"),
 )
-_FEW_CALLS = 64  # of so few, a large result is rather a buffer than many objects; a guess
+_AT_ONCE = IN_LOOP_BYTES // 2  # of objects, in one turn of the event loop: half a millisecond
 
 
 class SentProgram:
@@ -126,8 +126,7 @@ class PickledProgram:
         return calls <= self._too_large // 2
 
     def note_weight(self, calls: int, weight: int) -> None:
-        if weight > IN_LOOP_BYTES // 2:
-            self._too_large = min(self._too_large, calls)
+        self._too_large = min(self._too_large, calls) if weight >= IN_LOOP_BYTES else sys.maxsize
 
     def define(self, brought: list[Any]) -> None:
         """Classes and functions have come with a batch. If they may come again, they are sent only once from now on."""
@@ -143,7 +142,7 @@ class PickledProgram:
 class ProcessParcel(Parcel):
     """A batch whose columns are encoded before a worker is requested: at once, unless the columns or the function take long."""
 
-    __slots__ = ("_columns", "_encoder", "pickled", "sent", "unfinished")
+    __slots__ = ("_columns", "_encoder", "loop_share", "pickled", "sent", "unfinished")
 
     def __init__(self, pickled: PickledProgram, batch: Batch, budget: float) -> None:
         self.program = pickled.program
@@ -156,7 +155,7 @@ class ProcessParcel(Parcel):
             try:
                 self._encode(Limit())
             except TooLarge:
-                return
+                pickled.note_weight(len(batch), IN_LOOP_BYTES)
 
     def _encode(self, pace: Pace) -> None:
         pickled, batch = self.pickled, self.batch
@@ -165,6 +164,7 @@ class ProcessParcel(Parcel):
             [encoder.column(column, _describe_argument, batch, which) for which, column in enumerate(batch.columns)]
         )
         self._encoder = encoder
+        self.loop_share = encoder.object_weight / _AT_ONCE
         pickled.one_by_one = pickled.one_by_one or encoder.one_by_one
         self.unfinished = False
 
@@ -201,7 +201,7 @@ class ProcessParcel(Parcel):
 class ProcessAnswer:
     """A worker's answer to a parcel, not unpickled yet."""
 
-    __slots__ = ("_batch", "_definitions", "_frame", "_inline_bytes", "_pickled", "_shared_bytes", "_worker_name", "is_large")
+    __slots__ = ("_batch", "_definitions", "_frame", "_inline_bytes", "_pickled", "_shared_bytes", "_worker_name", "is_large", "loop_share")
 
     def __init__(self, frame: Frame, parcel: ProcessParcel, worker_name: str, inline_bytes: int, shared_bytes: int) -> None:
         self._frame = frame
@@ -211,12 +211,13 @@ class ProcessAnswer:
         self._worker_name = worker_name
         self._inline_bytes = inline_bytes
         self._shared_bytes = shared_bytes
-        weight = len(frame.payload)
-        if frame.buffers:
-            weight = weigh(frame)[0]  # with what is mapped, which may be a pickle
-            if len(self._batch) > _FEW_CALLS:
-                weight *= 4  # many objects, whose own methods may take long
-        self.is_large = weight > IN_LOOP_BYTES
+        payload = len(frame.payload)  # if it is large, it has numbers or texts; what has other objects lies beside it
+        self.is_large = payload > TEXT_SPEED * IN_LOOP_BYTES or self._weight() - payload > IN_LOOP_BYTES
+        self.loop_share = 0.0  # until it is read
+
+    def _weight(self) -> int:
+        frame = self._frame
+        return weigh(frame)[0] if frame.buffers else len(frame.payload)  # with what is mapped, which may be a pickle
 
     def read(self) -> BatchDone | None:
         decoder = Decoder(self._frame, Breaths() if self.is_large else None)
@@ -229,6 +230,10 @@ class ProcessAnswer:
         except TooLarge:
             self.is_large = True
             return None
+        if len(column) and type(column[0]) in TEXT_TYPES:
+            self.loop_share = self._weight() / TEXT_SPEED / _AT_ONCE
+        elif len(encoded) > 1:
+            self.loop_share = self._weight() / _AT_ONCE
         if has_read_apart or decoder.has_read_apart:
             self._pickled.one_by_one = True
         values = column if type(column) is list else list(column)

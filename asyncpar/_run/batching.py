@@ -13,8 +13,10 @@ worker is left alone with the last one:
                but not less than LEAST_SECONDS of work           (a shorter batch costs more than it evens out)
     size    <= GROWTH * the calls of the newest batch            (an estimate from few calls is trusted only so far)
     size    <= MOST_CALLS                                        (the event loop pickles and unpickles a batch in one go)
-    size    <= MOST_ERRORS / the share of calls that fail        (the loop also reads and notes errors in one go) budget   =
-    PATIENCE * the time that the batch should take    (a worker past it gives the rest back)
+    size    <= MOST_ERRORS / the share of calls that fail        (the loop also reads and notes errors in one go)
+    size    <= what the loop packs and reads in half a millisecond, as the executor weighs it, if that is FEW_CALLS or more;
+               else MOST_TURNS times that                        (fewer and larger objects are left to threads)
+    budget   = PATIENCE * the time that the batch should take    (a worker past it gives the rest back)
 
 **Seconds per call** are an exponentially weighted mean over batches, of logarithms, so that a tenfold error upwards weighs as
 much as one downwards; no batch moves it by more than OUTLIER, so that one call that takes a thousand times as long as the
@@ -41,6 +43,8 @@ GROWTH = 16  # from single calls to thousands within four batches
 RECENT = 0.4  # weight of the newest batch; a guess
 OUTLIER = 4.0  # largest factor by which one batch may differ from the estimate; a guess
 FORGET = 1.05  # by which the least overhead grows with each batch, until a newer one is the least; a guess
+FEW_CALLS = 64  # whose packing takes longer than the rest of a batch, even in a thread; a guess
+MOST_TURNS = 16  # of half a millisecond that a thread packs or reads at once: 2 MiB, which stay in the processor's cache
 PATIENCE = 2.0  # a batch that takes twice its time was cut by a wrong estimate; a guess
 
 _LEAST_CALL_SECONDS = 1e-9  # a clock may be too coarse to see the calls
@@ -58,6 +62,7 @@ class BatchTiming(NamedTuple):
         remaining: calls of the run that no worker has yet; None where that is not known.
         workers: how many workers the run may hold at once.
         errors: how many of the calls that were run have failed.
+        loop_share: how much of the event loop's time for one batch it takes to pack or read one call; 0: it does not matter.
     """
 
     calls: int
@@ -66,6 +71,7 @@ class BatchTiming(NamedTuple):
     remaining: int | None
     workers: int
     errors: int = 0
+    loop_share: float = 0.0
 
 
 class BatchSizer(Protocol):
@@ -146,6 +152,7 @@ class AdaptiveSizer(_Learner):
 
     _most_seconds = MOST_SECONDS
     _seen = _failed = 0.0  # calls, and those of them that failed; older batches count ever less
+    _loop_share = 0.0
 
     def __init__(self, concurrency: int = 1, remaining: int | None = None, workers: int = 1, round_trip: float = 0.0) -> None:
         super().__init__(concurrency)
@@ -178,6 +185,10 @@ class AdaptiveSizer(_Learner):
         self._seen, self._failed = self._seen / 2 + timing.calls, self._failed / 2 + timing.errors
         if self._failed:
             size = min(size, MOST_ERRORS * self._seen / self._failed)
+        self._loop_share = max(timing.loop_share, self._loop_share * (1 - RECENT))
+        if self._loop_share:
+            at_once = 1 / self._loop_share
+            size = min(size, at_once if at_once >= FEW_CALLS else MOST_TURNS * at_once)
         return max(int(size), self._least(timing.remaining, timing.workers))
 
     def _within_limits(self, seconds: float) -> float:

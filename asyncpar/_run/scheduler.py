@@ -357,7 +357,10 @@ class Run:
             assert done is not None, "a thread has the time to read it"
         if len(done.values) != len(parcel.batch.indices) or not done.timings:
             self._check_complete(parcel.batch, done)
-        self._conclude(done, None if is_queued else round_trip)
+        loop_share = 0.0
+        if parcel.loop_share or answer.loop_share:  # of one call
+            loop_share = max(parcel.loop_share / len(parcel.batch), answer.loop_share / max(len(done.values), 1))
+        self._conclude(done, None if is_queued else round_trip, loop_share)
 
     def _check_complete(self, batch: Batch, done: BatchDone) -> None:
         """An executor that loses a call would change the results silently."""
@@ -437,7 +440,7 @@ class Run:
     def _calls_put_off(self) -> int:
         return 0 if self._put_off is None else self._put_off.calls
 
-    def _conclude(self, done: BatchDone, round_trip: float | None) -> None:
+    def _conclude(self, done: BatchDone, round_trip: float | None, loop_share: float) -> None:
         """Processes what became of a batch."""
         if self._stopping:
             return
@@ -450,7 +453,8 @@ class Run:
             self._run_again(rest)
         if self._feedback is not None:
             ran, failed, workers = len(done.values), len(done.errors), max(self._workers(), 1)
-            self._feedback.report(BatchTiming(ran, busy_seconds, round_trip, self._remaining(), workers, failed))
+            remaining = self._remaining()
+            self._feedback.report(BatchTiming(ran, busy_seconds, round_trip, remaining, workers, failed, loop_share))
         if done.errors and self._retrying is not None:
             for stretch in self._take_out_retries(done, self._retrying):
                 self._put_in_sequence(stretch)

@@ -29,7 +29,7 @@ class Statistics:
         overhead_seconds: what it expects a batch to cost beside its calls, sending and waking included; None until then, too.
         inline_bytes: what was sent to workers and back, pickles and buffers, without what went through shared memory.
         shared_bytes: what went through shared memory, each use of a shared object counted.
-        zero_copy_hits: how often a large object that was to be sent was in shared memory already.
+        zero_copy_hits: how often a large object was to be sent with a batch and was in shared memory already.
         history: how the estimates developed, a few hundred states at most, for plots; each has `batches`, `batch_size`,
             `seconds_per_call` and `overhead_seconds`.
     """

@@ -26,11 +26,13 @@ from asyncpar._wire.pace import IN_LOOP_BYTES, Breaths, Limit, Pace, TooLarge, W
 from asyncpar._wire.unfinished import guarded
 from asyncpar.errors import ExecutorUnavailableError
 
-_NUMBER_WEIGHT = 4  # of a number in a plain column: it takes as long as this many bytes of small objects
+_MEMBER_WEIGHT = 32  # of an element in a column that is pickled whole
+_NUMBER_BYTES = 4
+TEXT_SPEED = 4  # texts are copied so many times as fast as small objects are pickled
 _SPAWNED_MAIN = "__mp_main__"  # the script, in a process that multiprocessing has spawned; our workers cannot import it
 _SEQUENCES = frozenset({list, tuple, range, str, bytes})
-_TEXT_TYPES = frozenset({str, bytes})
-_PLAIN_TYPES = frozenset({int, float, complex, bool, type(None)}) | _TEXT_TYPES
+TEXT_TYPES = frozenset({str, bytes})
+_PLAIN_TYPES = frozenset({int, float, complex, bool, type(None)}) | TEXT_TYPES
 _NOT_OF_AN_ELEMENT = (*NOT_OF_AN_ELEMENT, ExecutorUnavailableError)  # the latter: nothing can be sent now
 
 
@@ -59,6 +61,7 @@ class Encoder:
         definitions: what the reader already has.
         one_by_one: no column is tried whole. Set when one could not be pickled whole.
         brought: classes and functions that were sent by value with a column.
+        object_weight: of objects and texts, in the units of the pace. Numbers do not matter.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class Encoder:
         self.definitions = definitions
         self.one_by_one = one_by_one
         self.brought: list[Any] = []
+        self.object_weight = 0
         self._column_buffers: list[Any] = []  # buffers, and blocks that have yet to be lent
         self._keeper: _Keeper | None = None  # made for the first element that may need it
 
@@ -90,17 +94,20 @@ class Encoder:
 
     def column(self, column: Column, describe: Callable[..., tuple[str, str]], *context: object) -> EncodedColumn:
         """`column` in a form that travels; `describe(*context, position)` names an element for errors: in words, as a path."""
-        weight = _plain_weight(column)
-        if weight is None:
+        size = _plain_bytes(column)
+        if size is None:
             return self._of_objects(column, partial(describe, *context))
+        speed = TEXT_SPEED if len(column) and type(column[0]) in TEXT_TYPES else 1
         if self._pace is not None:
-            self._pace(weight)
+            self._pace(size // speed)
+            if speed > 1:
+                self.object_weight += size // speed
         if type(column) not in _SEQUENCES:
-            return self._array(column, copy=weight > 0)
+            return self._array(column, copy=size > 0)
         large = sys.maxsize if self._placer is None else self._placer.threshold
         if self._pace is not None:  # a column that is not encoded apart is pickled in the event loop, with the message
-            large = min(large, IN_LOOP_BYTES)
-        return (column,) if weight < large else self._whole(column, pickle.Pickler, shares=False)
+            large = min(large, speed * IN_LOOP_BYTES)
+        return (column,) if size < large else self._whole(column, pickle.Pickler, shares=False)
 
     def _array(self, column: Any, *, copy: bool) -> EncodedColumn:
         if copy:  # it is not contiguous, and pickle would hold the GIL while it copies
@@ -108,10 +115,19 @@ class Encoder:
         placer = self._placer
         if placer is None or (column.nbytes < placer.threshold and not _lies_in_a_file(column)):
             return (column,)
-        return self._whole(column, pickler_class(self._pace, placer), shares=column[0].nbytes >= placer.threshold)
+        return self._whole(column, pickler_class(placer), shares=column[0].nbytes >= placer.threshold)
 
     def _of_objects(self, column: Column, describe: Callable[[int], tuple[str, str]]) -> EncodedColumn:
-        kind = pickler_class(self._pace, self._placer)
+        if self._pace is None:
+            return self._tried_whole(column, describe)
+        before = self._pace.weight
+        self._pace(_MEMBER_WEIGHT * len(column))
+        encoded = self._tried_whole(column, describe)
+        self.object_weight += self._pace.weight - before
+        return encoded
+
+    def _tried_whole(self, column: Column, describe: Callable[[int], tuple[str, str]]) -> EncodedColumn:
+        kind = pickler_class(self._placer)
         if not self.one_by_one:
             before = len(self._column_buffers)
             try:
@@ -187,7 +203,7 @@ def encode_function(
         if is_importable(fn):
             pickled: list[Buffer] = [pickle.dumps((fn, brought), PROTOCOL)]
         else:
-            pickler = ValuePickler(keep, pickler_class(pace, placer), None)
+            pickler = ValuePickler(keep, pickler_class(placer), None)
             brought = pickler.brought
             pickled = pickler.dump((fn, brought))  # when pickle comes to the list, `fn` has filled it
     except _NOT_OF_AN_ELEMENT:
@@ -209,7 +225,7 @@ def encode_definitions(new: list[Any], definitions: Definitions) -> bytes:
         Exception: one of them cannot be pickled by itself.
     """
     pace = Limit()
-    pickler = ValuePickler(_Keeper([], None, None), pickler_class(pace, None), definitions, buffers_inside=True)
+    pickler = ValuePickler(_Keeper([], None, None), pickler_class(None), definitions, buffers_inside=True)
     data = b"".join(pickler.dump(new))
     pace(len(data))
     return data
@@ -226,6 +242,8 @@ class ValuePickler:
         self._pickler = kind(self._writer, PROTOCOL, buffer_callback=None if buffers_inside else keep)
         if kind is not pickle.Pickler:
             self._pickler.definitions = definitions
+            if isinstance(keep.pace, Limit):
+                self._pickler.account_to(keep.pace)
 
     @property
     def brought(self) -> list[Any]:
@@ -301,9 +319,9 @@ def _keep_out_of_band(buffers: list[Any], buffer: pickle.PickleBuffer) -> bool:
     return False
 
 
-def pickler_class(pace: Pace | None, placer: BufferPlacer | None) -> Any:
+def pickler_class(placer: BufferPlacer | None) -> Any:
     """The pickler class for values that are not plain."""
-    from asyncpar._wire.pickler import Pickler, paced  # takes 30 ms, since it imports cloudpickle
+    from asyncpar._wire.pickler import Pickler  # takes 30 ms, since it imports cloudpickle
 
     main = sys.modules.get(_SPAWNED_MAIN)
     if main is not None and main.__name__ == _SPAWNED_MAIN:
@@ -313,7 +331,7 @@ def pickler_class(pace: Pace | None, placer: BufferPlacer | None) -> Any:
         from asyncpar._wire.arrays import argument_pickler, result_pickler  # imports numpy
 
         kind = result_pickler() if placer.holds_results else argument_pickler()
-    return guarded(paced(kind) if isinstance(pace, Limit) else kind)
+    return guarded(kind)
 
 
 def is_importable(fn: Callable[..., Any]) -> bool:
@@ -332,17 +350,17 @@ def _leave_blaming_to_a_thread(pace: Pace | None) -> None:
         raise TooLarge
 
 
-def _plain_weight(column: Any) -> int | None:
-    """The weight of a column that may travel in the message, in the units of a pace; None if it may have other objects."""
+def _plain_bytes(column: Any) -> int | None:
+    """About how many bytes a column takes in the message; None if it may have objects that are not plain."""
     kind = type(column)
     if kind is list or kind is tuple:
         kinds = set(map(type, column))
         if not kinds <= _PLAIN_TYPES:  # a fifth quicker than issuperset()
             return None
-        weight = _NUMBER_WEIGHT * len(column)
+        size = _NUMBER_BYTES * len(column)
         if str in kinds or bytes in kinds:
-            weight += sum([len(element) for element in column if type(element) in _TEXT_TYPES])
-        return weight
+            size += sum([len(element) for element in column if type(element) in TEXT_TYPES])
+        return size
     if kind is range:
         return 0
     if kind is str or kind is bytes:

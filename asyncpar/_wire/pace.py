@@ -17,8 +17,6 @@ from typing import Any, TypeAlias
 from asyncpar._memory.buffers import Buffer, allocate
 from asyncpar._wire.unfinished import loads, unpickler
 
-Pace: TypeAlias = Callable[[int], None]
-
 IN_LOOP_BYTES = 1 << 18  # takes at most a millisecond, whether it is one text or many small objects
 _NAP_BYTES = 1 << 17
 _NAP_SECONDS = 50e-6  # long enough for a thread that waits for the GIL to wake up and take it
@@ -32,21 +30,21 @@ class TooLarge(BaseException):
 class Limit:
     """Raises `TooLarge` once more than `IN_LOOP_BYTES` have passed."""
 
-    def __init__(self) -> None:
-        self._left = IN_LOOP_BYTES
+    weight = 0  # of all that has passed
 
     def __call__(self, weight: int) -> None:
-        self._left -= weight
-        if self._left < 0:
+        self.weight += weight
+        if self.weight > IN_LOOP_BYTES:
             raise TooLarge
 
 
 class Breaths:
     """Naps after every `_NAP_BYTES`, and lets other threads have the GIL."""
 
+    weight = 0
+
     def __init__(self) -> None:
         self._until_nap = _NAP_BYTES
-        self.weight = 0  # of all that has passed
 
     def __call__(self, weight: int) -> None:
         self.weight += weight
@@ -54,6 +52,9 @@ class Breaths:
         if self._until_nap <= 0:
             self._until_nap = _NAP_BYTES
             time.sleep(_NAP_SECONDS)
+
+
+Pace: TypeAlias = Limit | Breaths
 
 
 class Writer:
@@ -64,13 +65,9 @@ class Writer:
         self._pieces: list[Buffer] = []
         self.write: Callable[[Any], object] = self._pieces.append if pace is None else self._write
 
-    def account(self, weight: int) -> None:
-        """Tells the pace of something that takes time, but writes nothing yet."""
-        if self._pace is not None:
-            self._pace(weight)
-
     def _write(self, data: Any) -> None:
-        self.account(len(data))
+        assert self._pace is not None, "without a pace nothing is written here"
+        self._pace(len(data))
         self._pieces.append(data if type(data) is bytes else pickle.PickleBuffer(data).raw())
 
     def take(self) -> list[Buffer]:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import copyreg
 import io
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import partial
 from types import CodeType, FunctionType
 from typing import Any, ClassVar, TypeAlias
 
@@ -27,14 +27,14 @@ import cloudpickle
 from asyncpar._wire.bound_objects import reduce_text_file, reducer_of_bound
 from asyncpar._wire.code_objects import reduce_code
 from asyncpar._wire.definitions import Definitions, defined
-from asyncpar._wire.pace import Writer
 
 PROTOCOL = 5
 Reducer: TypeAlias = Callable[[Any], Any]
 
 _inherited: Any = cloudpickle.Pickler.dispatch_table  # a ChainMap over cloudpickle's own and copyreg's
 _CLOUDPICKLE: Mapping[type, Reducer] = _inherited.maps[0]
-_OBJECT_WEIGHT = 256  # in the event loop: methods of Python may take 3 µs to reduce an object; a guess
+_SLOW_WEIGHT = 128  # of an object whose reduction runs Python code, in the units of a pace; a guess
+_HOOKS = ("__reduce_ex__", "__reduce__", "__getstate__", "__getnewargs__", "__getnewargs_ex__")
 _BY_VALUE = 6  # the length of what cloudpickle returns for a class or a function that it writes by value; others are shorter
 
 
@@ -69,6 +69,10 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
         self.brought: list[Any] = []
         self._reducers = _Reducers(self.own_reducers)
 
+    def account_to(self, pace: Callable[[int], object]) -> None:
+        """Tells the pace of each object whose reduction runs Python code, which may take long and write little."""
+        self._reducers.pace = pace
+
     @property
     def dispatch_table(self) -> Any:
         """None of its own, so that pickle looks into copyreg's by itself."""
@@ -93,32 +97,27 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
 class _Reducers(dict[type, Reducer | None]):
     """{type: its reducer}; None if pickle knows what to do."""
 
-    def __init__(self, own: Mapping[type, Reducer]) -> None:
-        super().__init__(own)
+    pace: Callable[[int], object] | None = None
 
     def __missing__(self, kind: type) -> Reducer | None:
         reducer = _CLOUDPICKLE.get(kind)
         if reducer is None and kind not in copyreg.dispatch_table:
             is_definition = issubclass(kind, type) or issubclass(kind, FunctionType)
             reducer = _reduce_definition if is_definition else reducer_of_bound(kind)
+        if reducer is None and self.pace is not None and _runs_python(kind):
+            reducer = partial(_account, self.pace)
         self[kind] = reducer
         return reducer
 
 
-@cache
-def paced(pickler_class: type[Pickler]) -> type[Pickler]:
-    """A pickler for the event loop. Its file is told of each object, since the methods that reduce it may take long."""
+def _account(pace: Callable[[int], object], _: object) -> Any:
+    pace(_SLOW_WEIGHT)
+    return NotImplemented
 
-    class InLoop(pickler_class):  # type: ignore[misc, valid-type]
-        def __init__(self, writer: Writer, *arguments: Any, **options: Any) -> None:
-            super().__init__(writer, *arguments, **options)
-            self._account = writer.account
 
-        def reducer_override(self, value: Any) -> Any:
-            self._account(_OBJECT_WEIGHT)
-            return super().reducer_override(value)
-
-    return InLoop
+def _runs_python(kind: type) -> bool:
+    hooks = [copyreg.dispatch_table.get(kind), *[getattr(kind, name, None) for name in _HOOKS]]
+    return any(type(hook) is FunctionType for hook in hooks)
 
 
 def pickler_with(reducers: Mapping[type, Reducer]) -> type[Pickler]:

@@ -487,7 +487,7 @@ def test_an_array_that_many_calls_share_is_copied_once_and_the_statistics_say_so
     results = Parallel(n_jobs=2, progress=snapshots.append)(delayed(np.take)(array, x) for x in range(10))
     assert results == array[:10].tolist()
     assert snapshots[-1].shared_bytes >= array.nbytes
-    assert snapshots[-1].zero_copy_hits == 9
+    assert snapshots[-1].zero_copy_hits == snapshots[-1].batches - 1
 
 
 def test_max_shared_bytes_bounds_what_is_shared() -> None:
