@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
+from importlib.metadata import distributions
 from typing import Literal, NamedTuple, TypeAlias
 
 Role: TypeAlias = Literal["asyncpar", "peer", "yardstick"]  # a yardstick is compared with, but nobody wins or loses to it
@@ -84,8 +84,8 @@ class Case:
 
 
 def missing(*packages: str) -> str | None:
-    """Why a case that needs these packages cannot be measured, or None if they are all installed."""
-    absent = [package for package in packages if find_spec(package) is None]
+    """Why a case that needs these packages, by their names for pip, cannot be measured; None if they are all installed."""
+    absent = [package for package in packages if not any(distributions(name=package))]
     return f"{' and '.join(absent)} must be installed" if absent else None
 
 

@@ -101,7 +101,7 @@ def _case(name: str, title: str, measure: Callable[[Library, bool], float], *pac
 
 CASES = (
     _case("parallel-model", "Parallel: 1 000 tasks with one dict of 500 entries", _model_in_every_task),
-    _case("search-svc", "scikit-learn: a grid search of 500 small SVC fits", partial(_search, _svc_grid), "sklearn"),
-    _case("search-random", "scikit-learn: a randomised search of 300 fits", partial(_search, _random_search), "sklearn"),
-    _case("search-trees", "scikit-learn: a grid search of 250 small trees", partial(_search, _tree_grid), "sklearn"),
+    _case("search-svc", "scikit-learn: a grid search of 500 small SVC fits", partial(_search, _svc_grid), "scikit-learn"),
+    _case("search-random", "scikit-learn: a randomised search of 300 fits", partial(_search, _random_search), "scikit-learn"),
+    _case("search-trees", "scikit-learn: a grid search of 250 small trees", partial(_search, _tree_grid), "scikit-learn"),
 )
