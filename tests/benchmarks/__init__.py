@@ -5,7 +5,10 @@ so, `--rounds N` says how often each is measured, `--quick` measures a tenth. py
 
     cases/          what is measured: a file for each subject; `cases/__init__.py` lists them all
     workloads.py    the functions that are mapped; importable, as every peer's workers need them
+    ordinary.py     records, texts, arrays: data as programs have it
     peers.py        the other libraries' maps, behind one face
+    whole_maps.py   the time of a map as a list or as a stream, asyncpar's or a peer's
+    own_class.py    the same as a script with a class of its own
     timing.py       medians of repetitions, event loops
     frame.py        what a case, a contender and a target are
     rounds.py       runs each contender in a process of its own, round by round

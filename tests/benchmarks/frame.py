@@ -14,10 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import distributions
 from typing import Literal, NamedTuple, TypeAlias
 
 Role: TypeAlias = Literal["asyncpar", "peer", "yardstick"]  # a yardstick is compared with, but nobody wins or loses to it
 Unit: TypeAlias = Literal["seconds", "bytes"]
+
+BEST_PEER = "the best peer"  # as a reference: whichever peer is best in a round
 
 
 class Reading(NamedTuple):
@@ -35,7 +38,7 @@ class Target:
     """At most `times` what `of` measured, `plus` something in the case's unit.
 
     Attributes:
-        of: a contender. None: what the ratios of the case are to.
+        of: a contender, or BEST_PEER. None: what the ratios of the case are to.
     """
 
     times: float = 0.0
@@ -64,8 +67,8 @@ class Case:
 
     Attributes:
         title: what is measured, in one line.
-        reference: the contender that the ratios are to, or, if none has that name, what readings bring along as `ideal`.
-            None: ratios are to the first target's limit, which then is a figure.
+        reference: the contender that the ratios are to, or BEST_PEER, or, if none has that name, what readings bring along
+            as `ideal`. None: ratios are to the first target's limit, which then is a figure.
         unavailable: why the case cannot be measured here, or None.
     """
 
@@ -78,6 +81,12 @@ class Case:
 
     def contender(self, name: str) -> Contender:
         return next(contender for contender in self.contenders if contender.name == name)
+
+
+def missing(*packages: str) -> str | None:
+    """Why a case that needs these packages, by their names for pip, cannot be measured; None if they are all installed."""
+    absent = [package for package in packages if not any(distributions(name=package))]
+    return f"{' and '.join(absent)} must be installed" if absent else None
 
 
 def scaled(repetitions: int, quick: bool) -> int:

@@ -9,7 +9,20 @@ from importlib.metadata import PackageNotFoundError, version
 
 from asyncpar import __version__
 
-_PACKAGES = ("anyio", "cloudpickle", "joblib", "loky", "mpire", "numpy", "starlette", "trio", "uvicorn", "uvloop")
+_PACKAGES = (
+    "anyio",
+    "cloudpickle",
+    "joblib",
+    "loky",
+    "mpire",
+    "numpy",
+    "pandas",
+    "scikit-learn",
+    "starlette",
+    "trio",
+    "uvicorn",
+    "uvloop",
+)
 
 
 def describe() -> list[str]:

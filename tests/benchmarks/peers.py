@@ -1,18 +1,20 @@
 """The other libraries, each behind the same face: a context manager that yields a map over warm workers.
 
 Whatever they start is started inside it, and gone at its end. `chunk` is how many items are sent together; where it can be
-left out, the library chooses. `concurrent.futures` and loky send items one by one unless they are told otherwise.
+left out, the library chooses. `concurrent.futures` and loky send items one by one unless they are told otherwise. A map
+returns its results as a list, or one by one, in the order of the items, if its name ends in `_stream`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeAlias
 
 WORKERS = 2
 
 Map: TypeAlias = Callable[[Callable[[Any], Any], Sequence[Any]], list[Any]]
+Stream: TypeAlias = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
 Peer: TypeAlias = Callable[[], AbstractContextManager[Map]]
 
 
@@ -33,11 +35,27 @@ def pool(chunk: int | None = None) -> Iterator[Map]:
 
 
 @contextmanager
+def pool_stream(chunk: int) -> Iterator[Stream]:
+    import multiprocessing
+
+    with multiprocessing.Pool(WORKERS) as workers:
+        yield lambda fn, items: workers.imap(fn, items, chunk)
+
+
+@contextmanager
 def process_pool(chunk: int = 1) -> Iterator[Map]:
     from concurrent.futures import ProcessPoolExecutor
 
     with ProcessPoolExecutor(WORKERS) as workers:
         yield lambda fn, items: list(workers.map(fn, items, chunksize=chunk))
+
+
+@contextmanager
+def process_pool_stream(chunk: int) -> Iterator[Stream]:
+    from concurrent.futures import ProcessPoolExecutor
+
+    with ProcessPoolExecutor(WORKERS) as workers:
+        yield lambda fn, items: workers.map(fn, items, chunksize=chunk)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from statistics import median
 
-from tests.benchmarks.frame import Case, Contender, Reading, Target
+from tests.benchmarks.frame import BEST_PEER, Case, Contender, Reading, Target
 from tests.benchmarks.rounds import Readings
 
 
@@ -62,12 +62,15 @@ def _ratios(case: Case, own: list[Reading], readings: Readings) -> list[float]:
         targets = [target for contender in case.contenders for target in contender.targets]
         references = [target.plus for target in targets[:1] for _ in own]
     else:
-        references = _references(case.reference, own, readings)
+        references = _references(case, case.reference, own, readings)
     return [reading.figure / reference for reading, reference in zip(own, references, strict=True)] if references else []
 
 
-def _references(name: str, own: list[Reading], readings: Readings) -> list[float]:
+def _references(case: Case, name: str, own: list[Reading], readings: Readings) -> list[float]:
     """Round by round, what the contender of that name measured or, if there is none, the ideals that came along."""
+    if name == BEST_PEER:
+        rounds = zip(*(readings[peer] for peer in _measured_peers(case, readings)), strict=True)
+        return [min(reading.figure for reading in one_round) for one_round in rounds]
     if name in readings:
         return [reading.figure for reading in readings[name]]
     return [reading.ideal for reading in own if reading.ideal is not None]
@@ -76,7 +79,7 @@ def _references(name: str, own: list[Reading], readings: Readings) -> list[float
 def _is_met(target: Target, case: Case, own: list[Reading], readings: Readings) -> bool:
     compared_with = target.of or case.reference
     if target.times and compared_with is not None:
-        limits = [target.limit(reference) for reference in _references(compared_with, own, readings)]
+        limits = [target.limit(reference) for reference in _references(case, compared_with, own, readings)]
     else:
         limits = [target.plus for _ in own]
     excess = [reading.figure - limit for reading, limit in zip(own, limits, strict=False)]
@@ -85,13 +88,16 @@ def _is_met(target: Target, case: Case, own: list[Reading], readings: Readings) 
 
 def _better_peers(case: Case, own: list[Reading], readings: Readings) -> tuple[str, ...]:
     """The peers whose ratios, or figures if there are none, are lower in the median of the rounds."""
-    peers = [peer.name for peer in case.contenders if peer.role == "peer" and peer.name in readings]
     mine = _comparable(case, own, readings)
     return tuple(
         name
-        for name in peers
+        for name in _measured_peers(case, readings)
         if median(theirs - ours for theirs, ours in zip(_comparable(case, readings[name], readings), mine, strict=True)) < 0
     )
+
+
+def _measured_peers(case: Case, readings: Readings) -> list[str]:
+    return [peer.name for peer in case.contenders if peer.role == "peer" and peer.name in readings]
 
 
 def _comparable(case: Case, own: list[Reading], readings: Readings) -> list[float]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks.frame import Case, Contender, Reading, Target
+from tests.benchmarks.frame import BEST_PEER, Case, Contender, Reading, Target
 from tests.benchmarks.report import Standing, report_case
 from tests.benchmarks.rounds import Readings
 from tests.benchmarks.table import describe_figure, to_markdown
@@ -62,6 +62,21 @@ def test_a_target_is_missed_if_either_side_could_not_be_measured() -> None:
 def test_a_reference_that_is_no_contender_is_the_ideal_that_a_reading_brings_along() -> None:
     standing = standing_of(case_of(Target(times=1.5), reference="the ideal"), {"asyncpar": [Reading(3.0, 2.0)]})
     assert (standing.ratio, standing.missed) == (1.5, ())
+
+
+def test_the_best_peer_is_chosen_round_by_round() -> None:
+    target = Target(times=1.0)
+    case = case_of(target, reference=BEST_PEER)
+    slower = standing_of(case, readings_of(asyncpar=[3.0, 3.0, 3.0], slow=[9.0, 2.0, 9.0], quick=[1.5, 9.0, 2.5]))
+    assert (slower.ratio, slower.missed) == (1.5, (target,))
+    assert standing_of(case, readings_of(asyncpar=[3.0], slow=[4.0], quick=[3.0])).missed == ()
+
+
+def test_the_best_peer_is_one_of_those_that_could_be_measured() -> None:
+    target = Target(times=1.0)
+    case = case_of(target, reference=BEST_PEER)
+    assert standing_of(case, readings_of(asyncpar=[3.0], slow=[6.0])).ratio == 0.5
+    assert standing_of(case, readings_of(asyncpar=[3.0])).missed == (target,)
 
 
 def test_without_a_reference_ratios_are_to_the_first_target() -> None:

@@ -17,11 +17,10 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from statistics import quantiles
 
-from tests.benchmarks.frame import Case, Contender, Target, scaled
+from tests.benchmarks.frame import Case, Contender, Target, missing, scaled
 
 _ROOT = Path(__file__).resolve().parents[3]
 _EXAMPLE = Path("examples", "service.py")
@@ -125,8 +124,7 @@ def _get(connection: http.client.HTTPConnection, path: str) -> bytes:
 def _unavailable() -> str | None:
     if not (_ROOT / _EXAMPLE).exists():
         return f"{_EXAMPLE} is not there"
-    missing = [package for package in ("starlette", "uvicorn") if find_spec(package) is None]
-    return f"{' and '.join(missing)} must be installed" if missing else None
+    return missing("starlette", "uvicorn")
 
 
 CASES = (
