@@ -2,10 +2,12 @@
 
 import pickle
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from asyncpar._basics.notes import add_note
 from asyncpar._memory.buffers import Buffer, Shared
+from asyncpar._platform.collector import CollectorPaused
 from asyncpar._wire.codec import (
     ELEMENT_WEIGHT,
     NOT_OF_AN_ELEMENT,
@@ -54,7 +56,8 @@ class Decoder:
         Raises:
             TooLarge: a column must be read element by element, and may not.
         """
-        with reading(self.definitions):
+        quietly = CollectorPaused() if self._pace is None else nullcontext()  # a thread may take long
+        with reading(self.definitions), quietly:
             columns = [self._column(encoded) for encoded in encoded_columns]
         return columns, self._spoiled
 
