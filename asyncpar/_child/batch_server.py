@@ -85,7 +85,8 @@ class BatchServer:
             mapped_before = memory.begin_batch(decoder, mmap_mode) if lends else memory.let_go()
         if new_program is not None:
             encoded, options = new_program
-            self._programs[program_id] = _Program(*decoder.value(encoded), options)
+            fn, definitions = decoder.value(encoded)
+            self._programs[program_id] = _Program(fn, definitions, options)
         program = self._programs[program_id]
         if more is not None:
             program.define(more)
@@ -172,9 +173,7 @@ def _explain_read_only(errors: dict[int, BaseException]) -> None:
             )
 
 
-def _done(
-    report: BatchReport, kind: int, program: _Program, placer: BufferPlacer | None, has_read_apart: bool
-) -> Frame:
+def _done(report: BatchReport, kind: int, program: _Program, placer: BufferPlacer | None, has_read_apart: bool) -> Frame:
     encoder = Encoder(None, placer, program.definitions, one_by_one=program.one_by_one)
     values = encoder.column(report.values, _describe_result, report.values)
     program.one_by_one = encoder.one_by_one

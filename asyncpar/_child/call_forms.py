@@ -1,4 +1,4 @@
-"""Functions of columns that make the calls of a batch of explicit calls. They are sent to workers instead of the user's function.
+"""Functions of columns that make the calls of a batch of explicit calls. They are sent instead of the user's function.
 
 Calls with only positional arguments need none of these: their function is called with a row of the columns.
 """

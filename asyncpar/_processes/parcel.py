@@ -31,7 +31,6 @@ from asyncpar._wire.failures import PackedError, unpack_error
 from asyncpar._wire.frames import Frame, weigh
 from asyncpar._wire.pace import IN_LOOP_BYTES, Breaths, Limit, Pace, TooLarge
 
-
 _MIXED_COLUMNS = (  # of `make_call`: in words, and as a path
     ("the function of {}", "function"),
     ("an argument of {}", "arguments"),
@@ -201,7 +200,17 @@ class ProcessParcel(Parcel):
 class ProcessAnswer:
     """A worker's answer to a parcel, not unpickled yet."""
 
-    __slots__ = ("_batch", "_definitions", "_frame", "_inline_bytes", "_pickled", "_shared_bytes", "_worker_name", "is_large", "loop_share")
+    __slots__ = (
+        "_batch",
+        "_definitions",
+        "_frame",
+        "_inline_bytes",
+        "_pickled",
+        "_shared_bytes",
+        "_worker_name",
+        "is_large",
+        "loop_share",
+    )
 
     def __init__(self, frame: Frame, parcel: ProcessParcel, worker_name: str, inline_bytes: int, shared_bytes: int) -> None:
         self._frame = frame

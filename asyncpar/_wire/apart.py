@@ -23,7 +23,6 @@ from typing import Any, TypeAlias
 from asyncpar._memory.buffers import Buffer
 
 _FILLERS = {"APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS", "BUILD"}  # they change the object below and leave it there
-_PUTS = {"MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT"}
 _GETS = {"GET", "BINGET", "LONG_BINGET"}
 _NOT_NEEDED = {"PROTO", "FRAME", "STOP"}
 _BEGIN = pickle.PROTO + bytes([pickle.HIGHEST_PROTOCOL])
@@ -102,8 +101,8 @@ class _Followed:
             if name in _NOT_NEEDED:
                 continue
             self.pieces.append(data[position or 0 : end or len(data)])
-            if name in _PUTS:
-                self._put(number, len(self._memo) if name == "MEMOIZE" else argument)
+            if name == "MEMOIZE":
+                self._put(number, len(self._memo))
             elif name == "MARK":
                 self._stack.append(_Object(number, number + 1, is_mark=True))
             elif name == "POP" and before == "REDUCE":  # it was called for what it does to the object below

@@ -62,9 +62,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
     own_reducers: ClassVar[Mapping[type, Reducer]] = {CodeType: _reduce_code, io.TextIOWrapper: _reduce_text_file}
     definitions: Definitions | None = None
 
-    def __init__(
-        self, file: Any, protocol: int = PROTOCOL, buffer_callback: Callable[[Any], object] | None = None
-    ) -> None:
+    def __init__(self, file: Any, protocol: int = PROTOCOL, buffer_callback: Callable[[Any], object] | None = None) -> None:
         super().__init__(file, protocol, buffer_callback)
         self.brought: list[Any] = []
         self._reducers = _Reducers(self.own_reducers)
@@ -78,11 +76,11 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
         """None of its own, so that pickle looks into copyreg's by itself."""
         raise AttributeError
 
-    def reducer_override(self, value: Any) -> Any:
-        reducer = self._reducers[type(value)]
+    def reducer_override(self, obj: Any) -> Any:
+        reducer = self._reducers[type(obj)]
         if reducer is None:
             return NotImplemented
-        return self._reduce_definition(value) if reducer is _reduce_definition else reducer(value)
+        return self._reduce_definition(obj) if reducer is _reduce_definition else reducer(obj)
 
     def _reduce_definition(self, value: Any) -> Any:
         number = None if self.definitions is None else self.definitions.number(value)

@@ -106,10 +106,10 @@ def _is_held(module_name: object) -> bool:
 @cache
 def _guarded(pickler_class: Any) -> Any:
     class Pickler(pickler_class):  # type: ignore[misc]  # cloudpickle has no types
-        def reducer_override(self, value: Any) -> Any:
-            reduced = super().reducer_override(value)
-            if reduced is NotImplemented and _is_held(getattr(value, "__module__", None)):
-                _refuse_name(value)
+        def reducer_override(self, obj: Any) -> Any:
+            reduced = super().reducer_override(obj)
+            if reduced is NotImplemented and _is_held(getattr(obj, "__module__", None)):
+                _refuse_name(obj)
             return reduced
 
     return Pickler

@@ -246,9 +246,7 @@ class _PoolAnswer(ProcessAnswer):
 
     __slots__ = ("_timeout",)
 
-    def __init__(
-        self, frame: Frame, parcel: ProcessParcel, who: str, inline_bytes: int, timeout: float | None
-    ) -> None:
+    def __init__(self, frame: Frame, parcel: ProcessParcel, who: str, inline_bytes: int, timeout: float | None) -> None:
         super().__init__(frame, parcel, who, inline_bytes, 0)
         self._timeout = timeout
 

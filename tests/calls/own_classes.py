@@ -33,3 +33,7 @@ def append_to(item: list[int]) -> int:
 
 def are_same(pair: Any) -> bool:
     return pair[0] is pair[1]
+
+
+def length(item: Any) -> int:
+    return len(item)

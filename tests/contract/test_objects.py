@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from asyncpar import Executor, FuturesExecutor, Parallel, PicklingError, ProcessExecutor, delayed, pmap
+from asyncpar import Executor, FuturesExecutor, PicklingError, ProcessExecutor, pmap
 from asyncpar._wire.definitions import MOST_DEFINITIONS
-from tests.calls.own_classes import again, append_to, are_same, call, class_of, label_of, x_of
+from tests.calls.own_classes import again, append_to, are_same, call, class_of, label_of, length, x_of
 from tests.functions import identity
 from tests.helper_processes import FORKSERVER, helper_processes
 from tests.loops import on_one_loop
@@ -193,46 +193,17 @@ async def test_no_call_is_made_twice_because_a_result_could_not_be_read(tmp_path
         return unreadable_if_odd(x)
 
     await pmap(note_and_return, range(60), executor="process", on_error="return", batch_size=20)
-    with open(path) as file:
-        assert sorted(map(int, file)) == list(range(60))
+    assert sorted(map(int, (tmp_path / "calls").read_text().split())) == list(range(60))
 
 
 async def test_once_something_could_not_be_read_the_run_sends_its_objects_one_by_one() -> None:
     shared = ["s" * 1000]
-    items = [NotReadThere(0), *[[shared, x] for x in range(400)]]
+    items: list[Any] = [NotReadThere(0), *[[shared, x] for x in range(400)]]
     async with ProcessExecutor(1) as executor:
-        run = pmap(len, items, executor=executor, on_error="return", batch_size=20)
+        run = pmap(length, items, executor=executor, on_error="return", batch_size=20)
         assert (await run)[1:] == [2] * 400
         one_by_one = run.statistics().inline_bytes
-        run = pmap(len, items[1:], executor=executor, batch_size=20)
+        run = pmap(length, items[1:], executor=executor, batch_size=20)
         assert await run == [2] * 400
         whole = run.statistics().inline_bytes
     assert one_by_one > 5 * whole
-
-
-async def test_what_recurs_in_explicit_calls_is_pickled_once_a_batch() -> None:
-    pickled: list[None] = []
-    model = Counted(pickled)
-    calls = [delayed(identity)(model) for _ in range(40)]
-    mixed = [delayed(function)(model, **keywords) for function in (second, third) for keywords in ({}, {"more": 1})] * 10
-    for tasks in (calls, mixed):
-        pickled.clear()
-        Parallel(n_jobs=2, batch_size=10)(tasks)
-        assert len(pickled) <= 2 * 4, "twice for each of four batches: in the event loop, and again in a thread"
-
-
-class Counted:
-    def __init__(self, pickled: list[None]) -> None:
-        self._pickled = pickled
-
-    def __getstate__(self) -> dict[str, Any]:
-        self._pickled.append(None)
-        return {"_pickled": []}
-
-
-def second(model: Counted, more: int = 0) -> int:
-    return 2 + more
-
-
-def third(model: Counted, more: int = 0) -> int:
-    return 3 + more

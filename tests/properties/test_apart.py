@@ -73,11 +73,13 @@ def of_shared(shared: list[Any]) -> st.SearchStrategy[Any]:
     leaves = st.sampled_from(shared) | st.integers() | st.text(max_size=5) | st.builds(Unreadable)
     return st.recursive(
         leaves,
-        lambda inner: st.lists(inner, max_size=3)
-        | st.tuples(inner, inner)
-        | st.dictionaries(st.text(max_size=3), inner, max_size=2)
-        | st.builds(Holder, inner)
-        | st.builds(Unreadable, inner),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.tuples(inner, inner)
+            | st.dictionaries(st.text(max_size=3), inner, max_size=2)
+            | st.builds(Holder, inner)
+            | st.builds(Unreadable, inner)
+        ),
         max_leaves=6,
     )
 

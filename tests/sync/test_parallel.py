@@ -25,7 +25,7 @@ import pytest
 import asyncpar
 from asyncpar import Parallel, Statistics, delayed
 from asyncpar._sync.calls import CallPuller
-from tests.functions import Beacon, add, die_on_negative, double, process_id, raise_value_error
+from tests.functions import Beacon, add, die_on_negative, double, identity, process_id, raise_value_error
 from tests.sync import functions
 from tests.sync.functions import Counted, Finicky, Model, double_all, nest, raise_finicky, thread_name, touch_and_wait
 
@@ -593,3 +593,31 @@ def test_a_task_that_exits_does_not_end_the_program_where_errors_are_returned(n_
     assert type(results[0]) is RuntimeError
     assert "SystemExit: 3" in str(results[0])
     assert results[1] == 1
+
+
+def test_what_recurs_in_explicit_calls_is_pickled_once_a_batch() -> None:
+    pickled: list[None] = []
+    model = CountsPickling(pickled)
+    calls = [delayed(identity)(model) for _ in range(40)]
+    mixed = [delayed(function)(model, **keywords) for function in (second, third) for keywords in ({}, {"more": 1})] * 10
+    for tasks in (calls, mixed):
+        pickled.clear()
+        Parallel(n_jobs=2, batch_size=10)(tasks)
+        assert len(pickled) <= 2 * 4, "twice for each of four batches: in the event loop, and again in a thread"
+
+
+class CountsPickling:
+    def __init__(self, pickled: list[None]) -> None:
+        self._pickled = pickled
+
+    def __getstate__(self) -> dict[str, Any]:
+        self._pickled.append(None)
+        return {"_pickled": []}
+
+
+def second(model: CountsPickling, more: int = 0) -> int:
+    return 2 + more
+
+
+def third(model: CountsPickling, more: int = 0) -> int:
+    return 3 + more
