@@ -45,6 +45,7 @@ class Source(ABC):
     needs_closing = True
     exhausted = False
     error: BaseException | None = None
+    seconds_per_item = 0.0  # what pulling one takes, if somebody has measured it
     function: Callable[..., Any] | None = None  # of the calls just taken, if they have a function of their own
 
     @abstractmethod

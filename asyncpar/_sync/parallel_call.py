@@ -61,12 +61,17 @@ class Listener(Protocol):
 
 
 class Request(NamedTuple):
-    """The checked request of a call."""
+    """The checked request of a call.
+
+    Attributes:
+        batches_ahead: how many batches may be pulled and not yet be done, where the options do not limit the tasks.
+    """
 
     backend: Backend
     n_jobs: int
     options: RunOptions
     hints: Hints
+    batches_ahead: int | None = None
 
 
 class KeptExecutor:
@@ -190,10 +195,7 @@ class ParallelCall:
     # The thread that pulls
 
     def _start(self, sink: ListSink | HandOverSink) -> None:
-        options = self._request.options
-        size = 1 if options.batch_size == "auto" else options.batch_size
-        first = self._puller.pull(min(_FIRST_BATCHES * self._request.n_jobs * size, options.buffersize or sys.maxsize))
-        self._source = CallSource(first, self._puller.length, self._mailbox.put)
+        self._source = CallSource(self._puller.pull(self._first_tasks()), self._puller.length, self._mailbox.put)
         self._portal = current_portal()
         if self._portal.is_here:
             raise RuntimeError(
@@ -208,6 +210,13 @@ class ParallelCall:
             self._task = None
             self._release_modules()
             raise
+
+    def _first_tasks(self) -> int:
+        """How many tasks are pulled before the run begins."""
+        options = self._request.options
+        size = 1 if options.batch_size == "auto" else options.batch_size
+        most = options.buffersize or self._request.batches_ahead or sys.maxsize
+        return min(_FIRST_BATCHES * self._request.n_jobs * size, most)
 
     def _attend(self) -> None:
         """Does what the run asks for until it is over."""
@@ -311,8 +320,8 @@ class ParallelCall:
         return closing_error if error is None else error
 
     async def _drive(self, executor: Executor, sink: ListSink | HandOverSink) -> BaseException | None:
-        _, _, options, hints = self._request
-        plan = Plan(each_its_own, 0, self._source, executor, options, hints, CallsSession)
+        _, _, options, hints, batches_ahead = self._request
+        plan = Plan(each_its_own, 0, self._source, executor, options, hints, CallsSession, batches_ahead)
         self._run = run = plan.make_run(sink, meter=self if self._listener.wanted else None)
         await run.drive()
         if run.error is None and not run.completed:
