@@ -162,8 +162,8 @@ class CallPuller:
     def _with_table(self, calls: list[Call], table: dict[Hashable, Callable[..., Any]]) -> Segment:
         keys = sorted(table, key=repr)  # the same functions make the same table, in any order
         form = self._known(("mixed", *keys), lambda: MixedCall(tuple(table[key] for key in keys)))
-        places = {key: place for place, key in enumerate(keys)}
-        column = [places[_function_key(function)] for function, _, _ in calls]
+        positions = {key: position for position, key in enumerate(keys)}
+        column = [positions[_function_key(function)] for function, _, _ in calls]
         return Segment(form, (column, [tuple(call[1]) for call in calls], [dict(call[2]) for call in calls]))
 
     def _known(self, key: Hashable, make: Callable[[], Callable[..., Any]]) -> Callable[..., Any]:

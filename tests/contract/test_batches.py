@@ -52,8 +52,8 @@ async def test_what_came_back_goes_before_what_is_new(monkeypatch: pytest.Monkey
         await results
     assert sorted(called) == list(range(100))
     largest = max(state.batch_size for state in results.statistics().history)
-    for place, item in enumerate(called):  # one batch was with the worker and one was packed; nothing else may lie between
-        assert abs(place - item) < 2 * largest
+    for position, item in enumerate(called):  # one batch was with the worker and one was packed; nothing else may lie between
+        assert abs(position - item) < 2 * largest
 
 
 def say_so_and_wait(directory: Path) -> None:

@@ -88,7 +88,7 @@ def moods_with(seconds: tuple[float, ...]) -> st.SearchStrategy[list[tuple[float
 
 
 @given(st.integers(0, 3000), st.integers(1, 12), st.integers(1, 4), moods_with(LONG + SHORT))
-@settings(max_examples=200)
+@settings(max_examples=100)
 def test_no_more_is_ahead_than_that_many_batches(
     length: int, batches: int, workers: int, moods: list[tuple[float, int]]
 ) -> None:
