@@ -115,7 +115,7 @@ def survey(tree: ast.AST) -> tuple[list[Function], int]:
 def count_branches(node: ast.AST) -> int:
     """How many paths this node alone adds to a function. Their sum is McCabe's complexity minus one.
 
-    Each `if`, `for`, `while`, `except`, `case` and conditional expression adds one. So does each `and` or `or`, and each `for`
+    Each `if`, `for`, `while`, `except`, `case` and conditional expression adds one, as does each `and` or `or`, and each `for`
     and `if` of a comprehension.
     """
     match node:

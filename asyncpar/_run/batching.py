@@ -13,16 +13,16 @@ worker is left alone with the last one:
                but not less than LEAST_SECONDS of work           (a shorter batch costs more than it evens out)
     size    <= GROWTH * the calls of the newest batch            (an estimate from few calls is trusted only so far)
     size    <= MOST_CALLS                                        (the event loop pickles and unpickles a batch in one go)
-    size    <= MOST_ERRORS / the share of calls that fail        (the loop also reads and notes errors in one go) budget   =
-    PATIENCE * the time that the batch should take    (a worker past it gives the rest back)
+    size    <= MOST_ERRORS / the share of calls that fail        (the loop also reads and notes errors in one go)
+    budget   = PATIENCE * the time that the batch should take    (a worker past it gives the rest back)
 
 **Seconds per call** are an exponentially weighted mean over batches, of logarithms, so that a tenfold error upwards weighs as
 much as one downwards; no batch moves it by more than OUTLIER, so that one call that takes a thousand times as long as the
 others does not spoil the estimate. **Overhead** is a minimum that is forgotten slowly: what delays single round trips (a busy
 machine, a large answer) only ever adds to it.
 
-A wrong estimate costs little, because a batch has a time budget: the calls that it has no time for come back and are cut anew,
-by an estimate that has learnt from it.
+A wrong estimate costs little, because a batch has a time budget: the calls that it has no time for come back and are cut
+again, by an estimate that has learnt from it.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A run has *slots*, coroutines that each repeat: cut the next batch from the source, pack it, wait for a turn, lease a place,
 await the place, hand the outcomes to the sink. Decisions are made synchronously (`_cut`, `_conclude`, `_staff`), as plain
-values; only then is anything awaited.
+values. What is awaited comes after that.
 
 There are twice as many slots as the run may hold places. So, while workers compute, the next batch for each of them is already
 cut and packed. A slot that has packed waits for its *turn* (`turns.py`); there is one turn for each place. A slot that has a

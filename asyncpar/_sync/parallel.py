@@ -134,8 +134,8 @@ class Parallel(Generic[R]):
         pre_dispatch: how many tasks may be pulled and not yet be done (with a generator: not yet be handed out): a number,
             "all", or arithmetic with n_jobs, such as "3 * n_jobs". Tasks that have proved shorter than a millisecond are sent
             to processes in batches of about a millisecond, and then it counts batches. Tasks that take longer, or that the
-            iterable takes longer for, are counted one by one. So are all tasks in threads, and with 1. The default,
-            "2 * n_jobs", leaves it to asyncpar: a few batches for each worker.
+            iterable takes longer for, are counted one by one. With 1, and in threads, all tasks are. The default, "2 * n_jobs",
+            leaves it to asyncpar: a few batches for each worker.
         batch_size: tasks sent to a worker together; "auto" finds a good number while the run goes on.
         temp_folder: accepted for joblib's sake. asyncpar writes no temporary files.
         max_nbytes: arrays of this size or more are shared with workers instead of copied: bytes, or a text such as "1M".

@@ -458,7 +458,7 @@ def first_then_spin(beacon: Beacon) -> Any:
 
 
 def spin_or_fail(beacon: Beacon) -> Any:
-    """Call 0 spins for ever; call 1 fails once it has seen that."""
+    """Call 0 spins forever; call 1 fails once it has seen that."""
 
     def call(x: int) -> None:
         if x == 0:

@@ -29,7 +29,7 @@ Kind: TypeAlias = Literal["process", "short-lived process", "thread", "inline", 
 Consumption: TypeAlias = Literal["list", "loop", "block", "outcomes", "leave", "drop", "raise"]
 
 TIMEOUT = 0.2  # a busy machine may bring an innocent call there too, which is then excused
-_STUCK_SECONDS = 1.0  # not for ever, because threads have to be waited for in the end
+_STUCK_SECONDS = 1.0  # not forever, because threads have to be waited for in the end
 _BUSY_SECONDS = 0.4  # of all calls of a run
 _INLINE_BUSY_SECONDS = 0.05  # during which the event loop stands still
 _ALWAYS = 1 << 30

@@ -132,7 +132,7 @@ async def test_a_call_may_become_overdue_between_two_looks_at_the_clock(monkeypa
 
 
 @on_asyncio
-async def test_a_kill_that_waits_to_be_sent_is_sent_also_if_whoever_sends_it_is_cancelled(tmp_path: Path) -> None:
+async def test_a_kill_that_waits_to_be_sent_is_sent_even_if_its_sender_is_cancelled(tmp_path: Path) -> None:
     beacon = Beacon(tmp_path / "beacon")
     async with ProcessExecutor(1) as executor:
         running = asyncio.ensure_future(_run(beacon.spin, executor))

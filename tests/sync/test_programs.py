@@ -87,7 +87,7 @@ def test_ctrl_c_ends_the_call_and_its_workers_at_once(tmp_path: Path, return_as:
         while not all(beacon.pid for beacon in beacons):
             time.sleep(0.001)
         program.send_signal(signal.SIGINT)
-        output, complaint = program.communicate(timeout=20)  # the calls would go on for ever
+        output, complaint = program.communicate(timeout=20)  # the calls would go on forever
         assert program.returncode == -signal.SIGINT
     assert output == "[1, 2]\n"  # the next call works
     assert complaint.rstrip().endswith("KeyboardInterrupt")
