@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from asyncpar._run.retrying import ErrorTypes
     from asyncpar._sync.backends import Backend
     from asyncpar._sync.call_reports import CallReports
-    from asyncpar._sync.parallel_call import KeptExecutor
+    from asyncpar._sync.kept_executor import KeptExecutor
     from asyncpar._sync.settings import Prefer, Require
 
 P = ParamSpec("P")
@@ -254,7 +254,7 @@ class Parallel(Generic[R]):
         return self.return_as != "list"
 
     def __enter__(self) -> Self:
-        from asyncpar._sync.parallel_call import KeptExecutor
+        from asyncpar._sync.kept_executor import KeptExecutor
 
         self._kept = KeptExecutor()
         return self
@@ -337,11 +337,10 @@ class Parallel(Generic[R]):
         return CallReports(self, self._asked_progress, self.print_progress if overridden else None)
 
     def _run(self, backend: Backend, n_jobs: int, window: int | None, iterable: Iterable[Any], reports: CallReports) -> Any:
-        from asyncpar._sync.parallel_call import ParallelCall, Request
-        from asyncpar._sync.pre_dispatch import counts_batches
+        from asyncpar._sync.parallel_call import ParallelCall, Request, may_count_batches
 
         ordered = self.return_as != "generator_unordered"
-        in_batches = counts_batches(backend, window)
+        in_batches = may_count_batches(backend, window)
         options = self._options.but(n_jobs=n_jobs, ordered=ordered, buffersize=None if in_batches else window)
         request = Request(backend, n_jobs, options, self._hints, window if in_batches else None)
         call = ParallelCall(request, iterable, reports, kept=self._kept)

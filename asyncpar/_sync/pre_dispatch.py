@@ -1,6 +1,5 @@
 """Reads `pre_dispatch`: a number of tasks, "all", or arithmetic over n_jobs. It is computed here without `eval`: only numbers,
-n_jobs and a few operators are known, and nothing can be called. Here it is also decided whether that number counts tasks
-throughout, or batches where tasks are short.
+n_jobs and a few operators are known, and nothing can be called.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from collections.abc import Callable
 from typing import Any
 
 from asyncpar._basics.validation import is_number
-from asyncpar._sync.backends import Backend, runs_in_processes
 
 _LEFT_TO_ASYNCPAR = "2*n_jobs"  # joblib's default
 _MOST_POWER = 64  # in a pre_dispatch expression: no real one is longer, and "9**9**9" would never end
@@ -49,15 +47,6 @@ def evaluate_pre_dispatch(expression: object, n_jobs: int) -> int | None:
     if count < 1:
         raise _not_pre_dispatch(expression)
     return count
-
-
-def counts_batches(backend: Backend, count: int | None) -> bool:
-    """Whether `count` may count batches once tasks have proved short.
-
-    In processes only: in threads, the iterable can see what tasks have done, and may wait for that before it goes on. Then
-    tasks that it has given already must not wait for it. One at a time stays one at a time.
-    """
-    return count is not None and count > 1 and runs_in_processes(backend)
 
 
 def _not_pre_dispatch(expression: object) -> ValueError:
