@@ -1,7 +1,8 @@
-"""How many results a stream hands out between two turns of the event loop."""
+"""How often the event loop turns while coroutine calls run in it and a stream hands out their results."""
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -80,3 +81,27 @@ async def test_what_is_in_the_portion_counts_as_pulled_until_it_is_handed_out(mo
             assert pulled - handed <= 20
             handed += 1
     assert handed == 200
+
+
+async def test_calls_that_never_wait_do_not_hold_the_event_loop() -> None:
+    async def never_wait(x: int) -> int:
+        return x
+
+    async def map_without_end() -> None:
+        await pmap(never_wait, itertools.count())
+
+    async with counting_turns() as turns, anyio.create_task_group() as group:
+        group.start_soon(map_without_end)
+        while turns.count < 20:
+            await anyio.lowlevel.checkpoint()
+        group.cancel_scope.cancel()
+
+
+async def test_the_event_loop_turns_before_each_call_that_computes_for_long() -> None:
+    async def compute(_: int) -> int:
+        time.sleep(2e-3)  # noqa: ASYNC251 - it holds the event loop, and that is the point
+        return turns.count
+
+    async with counting_turns() as turns:
+        seen = await pmap(compute, range(30), concurrency=1)
+    assert seen[-1] - seen[0] >= 28  # as above
