@@ -115,7 +115,7 @@ def survey(tree: ast.AST) -> tuple[list[Function], int]:
 def count_branches(node: ast.AST) -> int:
     """How many paths this node alone adds to a function. Their sum is McCabe's complexity minus one.
 
-    Each `if`, `for`, `while`, `except`, `case` and conditional expression adds one. So does each `and` or `or`, and each `for`
+    Each `if`, `for`, `while`, `except`, `case` and conditional expression adds one, as does each `and` or `or`, and each `for`
     and `if` of a comprehension.
     """
     match node:
@@ -150,7 +150,7 @@ def silence_parser() -> None:
 
 # In the parent
 
-Place: TypeAlias = tuple[str, Function]  # (path, function)
+Location: TypeAlias = tuple[str, Function]  # (path, function)
 
 
 @dataclass
@@ -162,8 +162,8 @@ class Census:
     lines: int = 0
     functions: int = 0
     classes: int = 0
-    longest: list[Place] = field(default_factory=list)
-    most_branching: list[Place] = field(default_factory=list)
+    longest: list[Location] = field(default_factory=list)
+    most_branching: list[Location] = field(default_factory=list)
     problems: list[tuple[str, str]] = field(default_factory=list)  # (path, why it did not parse)
 
     def add(self, record: FileRecord) -> None:
@@ -175,10 +175,10 @@ class Census:
         if record["problem"]:
             self.problems.append((path, record["problem"]))
         self.longest += [(path, function) for function in record["longest"]]
-        self.longest.sort(key=lambda place: (-place[1]["lines"], place[0], place[1]["line"]))
+        self.longest.sort(key=lambda location: (-location[1]["lines"], location[0], location[1]["line"]))
         del self.longest[TOP:]
         self.most_branching += [(path, function) for function in record["most_branching"]]
-        self.most_branching.sort(key=lambda place: (-place[1]["branches"], place[0], place[1]["line"]))
+        self.most_branching.sort(key=lambda location: (-location[1]["branches"], location[0], location[1]["line"]))
         del self.most_branching[TOP:]
 
 
@@ -237,17 +237,17 @@ def make_executor(kind: str, jobs: int) -> Executor:
 
 def print_census(census: Census, root: Path) -> None:
     print(f"Longest functions of {root}, in lines:")
-    print_places(census.longest, "lines", root)
+    print_locations(census.longest, "lines", root)
     print("\nMost branching functions:")
-    print_places(census.most_branching, "branches", root)
+    print_locations(census.most_branching, "branches", root)
     print(f"\n{census.files} files, {census.lines} lines, {census.functions} functions, {census.classes} classes")
     print(f"{len(census.problems)} did not parse")
     for path, problem in sorted(census.problems):
         print(f"  {Path(path).relative_to(root)}: {problem}")
 
 
-def print_places(places: list[Place], what: str, root: Path) -> None:
-    for path, function in places:
+def print_locations(locations: list[Location], what: str, root: Path) -> None:
+    for path, function in locations:
         size = function["lines"] if what == "lines" else function["branches"]
         print(f"{size:7}  {function['name']}  {Path(path).relative_to(root)}:{function['line']}")
 

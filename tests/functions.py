@@ -66,7 +66,7 @@ def die_on_negative(x: int) -> int:
 
 
 class Beacon:
-    """A file through which a call in any process shows that it runs: it writes its process id, and counts up for ever."""
+    """A file through which a call in any process shows that it runs: it writes its process id, and counts up forever."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

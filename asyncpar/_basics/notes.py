@@ -25,10 +25,10 @@ def add_note(error: BaseException, text: str, run: int | None = None) -> None:
         return
     note = _Note(f"asyncpar: {text}")
     note.run = run
-    ours = [place for place, other in enumerate(notes) if type(other) is _Note]
-    for place in ours:
-        if notes[place] == note or (run is not None and notes[place].run == run):
-            notes[place] = note
+    ours = [position for position, other in enumerate(notes) if type(other) is _Note]
+    for position in ours:
+        if notes[position] == note or (run is not None and notes[position].run == run):
+            notes[position] = note
             return
     if len(ours) == _MOST_NOTES:
         del notes[ours[0]]

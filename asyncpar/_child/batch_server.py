@@ -16,6 +16,7 @@ from asyncpar._child.multiprocessing_ties import take_on_key
 from asyncpar._child.own_imports import import_own
 from asyncpar._child.protocol import DONE, FAILED, LAST, BatchMessage, DoneMessage, MoreDefinitions, News, ProgramOptions
 from asyncpar._child.run_batch import BatchReport, run_batch
+from asyncpar._memory.loans import MmapMode
 from asyncpar._wire.codec import Undeliverable
 from asyncpar._wire.decoder import Decoder
 from asyncpar._wire.definitions import Definitions, reading
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 class _Program:
     """The function that a run executes here, with its options and its definitions."""
+
+    mmap_mode: MmapMode
 
     def __init__(self, fn: Callable[..., Any], definitions: list[Any], options: ProgramOptions) -> None:
         self.fn = fn

@@ -83,7 +83,7 @@ class _ResultPlacer:
         return None
 
     def __call__(self, data: memoryview, /) -> Block | None:
-        return self._area.place(data)
+        return self._area.copy(data)
 
     def copy(self, pieces: Sequence[Buffer], /) -> Block | None:
-        return self._area.place(*pieces)
+        return self._area.copy(*pieces)

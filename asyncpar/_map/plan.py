@@ -42,6 +42,7 @@ class Plan:
         fn: the function. The batches of `Parallel` have their own functions, so there it is one that stands for them.
         concurrency: 0 for a plain function, else how many calls of a coroutine function one worker has under way.
         open_session: opens a session, where the executor's own `open` is not enough.
+        batches_ahead: how many batches may be pulled and not yet handed, where the options do not limit the items.
     """
 
     fn: Callable[..., Any]
@@ -51,6 +52,7 @@ class Plan:
     options: RunOptions
     hints: Hints
     open_session: OpenSession | None = None
+    batches_ahead: int | None = None
 
     def make_run(self, sink: Sink, *, errors_are_values: bool = False, meter: Meter | None = None) -> Run:
         """A run that feeds `sink`, on the executor of the current event loop if none was given as an object."""
@@ -76,6 +78,7 @@ class Plan:
             open_session=self.open_session,
             n_jobs=options.n_jobs,
             window=options.buffersize,
+            batches_ahead=self.batches_ahead,
             stop_on_error=stop_on_error,
             retrying=options.retrying(),
             meter=open_meter(options.progress) if options.progress is not None else meter,

@@ -1,6 +1,6 @@
 """`pmap` and the object it returns: the async face of asyncpar.
 
-Validation and defaults are in `_map/plan.py`, and what happens then is the scheduler's affair. There are three ways to consume
+Validation and defaults are in `_map/plan.py`, and the scheduler does the rest. There are three ways to consume
 and one scheduler behind them: `await` drives the run in the caller's own task; iterating (with or without `async with`)
 drives it in a background task that the event loop owns (`_map/stream.py`), because a task group must not stay open across a
 `yield` (PEP 789).
@@ -168,7 +168,7 @@ pmap.__signature__ = signature_of_map()  # type: ignore[attr-defined]  # it is w
 class ParallelMap(Coroutine[Any, Any, list[T]], Generic[T]):
     """The results of one `pmap`, not yet computed. One object serves one run.
 
-    - `await results`: a list. So does whatever takes a coroutine: `asyncio.create_task(pmap(...))`, a `TaskGroup`, `gather`.
+    - `await results`: a list. What takes a coroutine gives one, too: `asyncio.create_task(pmap(...))`, a `TaskGroup`, `gather`.
     - `async for result in results`: one by one. If you may leave the loop early, use the next form.
     - `async with pmap(...) as results`: the same, and when the block ends, however it ends, the run has ended.
 

@@ -1,8 +1,15 @@
-"""A run that feeds an iterator, driven by a background task that the event loop owns."""
+"""A run that feeds an iterator, driven by a background task that the event loop owns.
+
+The consumer gets what has come since it last looked, as one *portion*: as many finished batches as it will work off in about
+`_PORTION_SECONDS`. Before each portion the event loop turns once. So where batches are single calls, as those of coroutine
+functions are, a turn is not paid for each of them. A consumer that computes for long on each item still lets other tasks run
+after each. Items of a portion leave the window one by one, as they are handed out.
+"""
 
 from __future__ import annotations
 
 import functools
+import time
 from typing import Any, NoReturn
 
 import anyio.lowlevel
@@ -13,6 +20,8 @@ from asyncpar._run.outcomes import OnError, to_outcomes, values_by_policy
 from asyncpar._run.scheduler import Run
 from asyncpar._run.sinks import StreamSink
 from asyncpar.errors import ExecutorUnavailableError
+
+_PORTION_SECONDS = 1e-3  # a turn of the event loop takes tens of µs; a guess
 
 
 class Stream:
@@ -30,7 +39,9 @@ class Stream:
         self._awaited = False  # a task waits in `next`
         self._task: BackgroundTask | None = None
         self._loop: LoopHandle | None = None
-        self.ready: list[Any] = []  # the rest of the batch that is being handed out, last first
+        self.ready: list[Any] = []  # the rest of the portion that is being handed out, last first
+        self._portion = 0  # items that it had
+        self._portion_began = 0.0
 
     async def next(self) -> Any:
         """The next result, once it is there."""
@@ -69,16 +80,27 @@ class Stream:
     async def _refill(self) -> None:
         if self._task is None and not self.ended:
             await self._start()
+        enough = self._next_portion()
         while not self.ready:
-            await anyio.lowlevel.checkpoint()  # once a batch, so that a fast consumer lets other tasks run
+            await anyio.lowlevel.checkpoint()  # once a portion, so that a fast consumer lets other tasks run
             await self._sink.wait()
-            done = None if self.ended else self._sink.take()
-            if done is not None:
+            taken = [] if self.ended else self._sink.take(enough)
+            for done in taken:
                 values = to_outcomes(done) if self.outcomes else values_by_policy(done, self._on_error)
                 self.run.hand(len(done.values) - len(values))  # skipped ones leave the window at once
-                self.ready = values[::-1]
-            elif self._sink.ended:
+                self.ready += values
+            if not taken and self._sink.ended:
                 self._raise_end()
+        self.ready.reverse()
+        self._portion, self._portion_began = len(self.ready), time.monotonic()
+
+    def _next_portion(self) -> int:
+        """How many items the consumer will work off in time, if they take it as long as the last ones did.
+
+        At most twice as many as those, because one that was short says little about the next.
+        """
+        spent = time.monotonic() - self._portion_began
+        return max(1, min(2 * self._portion, int(self._portion * _PORTION_SECONDS / max(spent, 1e-9))))
 
     async def _start(self) -> None:
         self._loop = LoopHandle()

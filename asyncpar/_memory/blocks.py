@@ -123,7 +123,7 @@ class Area:
         self.descriptor = descriptor
         self._space = FreeSpace(start, limit)
         self._reclaim = reclaim
-        self.placing = threading.Lock()  # held while searching and placing: else two threads would copy the same object
+        self.copying = threading.Lock()  # held while searching and copying: otherwise two threads would copy the same object
         self._lock = threading.Lock()
         self._given_back: deque[tuple[int, int]] = deque()  # by `_Room.__del__`, which may run anywhere, even under the lock
         self._length = start  # of the file
@@ -144,7 +144,7 @@ class Area:
             self._reclaim()
             self.trim()
 
-    def place(self, *pieces: Buffer) -> Block | None:
+    def copy(self, *pieces: Buffer) -> Block | None:
         """A copy of these pieces, one after the other; None if there is no room for them."""
         self._reclaim()  # always: memory that has been used before is warm
         views = [memoryview(piece) for piece in pieces]

@@ -43,7 +43,7 @@ class Placer:
 
     def __call__(self, data: memoryview) -> Block | None:
         """The block that holds these bytes; None if there is no room."""
-        with self._area().placing:
+        with self._area().copying:
             block = self.find(data)
             if block is None:
                 block = self.copy((data,))
@@ -56,10 +56,10 @@ class Placer:
     def copy(self, pieces: Sequence[Buffer]) -> Block | None:
         """A block with these pieces, one after the other, that `find` will not find; None if there is no room."""
         area = self._area()
-        block = area.place(*pieces)
+        block = area.copy(*pieces)
         if block is None and self._copied is not None and area.could_hold(sum(map(len, pieces))):
             for _ in self._copied.forget_arrays():  # their blocks are then free, unless they are lent
-                block = area.place(*pieces)
+                block = area.copy(*pieces)
                 if block is not None:
                     break
         return block

@@ -23,8 +23,8 @@ much as one downwards; no batch moves it by more than OUTLIER, so that one call 
 others does not spoil the estimate. **Overhead** is a minimum that is forgotten slowly: what delays single round trips (a busy
 machine, a large answer) only ever adds to it.
 
-A wrong estimate costs little, because a batch has a time budget: the calls that it has no time for come back and are cut anew,
-by an estimate that has learnt from it.
+A wrong estimate costs little, because a batch has a time budget: the calls that it has no time for come back and are cut
+again, by an estimate that has learnt from it.
 """
 
 from __future__ import annotations

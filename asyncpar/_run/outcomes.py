@@ -29,7 +29,7 @@ class Outcome(Generic[T]):
     """What became of one call.
 
     Attributes:
-        index: place of the item in the input, from 0.
+        index: position of the item in the input, from 0.
         value: what the call returned; None if it failed.
         error: what it raised, or None.
         seconds: how long the call took in its worker; for calls far below 10 µs, and a long one that follows them, the mean of

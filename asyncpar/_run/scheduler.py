@@ -2,7 +2,7 @@
 
 A run has *slots*, coroutines that each repeat: cut the next batch from the source, pack it, wait for a turn, lease a place,
 await the place, hand the outcomes to the sink. Decisions are made synchronously (`_cut`, `_conclude`, `_staff`), as plain
-values; only then is anything awaited.
+values. What is awaited comes after that.
 
 There are twice as many slots as the run may hold places. So, while workers compute, the next batch for each of them is already
 cut and packed. A slot that has packed waits for its *turn* (`turns.py`); there is one turn for each place. A slot that has a
@@ -21,6 +21,7 @@ grace to end, the other slots would go on meanwhile.
 # Invariants:
 #   window.pulled - window.handed <= window.size()   (memory does not grow with the input)
 #   slots <= 2 * limit, turns <= limit               (the run's share of the executor)
+#   slots <= batches_ahead                           (a slot has one batch under way)
 #   len(packed) == slots that have packed and not yet taken
 #   every pulled item is in exactly one of: the pump's store, again, put_off, packed, a slot's batch, the sink, handed
 #
@@ -63,7 +64,7 @@ from asyncpar._run.retrying import RetryPolicy
 from asyncpar._run.sources import PumpedSource, Source
 from asyncpar._run.statistics import Statistics
 from asyncpar._run.turns import Turns
-from asyncpar._run.window import Window
+from asyncpar._run.window import BatchesWindow, Window
 from asyncpar.errors import ExecutorUnavailableError
 
 _PUMP_PIECE = 64  # items between two turns of the event loop; 3 % at 3 µs an item
@@ -91,6 +92,7 @@ class Run:
         open_session: opens a session of the executor; None: its own `open` does.
         n_jobs: how many workers the run may hold at once; None: all.
         window: how many items may be pulled and not yet handed; None: chosen from the batch size.
+        batches_ahead: instead of `window`: how many batches may be. See `BatchesWindow`.
         stop_on_error: the first call that fails for good ends the run.
         retrying: which calls that failed are run again.
         meter: called, in the event loop, each time a batch has been taken in.
@@ -128,6 +130,7 @@ class Run:
         open_session: OpenSession | None = None,
         n_jobs: int | None,
         window: int | None,
+        batches_ahead: int | None = None,
         stop_on_error: bool = False,
         retrying: RetryPolicy | None = None,
         meter: Meter | None = None,
@@ -142,7 +145,11 @@ class Run:
         self._sink = sink
         self._n_jobs = n_jobs
         self._limit = limit = self._allowed()
-        self._window = Window(window, sizer, limit, source.stored)
+        self._window = (
+            Window(window, sizer, limit, source.stored)
+            if batches_ahead is None
+            else BatchesWindow(batches_ahead, sizer, limit, source)
+        )
         self._stop_on_error = stop_on_error
         self._retrying = retrying
         self._meter = meter
@@ -255,7 +262,8 @@ class Run:
         self._staff()
 
     def _most_slots(self) -> int:
-        return max(1, 2 * self._limit if self._executor.traits.prepares else self._limit)
+        slots = 2 * self._limit if self._executor.traits.prepares else self._limit
+        return max(1, min(slots, self._window.most_batches))
 
     # Slots
 

@@ -85,8 +85,14 @@ class StreamSink:
             self.ended = True
             self._wake()
 
-    def take(self) -> BatchDone | None:
-        return self._ready.popleft() if self._ready else None
+    def take(self, enough: int) -> list[BatchDone]:
+        """The next finished batches, as many as have `enough` items, or all that there are."""
+        taken: list[BatchDone] = []
+        while self._ready and enough > 0:
+            done = self._ready.popleft()
+            taken.append(done)
+            enough -= len(done.values)
+        return taken
 
     async def wait(self) -> None:
         """Returns when something has been put, or the run has ended."""

@@ -45,6 +45,7 @@ class Source(ABC):
     needs_closing = True
     exhausted = False
     error: BaseException | None = None
+    seconds_per_item = 0.0  # what pulling one takes, if somebody has measured it
     function: Callable[..., Any] | None = None  # of the calls just taken, if they have a function of their own
 
     @abstractmethod
@@ -75,9 +76,9 @@ def open_source(iterables: Sequence[Any]) -> Source:
         return SlicedSource(iterables)
     if any(map(_is_async, iterables)):
         return AsyncSource(
-            [(True, aiter(it)) if _is_async(it) else (False, _iter(it, place)) for place, it in enumerate(iterables)]
+            [(True, aiter(it)) if _is_async(it) else (False, _iter(it, position)) for position, it in enumerate(iterables)]
         )
-    return IteratorSource([_iter(iterable, place) for place, iterable in enumerate(iterables)])
+    return IteratorSource([_iter(iterable, position) for position, iterable in enumerate(iterables)])
 
 
 class SlicedSource(Source):
@@ -228,11 +229,11 @@ def _is_async(iterable: object) -> bool:
     return hasattr(type(iterable), "__aiter__")
 
 
-def _iter(iterable: Any, place: int) -> Iterator[Any]:
+def _iter(iterable: Any, position: int) -> Iterator[Any]:
     try:
         return iter(iterable)
     except TypeError as error:
         raise TypeError(
-            f"pmap needs something to iterate over, but iterable {place} is {short_repr(iterable)} "
+            f"pmap needs something to iterate over, but iterable {position} is {short_repr(iterable)} "
             f"({type(iterable).__qualname__}): {error}"
         ) from None

@@ -1,8 +1,8 @@
 """The sync door: `Parallel` and `delayed`, under joblib's names and with its habits.
 
 `parallel.py` has the names, and `config.py` has `parallel_config` and its like. `calls.py` makes columns of calls.
-`parallel_call.py` hands a call to the event loop of the portal (`portal.py`) and waits. `reporting.py` and `call_reports.py`
-print.
+`parallel_call.py` hands a call to the event loop of the portal (`portal.py`) and waits; `kept_executor.py` keeps an executor
+for the next call. `reporting.py` and `call_reports.py` print.
 
 Nothing imports from here. Workers import `parallel.py`, so it imports nothing heavy before there is a call.
 

@@ -139,6 +139,11 @@ def find_backend(backend: Any, n_jobs: int, inner_max_num_threads: int | None, p
     return Backend(name, name, lambda: _make_processes(threads, params), key)
 
 
+def runs_in_processes(backend: Backend) -> bool:
+    """Whether its calls run in worker processes of ours, and so without any memory that they share with the program."""
+    return backend.kind == "process" or _is_process_executor(backend.given)
+
+
 def to_int(n_jobs: Any) -> int:
     """`n_jobs` as an int.
 
@@ -171,10 +176,12 @@ def _backend_by_default(prefer: Prefer) -> str:
 
 
 def _is_of_processes(backend: Any, n_jobs: int, params: Mapping[str, Any]) -> bool:
+    return _is_process_executor(backend) or find_backend(backend, n_jobs, None, params).kind == "process"
+
+
+def _is_process_executor(backend: object) -> bool:
     module = sys.modules.get("asyncpar.executors.process")  # a program that has made a process executor has imported it
-    return (module is not None and isinstance(backend, module.ProcessExecutor)) or (
-        find_backend(backend, n_jobs, None, params).kind == "process"
-    )
+    return module is not None and isinstance(backend, module.ProcessExecutor)
 
 
 def _refuse_params(name: str, inner_max_num_threads: int | None, params: Mapping[str, Any]) -> None:

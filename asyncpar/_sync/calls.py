@@ -57,6 +57,7 @@ class Pulled(NamedTuple):
     calls: int
     exhausted: bool
     error: BaseException | None = None
+    seconds: float = 0.0  # that the iterable took for them
 
 
 class CallPuller:
@@ -80,8 +81,9 @@ class CallPuller:
         calls: list[Any] = []
         error: BaseException | None = None
         exhausted = False
-        deadline = time.monotonic() + _PULL_SECONDS
         now = time.monotonic
+        began = now()
+        deadline = began + _PULL_SECONDS
         try:
             for call in islice(self._iterator, count):
                 calls.append(call)
@@ -91,10 +93,11 @@ class CallPuller:
                 exhausted = len(calls) < count
         except Exception as raised:
             error, exhausted = raised, True
+        seconds = now() - began
         self.count += len(calls)
         self.exhausted = exhausted = exhausted or self.count == self.length
         try:
-            return Pulled(self._to_segments(calls), len(calls), exhausted, error)
+            return Pulled(self._to_segments(calls), len(calls), exhausted, error, seconds)
         except TypeError as malformed:
             return Pulled((), 0, exhausted=True, error=malformed)
 
@@ -212,6 +215,7 @@ class CallSource(PumpedSource):
         self._ask = ask
         self._delivered: anyio.Event | None = None
         self._pumped_out = False
+        self._recent_calls = self._recent_seconds = 0.0  # pulled; older ones count ever less
         self.deliver(first)
 
     def deliver(self, pulled: Pulled) -> None:
@@ -220,6 +224,9 @@ class CallSource(PumpedSource):
         self._pumped_out = pulled.exhausted
         self.exhausted = pulled.exhausted and not self._stored
         self.error = pulled.error
+        self._recent_calls = self._recent_calls / 2 + pulled.calls
+        self._recent_seconds = self._recent_seconds / 2 + pulled.seconds
+        self.seconds_per_item = self._recent_seconds / max(self._recent_calls, 1.0)
         if self._delivered is not None:
             self._delivered.set()
 

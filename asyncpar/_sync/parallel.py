@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from asyncpar._run.retrying import ErrorTypes
     from asyncpar._sync.backends import Backend
     from asyncpar._sync.call_reports import CallReports
-    from asyncpar._sync.parallel_call import KeptExecutor
+    from asyncpar._sync.kept_executor import KeptExecutor
     from asyncpar._sync.settings import Prefer, Require
 
 P = ParamSpec("P")
@@ -132,8 +132,10 @@ class Parallel(Generic[R]):
             stdout.
         timeout: seconds that one task may take, counted from when it begins. Ends the call with a TimeoutError.
         pre_dispatch: how many tasks may be pulled and not yet be done (with a generator: not yet be handed out): a number,
-            "all", or arithmetic with n_jobs, such as "3 * n_jobs". The default, "2 * n_jobs", leaves it to asyncpar: a few
-            batches for each worker.
+            "all", or arithmetic with n_jobs, such as "3 * n_jobs". Tasks that have proved shorter than a millisecond are sent
+            to processes in batches of about a millisecond, and then it counts batches. Tasks that take longer, or that the
+            iterable takes longer for, are counted one by one. With 1, and in threads, all tasks are. The default, "2 * n_jobs",
+            leaves it to asyncpar: a few batches for each worker.
         batch_size: tasks sent to a worker together; "auto" finds a good number while the run goes on.
         temp_folder: accepted for joblib's sake. asyncpar writes no temporary files.
         max_nbytes: arrays of this size or more are shared with workers instead of copied: bytes, or a text such as "1M".
@@ -252,7 +254,7 @@ class Parallel(Generic[R]):
         return self.return_as != "list"
 
     def __enter__(self) -> Self:
-        from asyncpar._sync.parallel_call import KeptExecutor
+        from asyncpar._sync.kept_executor import KeptExecutor
 
         self._kept = KeptExecutor()
         return self
@@ -316,7 +318,7 @@ class Parallel(Generic[R]):
         return self._chosen
 
     def _window(self, n_jobs: int) -> int | None:
-        """How many tasks may be pulled and not yet be done; None: the scheduler chooses."""
+        """How many tasks (or batches of short ones) may be pulled and not yet be done; None: the scheduler chooses."""
         if self.pre_dispatch == DEFAULT_PRE_DISPATCH:
             return None
         from asyncpar._sync.pre_dispatch import evaluate_pre_dispatch
@@ -335,11 +337,13 @@ class Parallel(Generic[R]):
         return CallReports(self, self._asked_progress, self.print_progress if overridden else None)
 
     def _run(self, backend: Backend, n_jobs: int, window: int | None, iterable: Iterable[Any], reports: CallReports) -> Any:
-        from asyncpar._sync.parallel_call import ParallelCall, Request
+        from asyncpar._sync.parallel_call import ParallelCall, Request, may_count_batches
 
         ordered = self.return_as != "generator_unordered"
-        options = self._options.but(n_jobs=n_jobs, ordered=ordered, buffersize=window)
-        call = ParallelCall(Request(backend, n_jobs, options, self._hints), iterable, reports, kept=self._kept)
+        in_batches = may_count_batches(backend, window)
+        options = self._options.but(n_jobs=n_jobs, ordered=ordered, buffersize=None if in_batches else window)
+        request = Request(backend, n_jobs, options, self._hints, window if in_batches else None)
+        call = ParallelCall(request, iterable, reports, kept=self._kept)
         if self.return_as == "list":
             with reports:
                 values = call.collect()

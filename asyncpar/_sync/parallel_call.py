@@ -22,7 +22,7 @@ from __future__ import annotations
 import queue
 import sys
 import threading
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Generator, Iterable
 from contextvars import copy_context
 from functools import partial
 from typing import Any, NamedTuple, Protocol
@@ -31,13 +31,13 @@ from asyncpar._contract.executor import Executor, Hints
 from asyncpar._contract.lending import PooledExecutor
 from asyncpar._map.options import RunOptions
 from asyncpar._map.plan import Plan
-from asyncpar._platform.background import wait_through
 from asyncpar._platform.off_loop import is_off_loop
 from asyncpar._run.scheduler import Run
 from asyncpar._run.sinks import HandOverSink, ListSink
 from asyncpar._run.statistics import Statistics
-from asyncpar._sync.backends import Backend
+from asyncpar._sync.backends import Backend, runs_in_processes
 from asyncpar._sync.calls import CallPuller, CallSource, CallsSession, each_its_own
+from asyncpar._sync.kept_executor import KeptExecutor, closing_error_of
 from asyncpar._sync.portal import Portal, Task, current_portal
 from asyncpar._wire.unfinished import Hold, hold_unfinished_modules
 from asyncpar.errors import CallTimeoutError, ExecutorUnavailableError
@@ -61,50 +61,26 @@ class Listener(Protocol):
 
 
 class Request(NamedTuple):
-    """The checked request of a call."""
+    """The checked request of a call.
+
+    Attributes:
+        batches_ahead: how many batches may be pulled and not yet be done, where the options do not limit the tasks.
+    """
 
     backend: Backend
     n_jobs: int
     options: RunOptions
     hints: Hints
+    batches_ahead: int | None = None
 
 
-class KeptExecutor:
-    """An executor that outlives a call, for the calls of one `with` block."""
+def may_count_batches(backend: Backend, pre_dispatch: int | None) -> bool:
+    """Whether that number may come to mean batches once tasks have proved short.
 
-    def __init__(self) -> None:
-        self._portal: Portal | None = None
-        self._executor: Executor | None = None
-
-    def open(self, portal: Portal, make: Callable[[], Executor]) -> Executor:
-        """Called in the portal's loop."""
-        if self._executor is None or self._executor.closed or self._portal is not portal:
-            self._portal, self._executor = portal, make()
-        return self._executor
-
-    def close(self) -> None:
-        """Closes it; returns when that is done.
-
-        Raises:
-            Exception: the error that the executor raises.
-        """
-        portal, executor = self._portal, self._executor
-        if portal is None or executor is None or not portal.usable:
-            return
-        self._executor = None
-        closed: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
-
-        async def close() -> None:
-            error = None
-            try:
-                error = await _closing_error(executor)
-            finally:
-                closed.put(error)
-
-        Task(portal, close).start()
-        error = closed.get()
-        if error is not None:
-            raise error
+    In processes only: in threads, the iterable can see what tasks have done, and may wait for that before it goes on. Then
+    tasks that it has given already must not wait for it. One at a time stays one at a time.
+    """
+    return pre_dispatch is not None and pre_dispatch > 1 and runs_in_processes(backend)
 
 
 class ParallelCall:
@@ -190,10 +166,7 @@ class ParallelCall:
     # The thread that pulls
 
     def _start(self, sink: ListSink | HandOverSink) -> None:
-        options = self._request.options
-        size = 1 if options.batch_size == "auto" else options.batch_size
-        first = self._puller.pull(min(_FIRST_BATCHES * self._request.n_jobs * size, options.buffersize or sys.maxsize))
-        self._source = CallSource(first, self._puller.length, self._mailbox.put)
+        self._source = CallSource(self._puller.pull(self._first_tasks()), self._puller.length, self._mailbox.put)
         self._portal = current_portal()
         if self._portal.is_here:
             raise RuntimeError(
@@ -208,6 +181,13 @@ class ParallelCall:
             self._task = None
             self._release_modules()
             raise
+
+    def _first_tasks(self) -> int:
+        """How many tasks are pulled before the run begins."""
+        options = self._request.options
+        size = 1 if options.batch_size == "auto" else options.batch_size
+        most = options.buffersize or self._request.batches_ahead or sys.maxsize
+        return min(_FIRST_BATCHES * self._request.n_jobs * size, most)
 
     def _attend(self) -> None:
         """Does what the run asks for until it is over."""
@@ -307,12 +287,12 @@ class ParallelCall:
         except Exception as failure:  # the executor is not available
             error = failure
         finally:
-            closing_error = None if owned is None else await _closing_error(owned)
+            closing_error = None if owned is None else await closing_error_of(owned)
         return closing_error if error is None else error
 
     async def _drive(self, executor: Executor, sink: ListSink | HandOverSink) -> BaseException | None:
-        _, _, options, hints = self._request
-        plan = Plan(each_its_own, 0, self._source, executor, options, hints, CallsSession)
+        _, _, options, hints, batches_ahead = self._request
+        plan = Plan(each_its_own, 0, self._source, executor, options, hints, CallsSession, batches_ahead)
         self._run = run = plan.make_run(sink, meter=self if self._listener.wanted else None)
         await run.drive()
         if run.error is None and not run.completed:
@@ -349,12 +329,3 @@ class ParallelCall:
 
 def _ended_early() -> ExecutorUnavailableError:
     return ExecutorUnavailableError("the call was ended before all results were there")
-
-
-async def _closing_error(executor: Executor) -> Exception | None:
-    """Closes the executor, and returns the error that it raises."""
-    try:
-        await wait_through(executor.aclose)
-    except Exception as error:
-        return error
-    return None

@@ -31,7 +31,7 @@ class RetryingCaller:
                     raise
                 else:
                     return _as_value(error) if self._on_error == "return" else SKIPPED
-        raise AssertionError("unreachable: it counts for ever")
+        raise AssertionError("unreachable: it counts forever")
 
 
 def _as_value(error: BaseException) -> BaseException:

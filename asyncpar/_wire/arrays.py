@@ -2,7 +2,7 @@
 
 **Arguments**: of an array that is mapped from a file, only the name of the file and the offset in it are sent, and the worker
 maps the same file. The array keeps its mode: what a worker writes to an "r+" array goes to the file. Private changes ("c") are
-in no file, so such an array travels with its content. So does an array that is not contiguous or whose file is gone.
+in no file, so such an array travels with its content, as does one that is not contiguous or whose file is gone.
 
 **Results** are plain arrays, and writable. Pickle remembers that a buffer was read-only, as shared arguments are in a worker.
 Without this module, a call that returns such an argument, or a part of it, would give its caller a read-only array.

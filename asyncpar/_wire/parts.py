@@ -124,13 +124,13 @@ def _held(owner: object, parts: Parts, origin: str) -> Parts:
     """`parts`, named by the attributes of `owner` that hold them; parts that no attribute holds are named after `origin`."""
 
     def path(owner_path: str, index: int) -> str:
-        place = next(_places(owner, parts.values[index]), None)
-        return parts.path(owner_path + origin, index) if place is None else owner_path + place
+        step = next(_steps_to(owner, parts.values[index]), None)
+        return parts.path(owner_path + origin, index) if step is None else owner_path + step
 
     return Parts(parts.values, path)
 
 
-def _places(owner: object, part: object) -> Iterator[str]:
+def _steps_to(owner: object, part: object) -> Iterator[str]:
     """Where in `owner` this object itself is found."""
     for name, held in getattr(owner, "__dict__", {}).items():
         if held is part:

@@ -9,14 +9,14 @@ So during a run that was started within an import, objects that unfinished modul
 cloudpickle is told to do so for as long as a run *holds* the modules. A package is unfinished, too, while one of its modules is
 imported, and everything in it is treated the same way, because no worker can import part of a package without the whole.
 Classes come back as those that were sent. Objects that can only be sent by name (built-in functions, functions with a cache)
-are refused, since sending them would wait for ever. A name that comes back is looked up in the module as far as it is loaded.
+are refused, since sending them would wait forever. A name that comes back is looked up in the module as far as it is loaded.
 
 Only the modules that the calling thread is importing are held, and the function's module. Modules that other threads import
 meanwhile do not wait for us, and will be finished.
 
 The table of import locks says whether anything is being imported. It is nearly always empty, and then a run checks nothing
 else. The table is private to importlib. On a Python that has no such table, no module ever counts as unfinished, and such a run
-waits for ever.
+waits forever.
 """
 
 from __future__ import annotations

@@ -273,7 +273,7 @@ class _Gate:
     def __init__(self) -> None:
         self._inside = 0
         self._is_taken = False  # by one that is alone
-        self._wait_for_solitude = 0  # how many; they would wait for ever if other batches kept coming in
+        self._wait_for_solitude = 0  # how many; they would wait forever if other batches kept coming in
         self._moved: anyio.Event | None = None
 
     async def enter(self, *, alone: bool) -> None:

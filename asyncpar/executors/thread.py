@@ -4,7 +4,7 @@ Each call sees a copy of the caller's context variables. A thread cannot be kill
 keeps further calls from starting, and the batch is abandoned to its current call. The thread counts as lent until that
 call has ended, so that `max_workers` holds also for abandoned ones. When a call outlives its timeout, the thread is abandoned
 to it in the same way, but a fresh thread gets its place at once, because a run whose threads are all stuck would otherwise wait
-for ever.
+forever.
 """
 
 from __future__ import annotations

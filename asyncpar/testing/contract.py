@@ -21,7 +21,7 @@ class ExecutorContract(Results, Errors, Ends, Sharing):
     - `change_places(executor, places)`: gives the executor another number of places, if that is possible. `executor.watch` must
         report the change.
     - `holds_event_loop = True`: calls run in the event loop's own thread, so nothing else can happen meanwhile.
-    - `patience`: seconds that a test may take. They end a test that waits for ever, and are far more than any test needs.
+    - `patience`: seconds that a test may take. They end a test that waits forever, and are far more than any test needs.
     - a fixture `anyio_backend`, if an executor is not for all event loops.
 
     Tests make their executors themselves, as `async with self.executor() as executor`.

@@ -1,4 +1,4 @@
-"""Runs end as they should, whatever ends them. So do executors, and they leave nothing behind."""
+"""Runs and executors end as they should, whatever ends them, and leave nothing behind."""
 
 from __future__ import annotations
 

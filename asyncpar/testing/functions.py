@@ -97,7 +97,7 @@ class Marking:
 
 
 class Spinning:
-    """Calls that count in a file for ever and cannot be stopped."""
+    """Calls that count in a file forever and cannot be stopped."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

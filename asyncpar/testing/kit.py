@@ -49,7 +49,7 @@ class Kit:
                 yield executor
         if scope.cancelled_caught:
             wrong(
-                f"not over after {self.patience:g} s: a run, a cancellation or the end of the executor waits for ever, perhaps "
+                f"not over after {self.patience:g} s: a run, a cancellation or the end of the executor waits forever, perhaps "
                 f"for a place that was not given back, or for calls that have no outcome and are not in BatchDone.rest"
             )
 

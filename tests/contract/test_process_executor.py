@@ -181,10 +181,9 @@ async def test_the_generator_of_torch_is_seeded_in_each_worker(tmp_path: Path, m
 
 async def draw_in_two_workers(executor: ProcessExecutor, draw: Any) -> list[Any]:
     draws: dict[int, list[Any]] = {}
-    with anyio.fail_after(30):
-        while len(draws) < 2:
-            for pid, drawn in await pmap(lambda x: (os.getpid(), draw(x)), range(2), executor=executor, batch_size=1):
-                draws.setdefault(pid, []).append(drawn)
+    while len(draws) < 2:
+        for pid, drawn in await pmap(lambda x: (os.getpid(), draw(x)), range(2), executor=executor, batch_size=1):
+            draws.setdefault(pid, []).append(drawn)
     return [drawn for in_one_worker in draws.values() for drawn in in_one_worker]
 
 
@@ -298,10 +297,9 @@ async def test_runs_take_turns_on_the_workers_that_they_share() -> None:
     async with ProcessExecutor(1) as executor, anyio.create_task_group() as group:
         for event in finished:
             group.start_soon(consume, executor, event)
-        with anyio.fail_after(30):
-            for event in finished:
-                await event.wait()
-            assert await pmap(double, [4], executor=executor) == [8]
+        for event in finished:
+            await event.wait()
+        assert await pmap(double, [4], executor=executor) == [8]
         group.cancel_scope.cancel()
 
 
@@ -323,9 +321,8 @@ async def test_a_named_pool_grows_to_n_jobs() -> None:
 
 
 async def wait_for_children(results: Any, count: int) -> None:
-    with anyio.fail_after(30):
-        while len(psutil.Process().children(recursive=True)) < count:
-            await anext(results)
+    while len(psutil.Process().children(recursive=True)) < count:
+        await anext(results)
 
 
 def test_an_executor_belongs_to_one_event_loop() -> None:

@@ -1,4 +1,4 @@
-"""Modules that map something while they are being imported, and modules that workers cannot import: no call waits for ever."""
+"""Modules that map something while they are being imported, and modules that workers cannot import: no call waits forever."""
 
 from __future__ import annotations
 

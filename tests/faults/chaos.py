@@ -31,7 +31,7 @@ import psutil
 
 from asyncpar import Executor, InlineExecutor, ProcessExecutor, ThreadExecutor
 from tests.faults.executions import Executions
-from tests.faults.random_runs import Place, Plan, Record, Source, carry_out, draw_plan, find_faults
+from tests.faults.random_runs import Kind, Plan, Record, Source, carry_out, draw_plan, find_faults
 
 LANES = 5
 PATIENCE = 40.0  # seconds for one run; a hundred times what the longest takes
@@ -146,7 +146,7 @@ class _Chaos:
         self._numbers = itertools.count()
         self._active: dict[int, _Active] = {}  # {number: run}
         self._ended: list[tuple[Plan, Executions, int]] = []  # with the calls that had begun by the end of the run
-        self._shared: dict[Place, _Shared] = {
+        self._shared: dict[Kind, _Shared] = {
             "process": _Shared(lambda: ProcessExecutor(3)),
             "short-lived process": _Shared(lambda: ProcessExecutor(2, max_calls_per_worker=7)),
             "thread": _Shared(lambda: ThreadExecutor(3)),
@@ -186,7 +186,7 @@ class _Chaos:
     async def _run(self, active: _Active) -> None:
         plan, record = active.plan, Record()
         executions, source = Executions(self._directory / f"executions {plan.number}"), Source(plan)
-        shared = self._shared.get(plan.place)
+        shared = self._shared.get(plan.kind)
         executor = shared.executor if shared is not None else None
         if shared is not None:
             shared.look_for_victims()

@@ -25,11 +25,11 @@ import anyio.lowlevel
 from asyncpar import CallTimeoutError, Executor, ExecutorUnavailableError, Outcome, ParallelMap, WorkerDiedError, pmap
 from tests.faults.executions import Executions
 
-Place: TypeAlias = Literal["process", "short-lived process", "thread", "inline", "loop"]
+Kind: TypeAlias = Literal["process", "short-lived process", "thread", "inline", "loop"]
 Consumption: TypeAlias = Literal["list", "loop", "block", "outcomes", "leave", "drop", "raise"]
 
 TIMEOUT = 0.2  # a busy machine may bring an innocent call there too, which is then excused
-_STUCK_SECONDS = 1.0  # not for ever, because threads have to be waited for in the end
+_STUCK_SECONDS = 1.0  # not forever, because threads have to be waited for in the end
 _BUSY_SECONDS = 0.4  # of all calls of a run
 _INLINE_BUSY_SECONDS = 0.05  # during which the event loop stands still
 _ALWAYS = 1 << 30
@@ -104,7 +104,7 @@ class Plan:
     """All that is random about a run."""
 
     number: int
-    place: Place
+    kind: Kind
     coroutine: bool
     zipped: bool  # its executions come as a second column, and the function can be imported
     swift: bool  # its calls are too short for marking that they are made
@@ -143,7 +143,7 @@ class Plan:
     @property
     def ends_with_its_calls(self) -> bool:
         """Whether none of its calls begins once the run is over: a thread may be just about to begin one."""
-        return self.place != "thread" and self.consumption != "drop"
+        return self.kind != "thread" and self.consumption != "drop"
 
     def order(self, index: int) -> Order:
         payload = bytes([index % 251]) * self.payload_bytes if self.payload_bytes else index * 7
@@ -157,17 +157,17 @@ class Plan:
 def draw_plan(seed: int, number: int) -> Plan:
     """The same for the same seed and number."""
     random = Random(f"{seed} {number}")
-    place: Place = random.choices(("process", "short-lived process", "thread", "inline", "loop"), (6, 3, 3, 1, 2))[0]
-    coroutine = place == "loop" or random.random() < 0.2
+    kind: Kind = random.choices(("process", "short-lived process", "thread", "inline", "loop"), (6, 3, 3, 1, 2))[0]
+    coroutine = kind == "loop" or random.random() < 0.2
     swift = random.random() < 0.3
     payload_bytes = 0 if swift else random.choice((0, 0, 0, 100, 10_000, 200_000, 1 << 20))
     most = 3000 if payload_bytes <= 100 else 300 if payload_bytes <= 10_000 else 20
     length = random.choice((0, 1, random.randint(2, 10), random.randint(2, min(most, 200)), random.randint(2, most)))
     if swift:
         length = random.randint(2, most)
-    busy_seconds = _INLINE_BUSY_SECONDS if place == "inline" and not coroutine else _BUSY_SECONDS
+    busy_seconds = _INLINE_BUSY_SECONDS if kind == "inline" and not coroutine else _BUSY_SECONDS
     timeout = random.choice((None, None, None, TIMEOUT, 20.0))
-    gets_stuck = timeout == TIMEOUT and not swift and (coroutine or place != "inline") and random.random() < 0.7
+    gets_stuck = timeout == TIMEOUT and not swift and (coroutine or kind != "inline") and random.random() < 0.7
     options: dict[str, Any] = {
         "batch_size": random.choice(("auto", "auto", 1, 2, 7, 50)),
         "ordered": random.random() < 0.6,
@@ -184,7 +184,7 @@ def draw_plan(seed: int, number: int) -> Plan:
     rate = random.choice((0.0, 0.0, 0.05, 0.5, 1.0))
     return Plan(
         number,
-        place,
+        kind,
         coroutine,
         zipped=random.random() < 0.5,
         swift=swift,
@@ -324,7 +324,7 @@ class Faults(NamedTuple):
     lost: int
     duplicated: int
     wrong: int  # results that are not those of their calls
-    shifted: int  # results that stand in the place of another one
+    shifted: int  # results that stand where another one belongs
     complaints: list[str]
 
 
@@ -351,7 +351,7 @@ def _count_shifted(plan: Plan, indices: list[int]) -> int:
     """Where nothing is left out, the results of a run in order are those of the first calls, one after another."""
     if not plan.options["ordered"] or plan.on_error == "skip":
         return 0
-    return sum(index != place for place, index in enumerate(indices))
+    return sum(index != position for position, index in enumerate(indices))
 
 
 def _is_due(plan: Plan, index: int, entry: Any, disturbed: bool) -> bool:

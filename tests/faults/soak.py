@@ -1,7 +1,7 @@
 """Chaos for as long as you like, on each event loop in turn: `python -m tests.faults.soak --seconds 600 --seed 1`.
 
 Then many runs, cancelled runs and killed workers in a row, for what they leave in the parent. The exit status is 1 if anything
-was lost, duplicated, wrong, shifted or left, or went otherwise than planned; what is printed names the seed of its round.
+was lost, duplicated, wrong, shifted or left, or did not go as planned; what is printed names the seed of its round.
 """
 
 from __future__ import annotations

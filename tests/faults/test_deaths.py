@@ -198,7 +198,7 @@ async def test_a_blocked_sigchld_is_not_inherited() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
     try:
         async with ProcessExecutor(1) as executor:
-            with anyio.fail_after(30), pytest.raises(WorkerDiedError):
+            with pytest.raises(WorkerDiedError):
                 await pmap(kill_self, [0], executor=executor)
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
@@ -208,10 +208,9 @@ async def test_a_blocked_sigchld_is_not_inherited() -> None:
 async def test_a_program_that_a_call_started_keeps_nothing_open(tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
     try:
-        with anyio.fail_after(30):
-            async with ProcessExecutor(1) as executor:
-                with pytest.raises(WorkerDiedError, match="exited with code 3"):
-                    await pmap(start_a_sleeper, [pid_file], executor=executor)
+        async with ProcessExecutor(1) as executor:
+            with pytest.raises(WorkerDiedError, match="exited with code 3"):
+                await pmap(start_a_sleeper, [pid_file], executor=executor)
     finally:
         os.kill(int(pid_file.read_text()), signal.SIGKILL)
 
@@ -227,8 +226,7 @@ async def test_a_cancelled_aclose_goes_on_in_the_background(turns: int) -> None:
         await anyio.lowlevel.checkpoint()
     closing.cancel()
     await asyncio.wait([closing])
-    with anyio.fail_after(30):
-        await executor.aclose()
+    await executor.aclose()
     assert not psutil.Process().children(recursive=True)
 
 
@@ -249,13 +247,12 @@ async def test_a_zygote_killed_during_a_run_ends_the_run_or_heals(tmp_path: Path
             with pytest.raises((WorkerDiedError, ExecutorUnavailableError)):
                 await pmap(beacon.spin, [0], executor=executor)
 
-        with anyio.fail_after(30):
-            async with anyio.create_task_group() as group:
-                group.start_soon(run)
-                await wait_until(lambda: beacon.count > 0)
-                (zygote,) = psutil.Process().children()
-                zygote.kill()
-            assert await pmap(double, range(10), executor=executor) == [2 * x for x in range(10)]
+        async with anyio.create_task_group() as group:
+            group.start_soon(run)
+            await wait_until(lambda: beacon.count > 0)
+            (zygote,) = psutil.Process().children()
+            zygote.kill()
+        assert await pmap(double, range(10), executor=executor) == [2 * x for x in range(10)]
 
 
 PARENT = """

@@ -10,7 +10,6 @@ import signal
 import textwrap
 from pathlib import Path
 
-import anyio
 import psutil
 import pytest
 
@@ -248,7 +247,7 @@ async def test_the_death_of_a_worker_shows_even_if_a_forked_copy_of_it_lives_on(
     pid_file = tmp_path / "pid"
     async with ProcessExecutor(1) as executor:
         try:
-            with anyio.fail_after(30), pytest.raises(WorkerDiedError, match="was killed by SIGKILL"):
+            with pytest.raises(WorkerDiedError, match="was killed by SIGKILL"):
                 await pmap(fork_and_die, [pid_file], executor=executor)
         finally:
             os.kill(int(pid_file.read_text()), signal.SIGKILL)
@@ -264,8 +263,7 @@ async def test_a_copy_of_a_worker_that_returns_from_its_call_ends_and_answers_no
     notes = tmp_path / "notes"
     async with ProcessExecutor(1) as executor:
         before = await pmap(process_id, [0], executor=executor)
-        with anyio.fail_after(30):
-            got = await pmap(function, [notes] * 10, range(10), executor=executor, batch_size=batch_size)  # type: ignore[call-overload]
+        got = await pmap(function, [notes] * 10, range(10), executor=executor, batch_size=batch_size)  # type: ignore[call-overload]
         assert got == [2 * x for x in range(10)]
         assert notes.read_text().split() == [str(x) for x in range(10)]  # the copies made none of the calls that followed
         assert await pmap(process_id, [0], executor=executor) == before
@@ -287,9 +285,8 @@ async def test_a_call_may_use_multiprocessing() -> None:
 async def test_a_daemon_that_a_call_has_started_holds_up_nobody(tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
     pid_file.touch()
-    with anyio.fail_after(30):
-        async with ProcessExecutor(1) as executor:
-            await pmap(fork_twice, [pid_file], executor=executor)
-            await wait_until(pid_file.read_text)
+    async with ProcessExecutor(1) as executor:
+        await pmap(fork_twice, [pid_file], executor=executor)
+        await wait_until(pid_file.read_text)
     daemon = psutil.Process(int(pid_file.read_text()))
     daemon.kill()

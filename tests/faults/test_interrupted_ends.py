@@ -132,7 +132,7 @@ async def test_a_call_may_become_overdue_between_two_looks_at_the_clock(monkeypa
 
 
 @on_asyncio
-async def test_a_kill_that_waits_to_be_sent_is_sent_also_if_whoever_sends_it_is_cancelled(tmp_path: Path) -> None:
+async def test_a_kill_that_waits_to_be_sent_is_sent_even_if_its_sender_is_cancelled(tmp_path: Path) -> None:
     beacon = Beacon(tmp_path / "beacon")
     async with ProcessExecutor(1) as executor:
         running = asyncio.ensure_future(_run(beacon.spin, executor))
@@ -150,8 +150,7 @@ async def test_a_kill_that_waits_to_be_sent_is_sent_also_if_whoever_sends_it_is_
             await anyio.lowlevel.checkpoint()
         finally:
             os.kill(zygote._pid, signal.SIGCONT)
-        with anyio.fail_after(30):
-            await asyncio.wait([killing, running])
+        await asyncio.wait([killing, running])
         assert killing.cancelled()
         assert isinstance(running.exception(), ExecutorUnavailableError)
         assert not psutil.pid_exists(beacon.pid)

@@ -61,7 +61,6 @@ else:
 """
 CALLS = ["spin", "hold_the_gil", "backtrack"]
 FATAL_SIGNALS = [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL]
-SOON = 5.0  # seconds: ten times what it takes, and far less than what the calls take
 
 
 @pytest.fixture
@@ -88,12 +87,10 @@ def end(program: subprocess.Popen[str], number: signal.Signals, *, times: int = 
     """Signals the whole process group, as a terminal does; returns what was said when all that could speak are gone."""
     family = family_of(program.pid)
     assert family
-    began = time.monotonic()
     for _ in range(times):
         os.killpg(program.pid, number)
         time.sleep(0.05 if times > 1 else 0)  # an impatient user; whatever it falls into, the outcome is the same
-    _, errors = program.communicate(timeout=20)  # workers and zygote, too, hold the pipe
-    assert time.monotonic() - began < SOON
+    _, errors = program.communicate(timeout=20)  # workers and zygote, too, hold the pipe; no call ends by itself meanwhile
     _, alive = psutil.wait_procs(family, timeout=20)  # until they are reaped
     for survivor in alive:
         survivor.kill()
@@ -158,11 +155,10 @@ async def test_a_cancelled_run_does_not_wait_for_the_preload_and_the_next_one_ha
         async def run() -> None:
             await pmap(double, [1], executor=executor)
 
-        with anyio.fail_after(20):
-            async with anyio.create_task_group() as group:
-                group.start_soon(run)
-                await wait_until(loading.exists)
-                group.cancel_scope.cancel()
+        async with anyio.create_task_group() as group:
+            group.start_soon(run)
+            await wait_until(loading.exists)
+            group.cancel_scope.cancel()
         before = psutil.Process().children()
         (loading.parent / "gate").touch()
         assert await pmap(double, [1], executor=executor) == [2]

@@ -112,16 +112,16 @@ def ends() -> Iterator[Ends]:
 
 
 def test_a_file_that_may_no_longer_be_so_long_shrinks_as_blocks_go(ends: Ends) -> None:
-    first, second, third = (ends.area.place(memoryview(content_of(n, 8 * PAGE))) for n in range(3))
+    first, second, third = (ends.area.copy(memoryview(content_of(n, 8 * PAGE))) for n in range(3))
     assert ends.held_bytes == 24 * PAGE
     del second
     ends.area.limit(RESULTS + 10 * PAGE)
     assert ends.held_bytes == 24 * PAGE  # the third is behind
-    assert ends.area.place(memoryview(content_of(4, 4 * PAGE))) is None  # there is room, but not within the limit
+    assert ends.area.copy(memoryview(content_of(4, 4 * PAGE))) is None  # there is room, but not within the limit
     del third
     ends.area.limit(RESULTS + 10 * PAGE)
     assert ends.held_bytes == 8 * PAGE
-    assert ends.area.place(memoryview(content_of(5, 2 * PAGE))) is not None
+    assert ends.area.copy(memoryview(content_of(5, 2 * PAGE))) is not None
     del first
 
 
@@ -138,7 +138,7 @@ def test_what_is_borrowed_shows_what_was_lent_for_as_long_as_anybody_looks(data:
     try:
         for number in range(data.draw(st.integers(1, 15))):
             lengths[number] = data.draw(st.integers(1, 5 * PAGE))
-            block = ends.area.place(memoryview(content_of(number, lengths[number])))
+            block = ends.area.copy(memoryview(content_of(number, lengths[number])))
             if block is not None:
                 mode: Any = data.draw(st.sampled_from(["r", "r+", "c", None]))
                 views[number] = ends.mappings.map_again(ends.lend(block), mode)
@@ -160,7 +160,7 @@ def test_what_is_borrowed_shows_what_was_lent_for_as_long_as_anybody_looks(data:
 
 
 def test_a_loan_ends_with_the_last_view_of_an_array_made_from_it(ends: Ends) -> None:
-    block = ends.area.place(memoryview(np.arange(PAGE)).cast("B"))
+    block = ends.area.copy(memoryview(np.arange(PAGE)).cast("B"))
     assert block is not None
     shared = ends.lend(block)
     array = np.frombuffer(ends.mappings.map(shared, "r"), np.int64)
@@ -175,7 +175,7 @@ def test_a_loan_ends_with_the_last_view_of_an_array_made_from_it(ends: Ends) -> 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_what_was_mapped_when_somebody_forked_is_never_handed_back(ends: Ends) -> None:
-    block = ends.area.place(memoryview(b"x" * PAGE))
+    block = ends.area.copy(memoryview(b"x" * PAGE))
     assert block is not None
     before = ends.mappings.map(ends.lend(block), "r")
     copy = os.fork()
@@ -192,7 +192,7 @@ def test_what_was_mapped_when_somebody_forked_is_never_handed_back(ends: Ends) -
 @pytest.mark.parametrize("mode", ["r", "r+"])
 def test_where_nothing_more_can_be_mapped_there_are_copies(ends: Ends, monkeypatch: pytest.MonkeyPatch, mode: Any) -> None:
     monkeypatch.setattr("asyncpar._memory.loans._MOST_MAPPINGS", 0)
-    block = ends.area.place(memoryview(b"x" * (2 * PAGE + 5)))
+    block = ends.area.copy(memoryview(b"x" * (2 * PAGE + 5)))
     assert block is not None
     first, second = (ends.mappings.map_again(ends.lend(block), mode) for _ in range(2))
     assert first.readonly == second.readonly == (mode == "r")
@@ -209,7 +209,7 @@ def test_loans_may_end_while_another_thread_collects_them() -> None:
     area = Area(make_nameless_file(0), 0, LIMIT, lambda: None)
     loans = Loans(Page([0] * 8))  # type: ignore[arg-type]  # as far as it is used
     for _ in range(3):
-        block = area.place(memoryview(b"content"))
+        block = area.copy(memoryview(b"content"))
         assert block is not None
         loans.lend(block)
     loans.collect()
@@ -217,7 +217,7 @@ def test_loans_may_end_while_another_thread_collects_them() -> None:
 
 
 def test_a_block_that_is_mapped_already_is_not_mapped_again(ends: Ends) -> None:
-    block = ends.area.place(memoryview(b"x" * PAGE))
+    block = ends.area.copy(memoryview(b"x" * PAGE))
     assert block is not None
     first, second = (ends.mappings.map_again(ends.lend(block), "r") for _ in range(2))
     assert first.obj is second.obj
@@ -228,8 +228,8 @@ def test_a_block_that_is_mapped_already_is_not_mapped_again(ends: Ends) -> None:
 
 
 def test_without_room_or_slots_buffers_are_handed_out_as_copies(ends: Ends) -> None:
-    assert ends.area.place(memoryview(bytes(LIMIT + 1))) is None
-    block = ends.area.place(memoryview(b"content"))
+    assert ends.area.copy(memoryview(bytes(LIMIT + 1))) is None
+    block = ends.area.copy(memoryview(b"content"))
     assert block is not None
     lent = [ends.loans.lend(block) for _ in range(PAGE)]
     assert None not in lent
@@ -243,7 +243,7 @@ def test_without_room_or_slots_buffers_are_handed_out_as_copies(ends: Ends) -> N
 
 
 def test_writes_to_a_private_mapping_are_seen_by_nobody_and_to_a_shared_one_by_all(ends: Ends) -> None:
-    block = ends.area.place(memoryview(b"a" * 10))
+    block = ends.area.copy(memoryview(b"a" * 10))
     assert block is not None
     private, other, shared, watching = (ends.mappings.map(ends.lend(block), mode) for mode in ("c", "c", "r+", "r"))
     private[0] = ord("p")
@@ -255,38 +255,38 @@ def test_writes_to_a_private_mapping_are_seen_by_nobody_and_to_a_shared_one_by_a
 
 
 def test_a_shared_object_is_copied_once_for_as_long_as_it_lives(ends: Ends) -> None:
-    place = Placer(lambda: ends.area, 1)
+    put = Placer(lambda: ends.area, 1)
     shared = np.arange(PAGE)
-    blocks = [place(memoryview(shared).cast("B")) for _ in range(3)]  # each a view of its own
-    same = [place(_raw(shared)) for _ in range(3)]
+    blocks = [put(memoryview(shared).cast("B")) for _ in range(3)]  # each a view of its own
+    same = [put(_raw(shared)) for _ in range(3)]
     assert len({id(block) for block in same}) == 1
     address = id(shared)
     del shared, blocks, same
     gc.collect()
-    assert place._copied is not None
-    assert address not in place._copied._arrays
+    assert put._copied is not None
+    assert address not in put._copied._arrays
     ends.area.trim()
     assert ends.held_bytes == 0
 
 
 def test_memory_that_is_not_an_arrays_is_known_by_where_it_lies_while_its_block_is_in_use(ends: Ends) -> None:
-    place = Placer(lambda: ends.area, 1)
+    put = Placer(lambda: ends.area, 1)
     memory = array("q", range(PAGE))
     watched = weakref.ref(memory)
-    block = place(memoryview(memory))
-    assert place.find(memoryview(memory)[:-1]) is None
-    assert place.find(memoryview(memory)[1:]) is None
+    block = put(memoryview(memory))
+    assert put.find(memoryview(memory)[:-1]) is None
+    assert put.find(memoryview(memory)[1:]) is None
     passing = pickle.PickleBuffer(memory)
-    assert place(passing.raw()) is place.find(memoryview(memory)) is block is not None
+    assert put(passing.raw()) is put.find(memoryview(memory)) is block is not None
     passing.release()
     del memory
     assert watched() is not None  # as long as its address is to mean it
     del block
     assert watched() is None
     memory = array("q", range(PAGE))
-    watched, block = weakref.ref(memory), place(memoryview(memory))
+    watched, block = weakref.ref(memory), put(memoryview(memory))
     del memory
-    place.forget()
+    put.forget()
     assert watched() is None
     del block
     ends.area.trim()
@@ -294,30 +294,30 @@ def test_memory_that_is_not_an_arrays_is_known_by_where_it_lies_while_its_block_
 
 
 def test_memory_that_has_been_resized_or_closed_is_not_known_any_more(ends: Ends) -> None:
-    place = Placer(lambda: ends.area, 1)
+    put = Placer(lambda: ends.area, 1)
     content, file = bytearray(b"a" * PAGE), mmap.mmap(-1, PAGE)
-    blocks = [place(memoryview(content)), place(memoryview(file))]
+    blocks = [put(memoryview(content)), put(memoryview(file))]
     where = [placer._where(memoryview(exporter)) for exporter in (content, file)]
     content += b"b" * 100 * PAGE  # it has moved
     file.close()
-    assert place._copied is not None
-    known = place._copied._memory
+    assert put._copied is not None
+    known = put._copied._memory
     assert [placer._lies_within(one, known[one].exporter) for one in where if one is not None] == [False, False]
     assert None not in blocks
 
 
 def test_without_numpy_memory_is_copied_each_time(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(placer, "loaded_numpy", lambda: None)
-    place = Placer(lambda: ends.area, 1)
+    put = Placer(lambda: ends.area, 1)
     content = b"content"
-    first, second = place(memoryview(content)), place(memoryview(content))
+    first, second = put(memoryview(content)), put(memoryview(content))
     assert first is not None is not second
     assert first is not second
 
 
 def test_a_block_is_found_no_more_once_its_room_is_free(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
     found: list[Block | None] = []
-    block = ends.area.place(memoryview(b"content"))
+    block = ends.area.copy(memoryview(b"content"))
     assert block is not None
     weak = weakref.ref(block)
     monkeypatch.setattr(ends.area, "give_back", lambda *_: found.append(weak()))
@@ -326,11 +326,11 @@ def test_a_block_is_found_no_more_once_its_room_is_free(ends: Ends, monkeypatch:
 
 
 def test_what_could_never_fit_makes_nobody_make_way(ends: Ends) -> None:
-    place = Placer(lambda: ends.area, 1)
+    put = Placer(lambda: ends.area, 1)
     array = np.arange(PAGE)
-    block = place(memoryview(array))
-    assert place.copy([bytes(LIMIT // 2), bytes(LIMIT)]) is None
-    assert place.find(memoryview(array)) is block is not None
+    block = put(memoryview(array))
+    assert put.copy([bytes(LIMIT // 2), bytes(LIMIT)]) is None
+    assert put.find(memoryview(array)) is block is not None
 
 
 class PausingPage(bytearray):
@@ -349,7 +349,7 @@ class PausingPage(bytearray):
 
 
 def test_threads_that_collect_at_once_do_not_take_a_new_loan_for_ended(ends: Ends) -> None:
-    block = ends.area.place(memoryview(b"content"))
+    block = ends.area.copy(memoryview(b"content"))
     assert block is not None
     page: Any = PausingPage(2)
     loans = Loans(page)
@@ -369,11 +369,11 @@ def test_threads_that_collect_at_once_do_not_take_a_new_loan_for_ended(ends: End
 
 
 def test_where_there_is_no_room_the_array_that_was_not_seen_for_longest_makes_way(ends: Ends) -> None:
-    place = Placer(lambda: ends.area, 1)
+    put = Placer(lambda: ends.area, 1)
     arrays = [np.full(LIMIT // 4, index, np.uint8) for index in range(5)]
     for one in (*arrays[:4], arrays[0], arrays[4]):
-        assert place(memoryview(one)) is not None
-    assert [place.find(memoryview(one)) is not None for one in arrays] == [True, False, True, True, True]
+        assert put(memoryview(one)) is not None
+    assert [put.find(memoryview(one)) is not None for one in arrays] == [True, False, True, True, True]
 
 
 def _raw(exporter: Any) -> memoryview:
@@ -386,7 +386,7 @@ def test_threads_may_place_and_drop_at_once(ends: Ends) -> None:
     def work(seed: int) -> None:
         kept: list[tuple[int, Block]] = []
         for number in range(seed, seed + 300):
-            block = ends.area.place(memoryview(content_of(number, 1 + number % (2 * PAGE))))
+            block = ends.area.copy(memoryview(content_of(number, 1 + number % (2 * PAGE))))
             if block is not None:
                 kept.append((number, block))
             if len(kept) > 3 or block is None:
@@ -407,6 +407,6 @@ def test_threads_may_place_and_drop_at_once(ends: Ends) -> None:
 
 def test_a_file_is_closed_when_its_last_writer_has_left(ends: Ends) -> None:
     ends.area.close()
-    assert ends.area.place(memoryview(b"too late")) is None
+    assert ends.area.copy(memoryview(b"too late")) is None
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(ends.descriptor)

@@ -1,4 +1,4 @@
-"""Turns are never held by more than their limit allows, go to whoever has waited longest, and are not lost."""
+"""Turns are never held by more than their limit allows, go to the task that has waited longest, and are not lost."""
 
 from __future__ import annotations
 

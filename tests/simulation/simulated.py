@@ -126,11 +126,11 @@ async def _consume(run: Run, sink: StreamSink) -> tuple[int, float, int]:
         await sink.wait()
         statistics = run.statistics()
         peak = max(peak, statistics.pulled - statistics.handed)
-        done = sink.take()
-        if done is None:
+        taken = sum([len(done.values) for done in sink.take(1)])
+        if not taken:
             if sink.ended:
                 return peak, first_result, handed
             continue
         first_result = first_result or asyncio.get_running_loop().time()
-        handed += len(done.values)
-        run.hand(len(done.values))
+        handed += taken
+        run.hand(taken)

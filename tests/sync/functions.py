@@ -108,3 +108,14 @@ def _drop_generators() -> None:
 def large_result_that_drops_generators(path: Path) -> list[Any]:
     wait_for(path)
     return [bytes(3_000_000), DropsGeneratorsWhenRead()]
+
+
+def take_milliseconds(x: int) -> int:
+    time.sleep(3e-3)
+    return 2 * x
+
+
+def note(path: Path, x: int) -> int:
+    with path.open("a") as file:
+        file.write(f"{x}\n")
+    return x

@@ -135,7 +135,7 @@ def test_the_input_is_pulled_lazily_and_not_beyond_the_window() -> None:
             pulled.append(x)
             yield delayed(double)(x)
 
-    results = Parallel(n_jobs=2, return_as="generator", pre_dispatch=6)(calls())
+    results = Parallel(n_jobs=2, backend="threading", return_as="generator", pre_dispatch=6)(calls())
     for handed, result in enumerate(itertools.islice(results, 50)):
         assert result == 2 * handed
         assert len(pulled) <= handed + 1 + 6

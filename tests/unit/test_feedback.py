@@ -36,10 +36,10 @@ async def run_with(feedback: Feedback, reports: int) -> None:
         group.cancel_scope.cancel()
 
 
-@pytest.mark.parametrize("places", [1, 4])
-async def test_every_timing_arrives_also_when_the_stream_is_full(places: int) -> None:
+@pytest.mark.parametrize("slots", [1, 4])
+async def test_every_timing_arrives_also_when_the_stream_is_full(slots: int) -> None:
     sizer = Recording()
-    await run_with(Feedback(sizer, places), 20)
+    await run_with(Feedback(sizer, slots), 20)
     assert sorted(sizer.observed) == list(range(1, 21))
 
 

@@ -17,6 +17,7 @@ from tests.benchmarks.workloads import increment, spin
 _CALLS = 2000
 _JOBLIBS_CALLS = 100  # which takes a hundred times as long
 _TASKS = 10**6
+_FEWER_TASKS = 20_000
 _MILLISECONDS = 2000
 _WORKERS = 2
 
@@ -53,6 +54,25 @@ def _tiny_tasks(face: Face, quick: bool) -> float:
     count = scaled(_TASKS, quick)
     with parallel_class(n_jobs=_WORKERS) as parallel:
         return median_seconds(lambda: parallel(delayed(increment)(i) for i in range(count)), 3) / count
+
+
+def _pre_dispatched(pre_dispatch: int | str, face: Face, quick: bool) -> float:
+    parallel_class, delayed = face()
+    count = scaled(_FEWER_TASKS, quick)
+    with parallel_class(n_jobs=_WORKERS, pre_dispatch=pre_dispatch) as parallel:
+        return median_seconds(lambda: parallel(delayed(increment)(i) for i in range(count)), 9) / count
+
+
+def _pre_dispatch_case(name: str, pre_dispatch: int | str) -> Case:
+    return Case(
+        f"parallel-pre-dispatch-{name}",
+        f"Parallel(pre_dispatch={pre_dispatch!r}): 20 000 times delayed(x + 1), per task",
+        (
+            Contender("asyncpar", partial(_pre_dispatched, pre_dispatch, _asyncpar), "asyncpar", (Target(times=1.0),)),
+            Contender("joblib", partial(_pre_dispatched, pre_dispatch, _joblib)),
+        ),
+        reference="joblib",
+    )
 
 
 def _busy_tasks(face: Face, quick: bool) -> Reading:
@@ -92,6 +112,8 @@ CASES = (
         ),
         reference="joblib",
     ),
+    _pre_dispatch_case("8", 8),
+    _pre_dispatch_case("3n", "3 * n_jobs"),
     Case(
         "parallel-busy-tasks",
         "Parallel: 2 000 tasks of 1 ms",

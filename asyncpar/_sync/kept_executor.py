@@ -1,0 +1,57 @@
+"""An executor that is kept in the portal's event loop from one call to the next, under `with`, and how it is closed."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable
+
+from asyncpar._contract.executor import Executor
+from asyncpar._platform.background import wait_through
+from asyncpar._sync.portal import Portal, Task
+
+
+class KeptExecutor:
+    """An executor that outlives a call, for the calls of one `with` block."""
+
+    def __init__(self) -> None:
+        self._portal: Portal | None = None
+        self._executor: Executor | None = None
+
+    def open(self, portal: Portal, make: Callable[[], Executor]) -> Executor:
+        """Called in the portal's loop."""
+        if self._executor is None or self._executor.closed or self._portal is not portal:
+            self._portal, self._executor = portal, make()
+        return self._executor
+
+    def close(self) -> None:
+        """Closes it; returns when that is done.
+
+        Raises:
+            Exception: the error that the executor raises.
+        """
+        portal, executor = self._portal, self._executor
+        if portal is None or executor is None or not portal.usable:
+            return
+        self._executor = None
+        closed: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
+
+        async def close() -> None:
+            error = None
+            try:
+                error = await closing_error_of(executor)
+            finally:
+                closed.put(error)
+
+        Task(portal, close).start()
+        error = closed.get()
+        if error is not None:
+            raise error
+
+
+async def closing_error_of(executor: Executor) -> Exception | None:
+    """Closes the executor, and returns the error that it raises."""
+    try:
+        await wait_through(executor.aclose)
+    except Exception as error:
+        return error
+    return None
