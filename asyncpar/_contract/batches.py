@@ -59,7 +59,8 @@ class Batch:
         """
         columns = tuple([column[begin:end] for column in self.columns])
         deaths = self.deaths if deaths is None else deaths
-        return Batch(self.indices[begin:end], columns, deaths, self.attempts + again, self.failures + failed, self.function)
+        indices = self.indices[begin:end]
+        return type(self)(indices, columns, deaths, self.attempts + again, self.failures + failed, self.function)
 
     def rest(self, begin: int) -> tuple[Batch, ...]:
         """The calls from position `begin` on, which were read but not started, as a batch of their own, if there are any."""

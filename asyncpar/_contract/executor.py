@@ -8,6 +8,8 @@
     done = answer.read()                        # synchronous, when the place has its next batch already
     session.close()                             # at the end of the run
 
+A single call goes the same way, with a session of its own (`single_call.py`).
+
 A *place* is where one batch runs at a time. A worker has one or more. A worker that is far away has two, so that its next batch
 is there when it has finished one. Places may come and go during runs, and there may be none for a while.
 
@@ -25,13 +27,17 @@ Most executors lend their places in the same way. `lending.py` has a pool for th
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from enum import Enum, auto
 from types import TracebackType
-from typing import Any, Literal, NamedTuple, Protocol, Self
+from typing import Any, Literal, NamedTuple, Protocol, Self, TypeVar, overload
 
 from asyncpar._contract.batches import Batch, BatchDone
+from asyncpar._contract.single_call import make_call
 from asyncpar._memory.loans import MmapMode
+from asyncpar._memory.options import DEFAULT_BYTES
+
+T = TypeVar("T")
 
 
 class Program(NamedTuple):
@@ -60,6 +66,9 @@ class Hints(NamedTuple):
 
     max_nbytes: int | None = None
     mmap_mode: MmapMode = "r"
+
+
+DEFAULT_HINTS = Hints(DEFAULT_BYTES, "r")
 
 
 class Traits(NamedTuple):
@@ -196,6 +205,50 @@ class Executor(ABC):
             PicklingError: the function cannot be sent to this executor's workers.
             ExecutorUnavailableError: the executor is closed, or belongs to another event loop.
         """
+
+    def open_call(self, fn: Callable[..., Any], concurrency: int, timeout: float | None) -> Session:
+        """Opens a session for a single call. An executor may do less here than for a run; see `open` for the errors."""
+        return self.open(Program(fn, concurrency, False, timeout), DEFAULT_HINTS)
+
+    @overload
+    async def run(
+        self, fn: Callable[..., Awaitable[T]], /, *args: Any, timeout: float | None = None, **kwargs: Any
+    ) -> T: ...
+    @overload
+    async def run(self, fn: Callable[..., T], /, *args: Any, timeout: float | None = None, **kwargs: Any) -> T: ...
+    async def run(self, fn: Callable[..., Any], /, *args: Any, timeout: float | None = None, **kwargs: Any) -> Any:
+        """What `fn(*args, **kwargs)` returns, called by one of the executor's workers.
+
+        The call takes its turn with all calls and maps that share the executor. What it raises is raised here, with the
+        worker's traceback as `__cause__` and a note that shows the call. A cancellation ends the call, and disturbs no other:
+        a process is killed if the call does not end within its grace, a coroutine call is cancelled, and a thread is left to
+        its call. A call that has not been received by its worker when that worker dies is sent to another one.
+
+        A function that can be imported, or whose pickle is small and the same as before, is sent to each worker once. Then what
+        it keeps in its globals stays in the worker from call to call.
+
+        Args:
+            fn: a function, or a coroutine function, which runs in an event loop of its worker.
+            args: its arguments.
+            timeout: seconds that the call may take, counted from its beginning in the worker; None: any time. See `pmap`.
+            kwargs: its keyword arguments. One that is called `timeout` needs a `functools.partial`.
+
+        Raises:
+            TypeError: `fn` cannot be called.
+            ValueError: `timeout` is not a positive number.
+            CallTimeoutError: the call took longer than that.
+            WorkerDiedError: a worker process died while it was running the call.
+            PicklingError: the function or an argument cannot be sent, or the result cannot be sent back.
+            ExecutorUnavailableError: the executor is closed, belongs to another event loop, or cannot start a worker.
+
+        >>> import anyio, asyncpar
+        >>> async def main():
+        ...     async with asyncpar.ProcessExecutor(2) as executor:
+        ...         return await executor.run(pow, 2, 10, timeout=60)
+        >>> anyio.run(main)
+        1024
+        """
+        return await make_call(self, fn, args, kwargs, timeout)
 
     @abstractmethod
     async def aclose(self) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
+from asyncpar._basics.coroutine_functions import is_coroutine_function
 from asyncpar._basics.hints import not_callable
 from asyncpar._contract.executor import Executor, Hints, Program
 from asyncpar._map.options import RunOptions
@@ -15,7 +14,7 @@ from asyncpar._run.batching import make_sizer
 from asyncpar._run.progress import Meter, open_meter
 from asyncpar._run.scheduler import OpenSession, Run, Sink
 from asyncpar._run.sources import Source, open_source
-from asyncpar.executors import default_executor, default_name, is_foreign_pool
+from asyncpar.executors import find_executor, in_callers_loop
 
 DEFAULT_CONCURRENCY = 100  # as many as an HTTP client's pool has connections, by habit; a guess
 
@@ -27,7 +26,7 @@ def make_plan(fn: Callable[..., Any], iterables: Sequence[Any], options: RunOpti
     if not iterables:
         raise TypeError("pmap needs at least one iterable to map over")
     concurrency = 0
-    if _is_coroutine_function(fn):
+    if is_coroutine_function(fn):
         concurrency = DEFAULT_CONCURRENCY if options.concurrency is None else options.concurrency
     elif options.concurrency is not None:
         raise ValueError(f"concurrency is for coroutine functions, and {fn!r} is not one; n_jobs limits the workers")
@@ -82,25 +81,6 @@ class Plan:
         )
 
     def _resolve_executor(self, in_loop: bool) -> Executor:
-        executor = self.executor
         if in_loop:
-            from asyncpar.executors.coroutine import CoroutineExecutor
-
-            return CoroutineExecutor(self.concurrency)
-        if isinstance(executor, Executor):
-            return executor
-        if is_foreign_pool(executor):
-            from asyncpar.executors.futures import executor_over
-
-            return executor_over(executor)
-        return default_executor(executor or default_name(), self.options.n_jobs)
-
-
-def _is_coroutine_function(fn: Callable[..., Any]) -> bool:
-    if isinstance(fn, BuiltinFunctionType):  # a microsecond, not ten
-        return False
-    if isinstance(fn, FunctionType) and not fn.__dict__:  # nothing marks it, so its code says it all: 2 µs less
-        return bool(fn.__code__.co_flags & inspect.CO_COROUTINE)
-    return inspect.iscoroutinefunction(fn) or (
-        not isinstance(fn, FunctionType) and inspect.iscoroutinefunction(type(fn).__call__)
-    )
+            return in_callers_loop(self.concurrency)
+        return find_executor(self.executor, self.options.n_jobs)

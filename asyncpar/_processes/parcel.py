@@ -20,6 +20,7 @@ from asyncpar._child.call_forms import MixedCall
 from asyncpar._child.protocol import BATCH, BatchMessage, DoneMessage, News, ProgramOptions
 from asyncpar._contract.batches import Batch, BatchDone, complete_timeouts
 from asyncpar._contract.executor import Parcel, Program
+from asyncpar._contract.single_call import SingleCall
 from asyncpar._memory.blocks import Block
 from asyncpar._memory.buffers import Buffer
 from asyncpar._wire.codec import BufferPlacer, Decoder, EncodedElements, Encoder, Undeliverable, encode_function
@@ -171,7 +172,7 @@ def _describe_argument(batch: Batch, place: int, position: int) -> tuple[str, st
     call = batch.describe(position)
     if isinstance(batch.function, MixedCall):
         return (f"an argument of {call}", "arguments") if place == 1 else (f"a keyword argument of {call}", "keywords")
-    which = "the item" if len(batch.columns) == 1 else f"argument {place}"
+    which = "the item" if len(batch.columns) == 1 and not isinstance(batch, SingleCall) else f"argument {place}"
     return f"{which} of {call}", f"arguments[{place}]"
 
 

@@ -43,20 +43,13 @@ import anyio.abc
 import anyio.lowlevel
 
 from asyncpar._contract.batches import Batch, BatchDone
+from asyncpar._contract.errors_of_calls import annotate, keep_program_alive, raisable
 from asyncpar._contract.executor import FREE, Executor, Fate, Hints, Parcel, Program, Session
 from asyncpar._platform.background import is_own_cancellation
 from asyncpar._platform.off_loop import run_off_loop
 from asyncpar._run.batching import BatchSizer, BatchTiming
 from asyncpar._run.feedback import Feedback
-from asyncpar._run.outcomes import (
-    annotate,
-    explain_tuples,
-    first_error,
-    in_sequence,
-    keep_program_alive,
-    raisable,
-    without,
-)
+from asyncpar._run.outcomes import explain_tuples, first_error, in_sequence, without
 from asyncpar._run.progress import Meter
 from asyncpar._run.put_off import PutOff
 from asyncpar._run.retrying import RetryPolicy

@@ -1,0 +1,110 @@
+"""One call, awaited: `await executor.run(fn, 1, key=2)`.
+
+A single call needs no source, no window, no sink and no control law. So it does not become a run. It goes the short way:
+
+    admit → open a session → pack → lease a place → run there → release → read → close
+
+The steps are those of the scheduler (`_run/scheduler.py`), with the same sessions and places. So everything that these promise
+also holds here: the call takes its turn with all maps that share the executor, a timeout or a cancellation ends it, and when
+`make_call` has ended, in whatever way, the call is not running any more.
+
+A call that comes back undone is sent again: its worker died before it received the call, or died while it read it, which may
+happen once. The worker's parent decides that (`_processes/verdicts.py`); here it is a batch in `rest`.
+
+Refused: a `pmap` over one item. It costs twice as much, because it must be ready for a second item.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+from asyncpar._basics.coroutine_functions import is_coroutine_function
+from asyncpar._basics.hints import not_a_function
+from asyncpar._basics.validation import check_timeout
+from asyncpar._basics.wording import call_in_words
+from asyncpar._child.call_forms import BareCall, KeywordCall
+from asyncpar._contract.batches import Batch, BatchDone
+from asyncpar._contract.errors_of_calls import annotate, keep_program_alive, raisable
+from asyncpar._platform.off_loop import run_off_loop
+from asyncpar.errors import ExecutorUnavailableError
+
+if TYPE_CHECKING:
+    from asyncpar._contract.executor import Executor, Session
+
+_ONLY = range(1)  # the indices
+
+
+class SingleCall(Batch):
+    """A batch of one call that belongs to no map. Messages show it as it would be written, and not by its index and item."""
+
+    __slots__ = ()
+
+    def describe(self, position: int) -> str:
+        row = [column[position] for column in self.columns]
+        function = self.function
+        if isinstance(function, BareCall):
+            return f"the call {call_in_words(function.function, (), {})}"
+        if isinstance(function, KeywordCall):
+            positional = len(row) - len(function.names)
+            keywords = dict(zip(function.names, row[positional:], strict=True))
+            return f"the call {call_in_words(function.function, row[:positional], keywords)}"
+        return f"the call {call_in_words(function, row, {})}"
+
+
+async def make_call(
+    executor: Executor, fn: Any, arguments: Sequence[Any], keywords: Mapping[str, Any], timeout: float | None
+) -> Any:
+    """What `fn(*arguments, **keywords)` returns, called by a worker of the executor.
+
+    Raises:
+        TypeError, ValueError: `fn` or `timeout` is refused.
+        BaseException: what the call raised, or why it could not be made.
+    """
+    if not callable(fn):
+        raise not_a_function(fn)
+    if timeout is not None:
+        timeout = check_timeout(timeout, of_what="call")
+    concurrency = 1 if is_coroutine_function(fn) else 0
+    columns = tuple([(argument,) for argument in arguments])
+    if keywords:
+        fn = KeywordCall(fn, tuple(keywords))
+        columns += tuple([(value,) for value in keywords.values()])
+    elif not columns:
+        fn, columns = BareCall(fn), ((None,),)
+    session = executor.open_call(fn, concurrency, timeout)
+    try:
+        done = await _run_to_end(executor, session, SingleCall(_ONLY, columns, function=fn))
+    finally:
+        session.close()
+    if done.errors:
+        raise _error_of(done)
+    return done.values[0]
+
+
+async def _run_to_end(executor: Executor, session: Session, batch: Batch) -> BatchDone:
+    """Sends the batch until it has an outcome."""
+    while True:
+        parcel = session.pack(batch, inf)
+        if parcel.unfinished:
+            await run_off_loop(parcel.finish)
+        place = session.lease_nowait()
+        if place is None:
+            place = await session.lease()
+        try:
+            answer = await place.run(parcel)
+        finally:
+            session.release(place)
+        done = await run_off_loop(answer.read) if answer.is_large else answer.read()
+        if done.values:
+            return done
+        if len(done.rest) != 1 or len(done.rest[0]) != 1:
+            raise ExecutorUnavailableError(f"the {type(executor).__name__} is defective: it has lost {batch.describe(0)}")
+        batch = done.rest[0]
+
+
+def _error_of(done: BatchDone) -> BaseException:
+    keep_program_alive(done)
+    annotate(done)
+    return raisable(done.errors[0])
