@@ -107,10 +107,12 @@ class Parcel:
     """A batch, ready to be run, and the seconds that it may take. Executors that must encode it use a subclass.
 
     If it is `unfinished`, because encoding it or its function takes long, `finish` must be called in a thread before it runs.
+    Then `refusal` is why an argument cannot be sent, if one cannot; in a map, only the call that has it fails.
     """
 
     __slots__ = ("batch", "budget", "program")
     unfinished = False
+    refusal: BaseException | None = None
 
     def __init__(self, program: Program, batch: Batch, budget: float) -> None:
         self.program = program
@@ -207,7 +209,7 @@ class Executor(ABC):
         """
 
     def open_call(self, fn: Callable[..., Any], concurrency: int, timeout: float | None) -> Session:
-        """Opens a session for a single call. An executor may do less here than for a run; see `open` for the errors."""
+        """Opens a session for a single call; see `open` for the errors. An executor may keep what it has sent for the next."""
         return self.open(Program(fn, concurrency, False, timeout), DEFAULT_HINTS)
 
     @overload

@@ -31,7 +31,7 @@ from asyncpar._platform.off_loop import run_off_loop
 from asyncpar.errors import ExecutorUnavailableError
 
 if TYPE_CHECKING:
-    from asyncpar._contract.executor import Executor, Session
+    from asyncpar._contract.executor import Executor
 
 _ONLY = range(1)  # the indices
 
@@ -66,7 +66,7 @@ async def make_call(
         raise not_a_function(fn)
     if timeout is not None:
         timeout = check_timeout(timeout, of_what="call")
-    concurrency = 1 if is_coroutine_function(fn) else 0
+    concurrency = int(is_coroutine_function(fn))
     columns = tuple([(argument,) for argument in arguments])
     if keywords:
         fn = KeywordCall(fn, tuple(keywords))
@@ -74,8 +74,25 @@ async def make_call(
     elif not columns:
         fn, columns = BareCall(fn), ((None,),)
     session = executor.open_call(fn, concurrency, timeout)
+    batch: Batch = SingleCall(_ONLY, columns, function=fn)
     try:
-        done = await _run_to_end(executor, session, SingleCall(_ONLY, columns, function=fn))
+        while True:
+            parcel = session.pack(batch, inf)
+            if parcel.unfinished:
+                await run_off_loop(parcel.finish)
+            if parcel.refusal is not None:
+                raise parcel.refusal
+            place = session.lease_nowait()
+            if place is None:
+                place = await session.lease()
+            try:
+                answer = await place.run(parcel)
+            finally:
+                session.release(place)
+            done = await run_off_loop(answer.read) if answer.is_large else answer.read()
+            if done.values:
+                break
+            batch = _undone(executor, done)
     finally:
         session.close()
     if done.errors:
@@ -83,25 +100,11 @@ async def make_call(
     return done.values[0]
 
 
-async def _run_to_end(executor: Executor, session: Session, batch: Batch) -> BatchDone:
-    """Sends the batch until it has an outcome."""
-    while True:
-        parcel = session.pack(batch, inf)
-        if parcel.unfinished:
-            await run_off_loop(parcel.finish)
-        place = session.lease_nowait()
-        if place is None:
-            place = await session.lease()
-        try:
-            answer = await place.run(parcel)
-        finally:
-            session.release(place)
-        done = await run_off_loop(answer.read) if answer.is_large else answer.read()
-        if done.values:
-            return done
-        if len(done.rest) != 1 or len(done.rest[0]) != 1:
-            raise ExecutorUnavailableError(f"the {type(executor).__name__} is defective: it has lost {batch.describe(0)}")
-        batch = done.rest[0]
+def _undone(executor: Executor, done: BatchDone) -> Batch:
+    """The batch that is to be sent again."""
+    if len(done.rest) == 1 and len(done.rest[0]) == 1:
+        return done.rest[0]
+    raise ExecutorUnavailableError(f"the {type(executor).__name__} is defective: it gave back neither the call nor an outcome")
 
 
 def _error_of(done: BatchDone) -> BaseException:

@@ -112,6 +112,10 @@ class ProcessParcel(Parcel):
         self._encoder = encoder
         self.unfinished = False
 
+    @property
+    def refusal(self) -> BaseException | None:  # type: ignore[override]  # in a parcel that needs no encoding it is a constant
+        return self._encoder.refusal
+
     def finish(self) -> None:
         self.sent.finish()
         pace = Breaths()

@@ -138,8 +138,11 @@ def _keep_out_of_band(buffers: list[Any], buffer: pickle.PickleBuffer) -> bool:
 class Encoder:
     """Encodes the parts of one message and collects their out-of-band buffers.
 
-    The reader needs the buffers of the message's own pickle first, so encode the columns first and call `frame` last.
+    The reader needs the buffers of the message's own pickle first, so encode the columns first and call `frame` last. `refusal`
+    is why an element could not be pickled, if one could not.
     """
+
+    refusal: BaseException | None = None
 
     def __init__(self, pace: Pace | None = None, placer: BufferPlacer | None = None) -> None:
         self._pace = pace
@@ -202,7 +205,8 @@ class Encoder:
                 from asyncpar._wire.blame import refuse  # only when something cannot be pickled
 
                 what, path = describe(position)
-                pickles.append(keep.beside_if_large(dump(Undeliverable(refuse(what, element, path, error))), before))
+                self.refusal = refuse(what, element, path, error)
+                pickles.append(keep.beside_if_large(dump(Undeliverable(self.refusal)), before))
             counts.append(len(self._column_buffers) - before)
         return pickles, counts
 

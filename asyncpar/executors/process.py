@@ -23,7 +23,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -33,15 +33,16 @@ import anyio.lowlevel
 from asyncpar._basics.validation import check_inner_threads, is_int, is_positive_int, to_bytes, to_count, to_seconds
 from asyncpar._child.control import make_nameless_file
 from asyncpar._child.protocol import ProgramOptions
-from asyncpar._contract.executor import DEFAULT_HINTS, FREE, Hints, Program, Traits
+from asyncpar._contract.executor import DEFAULT_HINTS, FREE, Hints, Program, Session, Traits
 from asyncpar._contract.lending import PooledExecutor, PooledSession
 from asyncpar._memory.blocks import Area
 from asyncpar._memory.loans import NOWHERE
+from asyncpar._memory.options import DEFAULT_BYTES
 from asyncpar._memory.placer import Placer
 from asyncpar._platform.background import BackgroundTask, start_background
 from asyncpar._platform.cpus import resolve_max_workers
 from asyncpar._platform.memory import available_memory
-from asyncpar._processes.kept_programs import KeptPrograms
+from asyncpar._processes.call_sessions import CallSession, CallSessions
 from asyncpar._processes.parcel import PickledProgram, SentProgram
 from asyncpar._processes.reloading import generation
 from asyncpar._processes.worker import Initializer, Limits, ProcessWorker
@@ -55,6 +56,7 @@ LEAST_MEMORY = 1 << 25  # bytes; about what an interpreter holds by itself
 _REST_SECONDS = 1.0  # without work, until shared memory is given back; warm pages are written three times as fast
 _MOST_GRACE = 86_400.0  # a day: long enough, and the system counts it in milliseconds of 32 bits
 _MOST_STARTS = 3  # for a worker that is killed each time before it is ready
+_KEPT_FUNCTIONS = 64  # a name costs a worker a hundred bytes; a run of an importable function saves 10 µs by this
 
 
 class ProcessExecutor(PooledExecutor[ProcessWorker]):
@@ -149,38 +151,64 @@ class ProcessExecutor(PooledExecutor[ProcessWorker]):
         self._generation = generation()  # for the workers that are lent
         self._leaving: list[ProcessWorker] = []  # with old code; they have been told to end, and must be awaited
         self._old_zygotes: list[Zygote] = []  # which have preloaded old code, and wait for the end of their workers
-        self._kept = KeptPrograms(partial(self._pickle, placer=None), self.forget_program)
+        self._importable: dict[Hashable, SentProgram] = {}  # {its options, and the id of its function, which it holds: program}
+        self._calls = CallSessions(self.forget_program)
         _executors.add(self)
 
     def open(self, program: Program, hints: Hints) -> ProcessSession:
-        return self._open(program, hints, is_single=False)
-
-    def open_call(self, fn: Callable[..., Any], concurrency: int, timeout: float | None) -> ProcessSession:
-        return self._open(Program(fn, concurrency, False, timeout), DEFAULT_HINTS, is_single=True)
-
-    def _open(self, program: Program, hints: Hints, *, is_single: bool) -> ProcessSession:
-        self.pool.bind_to_loop()
-        if (now := generation()) != self._generation:
-            self._generation = now
-            self._part_with_old_code()
+        self._begin()
         fn, concurrency, stop_on_error, timeout = program
         threshold = NOWHERE if hints.max_nbytes is None else hints.max_nbytes
         options = concurrency, stop_on_error, timeout, threshold, hints.mmap_mode
         placer = Placer(self._get_arguments, threshold)
         unfinished = hold_unfinished_modules(fn)
-        kept: SentProgram | None = None
         try:
-            if is_importable(fn):
-                sent = kept = self._kept.importable(fn, options)
-            else:
-                sent = self._pickle(fn, options, placer)
-                if is_single:
-                    kept = self._kept.by_value(sent)
+            is_kept = is_importable(fn)
+            sent = self._importable_program(fn, options) if is_kept else self._pickle(fn, options, placer)
         except BaseException:
             if unfinished is not None:
                 unfinished.release()
             raise
-        return ProcessSession(self, program, kept or sent, placer, unfinished, is_kept=kept is not None)
+        return ProcessSession(self, program, sent, placer, unfinished, is_kept=is_kept)
+
+    def open_call(self, fn: Callable[..., Any], concurrency: int, timeout: float | None) -> Session:
+        self._begin()
+        unfinished = hold_unfinished_modules(fn)
+        if unfinished is not None:
+            unfinished.release()  # the session of a run holds them for as long as it is open
+            return self.open(Program(fn, concurrency, False, timeout), DEFAULT_HINTS)
+        by_name = is_importable(fn)
+        kept = self._calls.find(fn, concurrency, timeout) if by_name else None
+        return self._new_call(Program(fn, concurrency, False, timeout), by_name) if kept is None else kept
+
+    def _new_call(self, program: Program, by_name: bool) -> Session:
+        fn, concurrency, stop_on_error, timeout = program
+        make_placer = partial(Placer, self._get_arguments, DEFAULT_BYTES)
+        placer = make_placer()
+        sent = self._pickle(fn, (concurrency, stop_on_error, timeout, DEFAULT_BYTES, "r"), placer)
+        session = CallSession(self.pool, self.release, program, sent, make_placer)
+        if by_name:
+            self._calls.keep(session)
+            return session
+        session, is_kept = self._calls.merge(session)
+        return session if is_kept else ProcessSession(self, program, sent, placer, None, is_kept=False)
+
+    def _begin(self) -> None:
+        """A run, or a call, begins: it is checked that it may, and workers with old code are dismissed."""
+        self.pool.bind_to_loop()
+        if (now := generation()) != self._generation:
+            self._generation = now
+            self._part_with_old_code()
+
+    def _importable_program(self, fn: Callable[..., Any], options: ProgramOptions) -> SentProgram:
+        """The program of an importable function, kept from run to run."""
+        key = id(fn), options
+        kept = self._importable.get(key)
+        if kept is None:
+            if len(self._importable) >= _KEPT_FUNCTIONS:
+                self.forget_program(self._importable.pop(next(iter(self._importable))))
+            kept = self._importable[key] = self._pickle(fn, options, None)
+        return kept
 
     def _pickle(self, fn: Callable[..., Any], options: ProgramOptions, placer: Placer | None) -> SentProgram:
         self._last_program_id += 1
