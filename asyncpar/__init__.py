@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from asyncpar._contract.executor import Executor as Executor
     from asyncpar._map.pmap import ParallelMap as ParallelMap
     from asyncpar._map.pmap import pmap as pmap
+    from asyncpar._map.run import run as run
     from asyncpar._platform.cpus import cpu_count as cpu_count
     from asyncpar._run.outcomes import Outcome as Outcome
     from asyncpar._run.statistics import Statistics as Statistics
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from asyncpar.errors import AsyncparError as AsyncparError
     from asyncpar.errors import CallTimeoutError as CallTimeoutError
     from asyncpar.errors import ConsumedError as ConsumedError
+    from asyncpar.errors import ExecutorSaturatedError as ExecutorSaturatedError
     from asyncpar.errors import ExecutorUnavailableError as ExecutorUnavailableError
     from asyncpar.errors import PicklingError as PicklingError
     from asyncpar.errors import RemoteError as RemoteError
@@ -43,6 +45,7 @@ _HOMES = {
     "CallTimeoutError": "errors",
     "ConsumedError": "errors",
     "Executor": "_contract.executor",
+    "ExecutorSaturatedError": "errors",
     "ExecutorUnavailableError": "errors",
     "FuturesExecutor": "executors.futures",
     "InlineExecutor": "executors.inline",
@@ -63,6 +66,7 @@ _HOMES = {
     "parallel_config": "_sync.config",
     "pmap": "_map.pmap",
     "register_parallel_backend": "_sync.config",
+    "run": "_map.run",
     "wrap_non_picklable_objects": "_sync.parallel",
 }
 
@@ -71,6 +75,7 @@ __all__ = [
     "CallTimeoutError",
     "ConsumedError",
     "Executor",
+    "ExecutorSaturatedError",
     "ExecutorUnavailableError",
     "FuturesExecutor",
     "InlineExecutor",
@@ -91,6 +96,7 @@ __all__ = [
     "parallel_config",
     "pmap",
     "register_parallel_backend",
+    "run",
     "wrap_non_picklable_objects",
 ]
 

@@ -93,7 +93,9 @@ def not_a_function(fn: Any) -> TypeError:
         name = getattr(fn, "__name__", type(fn).__name__)
         fn.close()
         return TypeError(f"run takes a coroutine function, not the coroutine that {name}(…) has made; write run({name}, …)")
-    return TypeError(f"run takes a function or another callable, and its arguments, not {fn!r:.200}; write run(f, x), not run(f(x))")
+    return TypeError(
+        f"run takes a function or another callable, and its arguments, not {fn!r:.200}; write run(f, x), not run(f(x))"
+    )
 
 
 def meant_executor_name(name: str, known: Collection[str]) -> str:

@@ -1,5 +1,6 @@
 """The contract between the scheduler and an executor.
 
+    await executor.admission.enter()            # once per run, if the executor limits how many wait
     session = executor.open(program, hints)     # once per run: takes on the function
     parcel = session.pack(batch, budget)        # synchronous, before a place is asked for; perhaps unfinished
     place = session.lease_nowait() or await session.lease()        # in turn with all other runs
@@ -32,6 +33,7 @@ from enum import Enum, auto
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Protocol, Self, TypeVar, overload
 
+from asyncpar._contract.admission import Admission
 from asyncpar._contract.batches import Batch, BatchDone
 from asyncpar._contract.single_call import make_call
 from asyncpar._memory.loans import MmapMode
@@ -179,6 +181,7 @@ class Executor(ABC):
     """
 
     traits = Traits()
+    admission: Admission | None = None  # limits how many calls wait for a place, if anything does
 
     @property
     @abstractmethod
@@ -213,9 +216,7 @@ class Executor(ABC):
         return self.open(Program(fn, concurrency, False, timeout), DEFAULT_HINTS)
 
     @overload
-    async def run(
-        self, fn: Callable[..., Awaitable[T]], /, *args: Any, timeout: float | None = None, **kwargs: Any
-    ) -> T: ...
+    async def run(self, fn: Callable[..., Awaitable[T]], /, *args: Any, timeout: float | None = None, **kwargs: Any) -> T: ...
     @overload
     async def run(self, fn: Callable[..., T], /, *args: Any, timeout: float | None = None, **kwargs: Any) -> T: ...
     async def run(self, fn: Callable[..., Any], /, *args: Any, timeout: float | None = None, **kwargs: Any) -> Any:
@@ -241,6 +242,7 @@ class Executor(ABC):
             CallTimeoutError: the call took longer than that.
             WorkerDiedError: a worker process died while it was running the call.
             PicklingError: the function or an argument cannot be sent, or the result cannot be sent back.
+            ExecutorSaturatedError: too many calls are waiting, and the executor was told to refuse more.
             ExecutorUnavailableError: the executor is closed, belongs to another event loop, or cannot start a worker.
 
         >>> import anyio, asyncpar

@@ -31,7 +31,7 @@ from asyncpar._platform.off_loop import run_off_loop
 from asyncpar.errors import ExecutorUnavailableError
 
 if TYPE_CHECKING:
-    from asyncpar._contract.executor import Executor
+    from asyncpar._contract.executor import Executor, Parcel
 
 _ONLY = range(1)  # the indices
 
@@ -73,13 +73,15 @@ async def make_call(
         columns += tuple([(value,) for value in keywords.values()])
     elif not columns:
         fn, columns = BareCall(fn), ((None,),)
+    if executor.admission is not None:
+        await executor.admission.enter()
     session = executor.open_call(fn, concurrency, timeout)
     batch: Batch = SingleCall(_ONLY, columns, function=fn)
     try:
         while True:
             parcel = session.pack(batch, inf)
             if parcel.unfinished:
-                await run_off_loop(parcel.finish)
+                await _finish(executor, parcel)
             if parcel.refusal is not None:
                 raise parcel.refusal
             place = session.lease_nowait()
@@ -98,6 +100,20 @@ async def make_call(
     if done.errors:
         raise _error_of(done)
     return done.values[0]
+
+
+async def _finish(executor: Executor, parcel: Parcel) -> None:
+    """Packs in a thread. Meanwhile the call counts as one that waits."""
+    admission = executor.admission
+    if admission is None:
+        await run_off_loop(parcel.finish)
+        return
+    admission.packing += 1
+    try:
+        await run_off_loop(parcel.finish)
+    finally:
+        admission.packing -= 1
+        admission.let_in()
 
 
 def _undone(executor: Executor, done: BatchDone) -> Batch:

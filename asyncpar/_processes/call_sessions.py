@@ -1,13 +1,13 @@
 """Sessions of single calls, kept so that a service which calls the same functions again and again sends each of them once.
 
-A map opens a session, sends its function to each of its workers, and lets them forget it. For a single call that would cost more
-than the call. So the sessions of single calls outlive them, and with them what workers hold of their functions. Which function
-a session stands for must be certain, because a worker that has the wrong one would silently call it:
+A map opens a session, sends its function to each of its workers, and lets them forget it. For a single call that would cost
+more than the call. So the sessions of single calls outlive them, and with them what workers hold of their functions. Which
+function a session stands for must be certain, because a worker that has the wrong one would silently call it:
 
 - **An importable function** is what its module says. It is recognised by its identity, and kept alive by its session. If the
   module is reloaded, other workers are forked (`reloading.py`), which know no function.
-- **Any other function** (of a script, a closure, a `functools.partial`) is recognised by its pickle. It is pickled for each call,
-  because a global that it uses may have changed, and sent only if the pickle is new. Large pickles are not kept.
+- **Any other function** (of a script, a closure, a `functools.partial`) is recognised by its pickle. It is pickled for each
+  call, because a global that it uses may have changed, and sent only if the pickle is new. Large pickles are not kept.
 
 What a function keeps in its globals stays in the worker from call to call, as it does for importable functions.
 
@@ -37,7 +37,12 @@ class CallSession(PickledProgram, PooledSession[ProcessWorker]):
     """The session of any number of single calls of one function, some perhaps at the same time. Closing it does nothing."""
 
     def __init__(
-        self, pool: Pool[ProcessWorker], release: Release, program: Program, sent: SentProgram, make_placer: Callable[[], Placer]
+        self,
+        pool: Pool[ProcessWorker],
+        release: Release,
+        program: Program,
+        sent: SentProgram,
+        make_placer: Callable[[], Placer],
     ) -> None:
         self.pool = pool
         self.release = release  # type: ignore[method-assign, assignment]  # a call less, each time

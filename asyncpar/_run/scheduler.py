@@ -149,6 +149,8 @@ class Run:
     async def drive(self) -> None:
         """Runs to the end in the caller's task. Afterwards `error` says what went wrong; only a cancellation is raised."""
         try:
+            if self._executor.admission is not None:
+                await self._executor.admission.enter()
             if self._open_session is None:
                 self._session = self._executor.open(self._program, self._hints)
             else:

@@ -33,6 +33,7 @@ import anyio.lowlevel
 from asyncpar._basics.validation import check_inner_threads, is_int, is_positive_int, to_bytes, to_count, to_seconds
 from asyncpar._child.control import make_nameless_file
 from asyncpar._child.protocol import ProgramOptions
+from asyncpar._contract.admission import WhenFull
 from asyncpar._contract.executor import DEFAULT_HINTS, FREE, Hints, Program, Session, Traits
 from asyncpar._contract.lending import PooledExecutor, PooledSession
 from asyncpar._memory.blocks import Area
@@ -86,6 +87,9 @@ class ProcessExecutor(PooledExecutor[ProcessWorker]):
             travels through sockets. None: a quarter of the memory that is available.
         idle_timeout: seconds after which a worker without work exits.
         grace: seconds that a worker has for stopping, or exiting, by itself before it is killed.
+        max_pending: how many calls and batches may wait for a worker; None: any number.
+        when_full: what happens when as many are waiting. "wait": a call or a map that begins waits until there is room, with
+            nothing pickled yet. "raise": it is refused with `ExecutorSaturatedError`.
 
     Raises:
         ExecutorUnavailableError: this platform cannot pass descriptors between processes (Windows), or this program does not
@@ -115,6 +119,8 @@ class ProcessExecutor(PooledExecutor[ProcessWorker]):
         max_shared_bytes: int | None = None,
         idle_timeout: float = 300,
         grace: float = 0.2,
+        max_pending: int | None = None,
+        when_full: WhenFull = "wait",
     ) -> None:
         refuse_unless_supported()
         check_process_arguments(
@@ -127,7 +133,7 @@ class ProcessExecutor(PooledExecutor[ProcessWorker]):
             idle_timeout=idle_timeout,
             grace=grace,
         )
-        super().__init__(resolve_max_workers(max_workers))
+        super().__init__(resolve_max_workers(max_workers), max_pending=max_pending, when_full=when_full)
         self.pool.give_back = self.release
         self._initializer = None if initializer is None else Initializer(initializer, tuple(initargs))
         self._preload = tuple(preload)
