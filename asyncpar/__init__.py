@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from asyncpar._platform.cpus import cpu_count as cpu_count
     from asyncpar._run.outcomes import Outcome as Outcome
     from asyncpar._run.statistics import Statistics as Statistics
+    from asyncpar._sync.blocking_map import map as map  # noqa: A004 - what else should it be called
+    from asyncpar._sync.call import call as call
     from asyncpar._sync.config import effective_n_jobs as effective_n_jobs
     from asyncpar._sync.config import parallel_backend as parallel_backend
     from asyncpar._sync.config import parallel_config as parallel_config
@@ -59,9 +61,11 @@ _HOMES = {
     "Statistics": "_run.statistics",
     "ThreadExecutor": "executors.thread",
     "WorkerDiedError": "errors",
+    "call": "_sync.call",
     "cpu_count": "_platform.cpus",
     "delayed": "_sync.parallel",
     "effective_n_jobs": "_sync.config",
+    "map": "_sync.blocking_map",
     "parallel_backend": "_sync.config",
     "parallel_config": "_sync.config",
     "pmap": "_map.pmap",
@@ -89,9 +93,11 @@ __all__ = [
     "Statistics",
     "ThreadExecutor",
     "WorkerDiedError",
+    "call",
     "cpu_count",
     "delayed",
     "effective_n_jobs",
+    "map",
     "parallel_backend",
     "parallel_config",
     "pmap",

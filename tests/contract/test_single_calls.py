@@ -259,14 +259,13 @@ async def test_many_calls_one_after_another_let_other_tasks_run() -> None:
 
 async def test_a_call_ends_with_its_executor(tmp_path: Path) -> None:
     beacon = Beacon(tmp_path / "beacon")
-    async with anyio.create_task_group() as group:
-        async with ProcessExecutor(1) as executor:
+    async with anyio.create_task_group() as group, ProcessExecutor(1) as executor:
 
-            async def spin() -> None:
-                with pytest.raises(asyncpar.ExecutorUnavailableError, match="closed"):
-                    await executor.run(beacon.spin)
+        async def spin() -> None:
+            with pytest.raises(asyncpar.ExecutorUnavailableError, match="closed"):
+                await executor.run(beacon.spin)
 
-            group.start_soon(spin)
-            await wait_until(lambda: beacon.pid)
+        group.start_soon(spin)
+        await wait_until(lambda: beacon.pid)
     with pytest.raises(asyncpar.ExecutorUnavailableError, match="is closed"):
         await executor.run(time.sleep, 0)
