@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from asyncpar._sync.parallel import Parallel as Parallel
     from asyncpar._sync.parallel import delayed as delayed
     from asyncpar._sync.parallel import wrap_non_picklable_objects as wrap_non_picklable_objects
+    from asyncpar._sync.pool_executor import PoolExecutor as PoolExecutor
     from asyncpar.errors import AsyncparError as AsyncparError
     from asyncpar.errors import CallTimeoutError as CallTimeoutError
     from asyncpar.errors import ConsumedError as ConsumedError
@@ -55,6 +56,7 @@ _HOMES = {
     "Parallel": "_sync.parallel",
     "ParallelMap": "_map.pmap",
     "PicklingError": "errors",
+    "PoolExecutor": "_sync.pool_executor",
     "ProcessExecutor": "executors.process",
     "RemoteError": "errors",
     "RemoteTraceback": "errors",
@@ -87,6 +89,7 @@ __all__ = [
     "Parallel",
     "ParallelMap",
     "PicklingError",
+    "PoolExecutor",
     "ProcessExecutor",
     "RemoteError",
     "RemoteTraceback",
