@@ -66,7 +66,7 @@ class Dispatcher:
         self._tasks: dict[CallFuture[Any], Task] = {}  # of the calls that have not ended
         self._waiting: deque[CallFuture[Any]] = deque()  # those that have not begun, and some that were cancelled
         self._begun = 0
-        self._is_shut_down = False
+        self._is_shut_down = self._is_closing = False
         self._over: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._stop_watching: Callable[[], None] | None = None
 
@@ -160,8 +160,8 @@ class Dispatcher:
         self._see_whether_over()
 
     def _see_whether_over(self) -> None:
-        if self._is_shut_down and not self._tasks:
-            self._is_shut_down = False  # so that this happens once
+        if self._is_shut_down and not self._tasks and not self._is_closing:
+            self._is_closing = True
             Task(self.portal, self._close).start()
 
     async def _close(self) -> None:
