@@ -50,9 +50,18 @@ class CallSession(PickledProgram, PooledSession[ProcessWorker]):
         self.sent = sent
         self._make_placer = make_placer
 
+    def let_go_of_function(self) -> None:
+        """It has been pickled. What it refers to must not live as long as the session."""
+        self.program = self.program._replace(fn=_pickled)
+        self.sent.fn = _pickled
+
     def pack(self, batch: Batch, budget: float) -> ProcessParcel:
         self.placer = self._make_placer()  # calls have no arguments in common that could be found again
         return ProcessParcel(self, batch, budget)
+
+
+def _pickled(*_: object) -> None:
+    """Stands for a function that is needed only as a pickle."""
 
 
 class CallSessions:
@@ -86,6 +95,7 @@ class CallSessions:
         kept = self._by_value.pop(key, None)
         if kept is None:
             kept = session
+            kept.let_go_of_function()
             self._make_room(self._by_value, _MOST_BY_VALUE)
         self._by_value[key] = kept
         return kept, True

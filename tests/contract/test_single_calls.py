@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import math
 import os
 import signal
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -203,6 +205,20 @@ async def test_a_function_of_a_script_is_sent_once_and_again_when_it_has_changed
         assert await executor.run(scale, 5) == 10
         factor = 3
         assert await executor.run(scale, 5) == 15
+
+
+@on_one_loop
+async def test_what_was_called_is_not_kept_alive(executor: Executor) -> None:
+    class Thing:
+        def method(self, other: object) -> bool:
+            return self is other
+
+    thing, other = Thing(), Thing()
+    gone, other_gone = weakref.ref(thing), weakref.ref(other)
+    await executor.run(thing.method, other)
+    await executor.run(thing.method, other=other)
+    del thing, other
+    await wait_until(lambda: gc.collect() >= 0 and gone() is None and other_gone() is None)
 
 
 @on_one_loop

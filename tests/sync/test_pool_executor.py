@@ -145,7 +145,8 @@ def test_asyncio_runs_calls_in_it_and_cancels_them(processes: PoolExecutor, tmp_
         while not beacon.pid:
             await asyncio.sleep(0.001)
         spinning.cancel()
-        return await asyncio.gather(*[loop.run_in_executor(processes, double, number) for number in range(10)])
+        results: list[int] = await asyncio.gather(*[loop.run_in_executor(processes, double, number) for number in range(10)])
+        return results
 
     assert asyncio.run(main()) == [2 * number for number in range(10)]
     wait_for(lambda: not psutil.pid_exists(beacon.pid))
