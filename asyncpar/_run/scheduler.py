@@ -344,7 +344,7 @@ class Run:
         finally:
             if turns is not None:
                 turns.release()
-        if self._packed:  # that one goes to the worker first
+        if turns is not None:  # the next batch goes to the worker first, and answers are taken in in the order in which they came
             await anyio.lowlevel.checkpoint()
         done = await run_off_loop(answer.read) if answer.is_large else answer.read()
         if len(done.values) != len(parcel.batch.indices) or not done.timings:

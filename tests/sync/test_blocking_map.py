@@ -102,7 +102,7 @@ def test_leaving_early_ends_the_run(leave: str, tmp_path: Path) -> None:
 
 
 def test_an_error_of_a_call_is_raised_after_the_results_before_it(backend: str) -> None:
-    results = asyncpar.map(odd_only, [1, 3, 4, 5], executor=backend)
+    results = asyncpar.map(odd_only, [1, 3, 4, 5], executor=backend, n_jobs=1)
     assert [next(results), next(results)] == [2, 6]
     with pytest.raises(ValueError, match="4 is even") as caught:
         next(results)
