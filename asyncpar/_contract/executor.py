@@ -28,7 +28,7 @@ Most executors lend their places in the same way. `lending.py` has a pool for th
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from enum import Enum, auto
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Protocol, Self, TypeVar, overload
@@ -216,10 +216,14 @@ class Executor(ABC):
         return self.open(Program(fn, concurrency, False, timeout), DEFAULT_HINTS)
 
     @overload
-    async def run(self, fn: Callable[..., Awaitable[T]], /, *args: Any, timeout: float | None = None, **kwargs: Any) -> T: ...
+    def run(
+        self, fn: Callable[..., Awaitable[T]], /, *args: Any, timeout: float | None = None, **kwargs: Any
+    ) -> Coroutine[Any, Any, T]: ...
     @overload
-    async def run(self, fn: Callable[..., T], /, *args: Any, timeout: float | None = None, **kwargs: Any) -> T: ...
-    async def run(self, fn: Callable[..., Any], /, *args: Any, timeout: float | None = None, **kwargs: Any) -> Any:
+    def run(
+        self, fn: Callable[..., T], /, *args: Any, timeout: float | None = None, **kwargs: Any
+    ) -> Coroutine[Any, Any, T]: ...
+    def run(self, fn: Callable[..., Any], /, *args: Any, timeout: float | None = None, **kwargs: Any) -> Any:
         """What `fn(*args, **kwargs)` returns, called by one of the executor's workers.
 
         The call takes its turn with all calls and maps that share the executor. What it raises is raised here, with the
@@ -252,7 +256,7 @@ class Executor(ABC):
         >>> anyio.run(main)
         1024
         """
-        return await make_call(self, fn, args, kwargs, timeout)
+        return make_call(self, fn, args, kwargs, timeout)
 
     @abstractmethod
     async def aclose(self) -> None:

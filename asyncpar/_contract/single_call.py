@@ -11,7 +11,7 @@ also holds here: the call takes its turn with all maps that share the executor, 
 A call that comes back undone is sent again: its worker died before it received the call, or died while it read it, which may
 happen once. The worker's parent decides that (`_processes/verdicts.py`); here it is a batch in `rest`.
 
-Refused: a `pmap` over one item. It costs twice as much, because it must be ready for a second item.
+A `pmap` over one item goes the same way (`_map/one_item.py`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from asyncpar._platform.off_loop import run_off_loop
 from asyncpar.errors import ExecutorUnavailableError
 
 if TYPE_CHECKING:
-    from asyncpar._contract.executor import Executor, Parcel
+    from asyncpar._contract.executor import Executor, Parcel, Session
 
 _ONLY = range(1)  # the indices
 
@@ -76,30 +76,40 @@ async def make_call(
     if executor.admission is not None:
         await executor.admission.enter()
     session = executor.open_call(fn, concurrency, timeout)
-    batch: Batch = SingleCall(_ONLY, columns, function=fn)
+    done = await run_alone(executor, session, SingleCall(_ONLY, columns, function=fn))
+    if done.errors:
+        raise _error_of(done)
+    return done.values[0]
+
+
+async def run_alone(executor: Executor, session: Session, batch: Batch, places: list[Any] | None = None) -> BatchDone:
+    """The outcome of a batch of one call, the only one of its session, which is closed then.
+
+    The places that are leased for it are added to `places`. An argument that cannot be sent is an error of the call in a map,
+    where `places` is given, and is raised at once otherwise.
+    """
     try:
         while True:
             parcel = session.pack(batch, inf)
             if parcel.unfinished:
                 await _finish(executor, parcel)
-            if parcel.refusal is not None:
+            if parcel.refusal is not None and places is None:
                 raise parcel.refusal
             place = session.lease_nowait()
             if place is None:
                 place = await session.lease()
             try:
+                if places is not None:
+                    places.append(place)
                 answer = await place.run(parcel)
             finally:
                 session.release(place)
             done = await run_off_loop(answer.read) if answer.is_large else answer.read()
             if done.values:
-                break
+                return done
             batch = _undone(executor, done)
     finally:
         session.close()
-    if done.errors:
-        raise _error_of(done)
-    return done.values[0]
 
 
 async def _finish(executor: Executor, parcel: Parcel) -> None:

@@ -54,11 +54,8 @@ class Plan:
     def make_run(self, sink: Sink, *, errors_are_values: bool = False, meter: Meter | None = None) -> Run:
         """A run that feeds `sink`, on the executor of the current event loop if none was given as an object."""
         options = self.options
-        in_loop = self.concurrency > 0 and self.executor is None
-        executor = self._resolve_executor(in_loop)
+        executor, program, in_loop = self.settle(errors_are_values=errors_are_values)
         traits = executor.traits
-        stop_on_error = options.on_error == "raise" and not errors_are_values
-        program = Program(self.fn, self.concurrency, stop_on_error and not options.retries, options.timeout)
         return Run(
             program,
             self.hints,
@@ -75,12 +72,14 @@ class Plan:
             open_session=self.open_session,
             n_jobs=options.n_jobs,
             window=options.buffersize,
-            stop_on_error=stop_on_error,
+            stop_on_error=options.on_error == "raise" and not errors_are_values,
             retrying=options.retrying(),
             meter=open_meter(options.progress) if options.progress is not None else meter,
         )
 
-    def _resolve_executor(self, in_loop: bool) -> Executor:
-        if in_loop:
-            return in_callers_loop(self.concurrency)
-        return find_executor(self.executor, self.options.n_jobs)
+    def settle(self, *, errors_are_values: bool = False) -> tuple[Executor, Program, bool]:
+        """The executor and the program of a run, and whether it awaits its calls in the current event loop."""
+        options, in_loop = self.options, self.concurrency > 0 and self.executor is None
+        stop_on_error = options.on_error == "raise" and not errors_are_values and not options.retries
+        executor = in_callers_loop(self.concurrency) if in_loop else find_executor(self.executor, options.n_jobs)
+        return executor, Program(self.fn, self.concurrency, stop_on_error, options.timeout), in_loop

@@ -66,6 +66,11 @@ OpenSession: TypeAlias = Callable[[Executor, Program, Hints], Session]
 _numbers = itertools.count()  # of the runs of this program
 
 
+def next_run_number() -> int:
+    """A number for one more run of this program."""
+    return next(_numbers)
+
+
 class Sink(Protocol):
     """Takes what the scheduler has computed."""
 
@@ -144,7 +149,7 @@ class Run:
         self._again: list[tuple[int, int, Batch, int]] = []
         self._packed: list[tuple[int, int, Parcel]] = []  # a heap: (index of the first call, a number, its parcel)
         self._began = time.monotonic()
-        self._number = next(_numbers)
+        self._number = next_run_number()
 
     async def drive(self) -> None:
         """Runs to the end in the caller's task. Afterwards `error` says what went wrong; only a cancellation is raised."""
@@ -344,7 +349,9 @@ class Run:
         finally:
             if turns is not None:
                 turns.release()
-        if turns is not None:  # the next batch goes to the worker first, and answers are taken in in the order in which they came
+        if (
+            turns is not None
+        ):  # the next batch goes to the worker first, and answers are taken in in the order in which they came
             await anyio.lowlevel.checkpoint()
         done = await run_off_loop(answer.read) if answer.is_large else answer.read()
         if len(done.values) != len(parcel.batch.indices) or not done.timings:

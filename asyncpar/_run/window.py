@@ -9,7 +9,7 @@ import anyio
 
 from asyncpar._run.batching import BatchSizer
 
-_BATCHES = 4  # for each worker: one running, one next, two waiting for an earlier one; a guess
+BATCHES = 4  # for each worker: one running, one next, two waiting for an earlier one; a guess
 
 
 class Window:
@@ -32,7 +32,7 @@ class Window:
 
     def size(self) -> int:
         """How many items the window can hold now."""
-        return _BATCHES * max(self.workers, 1) * self._sizer.size if self._fixed is None else self._fixed
+        return BATCHES * max(self.workers, 1) * self._sizer.size if self._fixed is None else self._fixed
 
     def room(self) -> int:
         """How many more items may be pulled; 0 or less: none."""
