@@ -49,6 +49,7 @@ class CallSession(PickledProgram, PooledSession[ProcessWorker]):
         self.program = program
         self.sent = sent
         self._make_placer = make_placer
+        self.placer: Placer = make_placer()
 
     def let_go_of_function(self) -> None:
         """It has been pickled. What it refers to must not live as long as the session."""
@@ -56,7 +57,8 @@ class CallSession(PickledProgram, PooledSession[ProcessWorker]):
         self.sent.fn = _pickled
 
     def pack(self, batch: Batch, budget: float) -> ProcessParcel:
-        self.placer = self._make_placer()  # calls have no arguments in common that could be found again
+        if self.placer.has_copied:  # calls have no arguments in common that could be found again
+            self.placer = self._make_placer()
         return ProcessParcel(self, batch, budget)
 
 
