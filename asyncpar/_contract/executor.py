@@ -165,6 +165,11 @@ class Session(ABC):
     def release(self, place: Any) -> None:
         """Gives back a place; its fate says whether it can be lent again."""
 
+    @property
+    def is_contended(self) -> bool:
+        """Whether others wait for a place."""
+        return False
+
     def counters(self) -> Mapping[str, int]:
         """What the executor has counted in this run. `Statistics` shows those that are fields of it."""
         return {}

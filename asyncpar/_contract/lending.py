@@ -227,6 +227,10 @@ class PooledSession(Session, Generic[P]):
     async def lease(self) -> P:
         return await self.pool.lease()
 
+    @property
+    def is_contended(self) -> bool:
+        return self.pool.has_waiters
+
     def release(self, place: P) -> None:
         self.pool.release(place)
 

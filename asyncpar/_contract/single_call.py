@@ -20,6 +20,8 @@ from collections.abc import Mapping, Sequence
 from math import inf
 from typing import TYPE_CHECKING, Any
 
+import anyio.lowlevel
+
 from asyncpar._basics.coroutine_functions import is_coroutine_function
 from asyncpar._basics.hints import not_a_function
 from asyncpar._basics.validation import check_timeout
@@ -104,6 +106,8 @@ async def run_alone(executor: Executor, session: Session, batch: Batch, places: 
                 answer = await place.run(parcel)
             finally:
                 session.release(place)
+            if session.is_contended:  # the next call goes to the worker first
+                await anyio.lowlevel.checkpoint()
             done = await run_off_loop(answer.read) if answer.is_large else answer.read()
             if done.values:
                 return done

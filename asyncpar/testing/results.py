@@ -57,6 +57,11 @@ class Results(Kit):
         async with self.executor() as executor:
             compare(await pmap(double, [], executor=executor), [], "a run over nothing")
 
+    async def test_single_calls_have_their_results(self) -> None:
+        async with self.executor() as executor:
+            got = [await executor.run(double, 4), await executor.run(add, 1, b=2), await executor.run(int)]
+            compare(got, [8, 3, 0], "await executor.run(...), with one argument, with a keyword, and without any")
+
     async def test_several_iterables_are_zipped(self) -> None:
         async with self.executor() as executor:
             results = await pmap(add, range(30), numbers(40), executor=executor, batch_size=4)
