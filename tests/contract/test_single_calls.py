@@ -134,6 +134,23 @@ async def test_a_cancelled_call_is_killed_and_disturbs_no_other(tmp_path: Path) 
         assert await executor.run(double, 4) == 8
 
 
+@pytest.mark.parametrize("kind", ["process", "thread"])
+async def test_wherever_a_call_is_cancelled_the_executor_goes_on(kind: str) -> None:
+    makes: dict[str, Any] = {"process": ProcessExecutor, "thread": ThreadExecutor}
+    texts = make_texts(60_000)  # packed in a thread
+    async with makes[kind](1, max_pending=1) as executor:
+        for steps in range(25):
+            async with anyio.create_task_group() as group:
+                for argument in (texts, "short", "waits outside"):
+                    group.start_soon(executor.run, len, argument)
+                for _ in range(steps):
+                    await anyio.lowlevel.checkpoint()
+                group.cancel_scope.cancel()
+            assert await executor.run(double, steps) == 2 * steps
+            assert executor.pool.waiting == 0
+            assert executor.pool.free == 1
+
+
 async def test_cancelling_a_call_that_waits_leaves_the_queue_in_order() -> None:
     async with ThreadExecutor(1) as executor:
         held, order = threading.Event(), []
