@@ -47,7 +47,7 @@ class Admission:
         pool.moved = self.let_in
 
     async def enter(self) -> None:
-        """Returns when there is room.
+        """Returns when there is room. Whatever has entered calls `let_in` at its end: it may not have taken a place.
 
         Raises:
             ExecutorSaturatedError: there is none, and it is not to be waited for.

@@ -8,6 +8,7 @@
     session.release(place)                      # in every case
     done = answer.read()                        # synchronous, when the place has its next batch already
     session.close()                             # at the end of the run
+    executor.admission.let_in()                 # as above
 
 A single call goes the same way, with a session of its own (`single_call.py`).
 

@@ -75,10 +75,15 @@ async def make_call(
         columns += tuple([(value,) for value in keywords.values()])
     elif not columns:
         fn, columns = BareCall(fn), ((None,),)
-    if executor.admission is not None:
-        await executor.admission.enter()
-    session = executor.open_call(fn, concurrency, timeout)
-    done = await run_alone(executor, session, SingleCall(_ONLY, columns, function=fn))
+    admission = executor.admission
+    if admission is not None:
+        await admission.enter()
+    try:
+        session = executor.open_call(fn, concurrency, timeout)
+        done = await run_alone(executor, session, SingleCall(_ONLY, columns, function=fn))
+    finally:
+        if admission is not None:
+            admission.let_in()
     if done.errors:
         raise _error_of(done)
     return done.values[0]

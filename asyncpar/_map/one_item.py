@@ -45,12 +45,17 @@ class OneItem:
         """The list of results. Raises what the call raises, if the plan says so."""
         plan = self._plan
         self._executor, program, _ = plan.settle()
-        if self._executor.admission is not None:
-            await self._executor.admission.enter()
-        session = self._executor.open(program, plan.hints)
-        batch = Batch(range(1), plan.source.take(1))
-        self._pulled = 1
-        self._done = done = await run_alone(self._executor, session, batch, self._places)
+        admission = self._executor.admission
+        if admission is not None:
+            await admission.enter()
+        try:
+            session = self._executor.open(program, plan.hints)
+            batch = Batch(range(1), plan.source.take(1))
+            self._pulled = 1
+            self._done = done = await run_alone(self._executor, session, batch, self._places)
+        finally:
+            if admission is not None:
+                admission.let_in()
         if done.errors:
             keep_program_alive(done)
             annotate(done, next_run_number())

@@ -177,6 +177,8 @@ class Run:
             try:
                 if self._session is not None:
                     self._session.close()
+                if self._executor.admission is not None:
+                    self._executor.admission.let_in()
                 if self._meter is not None:
                     self._meter.close()
             except Exception as error:  # raised by a user's executor or progress function; an earlier error matters more

@@ -11,6 +11,7 @@ At the end of the program, what has been submitted is finished, as with the pool
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import threading
 import time
@@ -19,6 +20,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor as StandardExecutor
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
@@ -195,10 +197,6 @@ def _finish_all() -> None:
         pool.shutdown()
 
 
-_register: Any = getattr(threading, "_register_atexit", None)
-if _register is not None:
+_register: Any = getattr(threading, "_register_atexit", atexit.register)  # where it is missing, some threads cannot be started
+with suppress(RuntimeError):  # the program is ending already
     _register(_finish_all)
-else:
-    import atexit
-
-    atexit.register(_finish_all)

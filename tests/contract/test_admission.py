@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
-from asyncpar import ExecutorSaturatedError, FuturesExecutor, ProcessExecutor, ThreadExecutor, pmap
+from asyncpar import ExecutorSaturatedError, FuturesExecutor, PicklingError, ProcessExecutor, ThreadExecutor, pmap
+from tests.calls.timeouts import Stuck
 from tests.functions import double, make_texts
 from tests.loops import on_one_loop
 from tests.waiting import wait_until
@@ -85,6 +87,34 @@ async def test_whoever_is_cancelled_outside_leaves_its_turn_to_the_next() -> Non
         go_on.set()
         await wait_until(lambda: len(results) == 2)
     assert results == [2, 6]
+
+
+async def test_whatever_is_let_in_and_cannot_be_sent_leaves_its_turn_to_the_next(tmp_path: Path) -> None:
+    stuck, results = Stuck(tmp_path), []
+    async with ProcessExecutor(1, max_pending=0) as executor, anyio.create_task_group() as group:
+
+        async def send_a_lock(make: Any) -> None:
+            with pytest.raises(PicklingError):
+                await make()
+
+        async def call() -> None:
+            results.append(await executor.run(double, 1))
+
+        lock = threading.Lock()
+        group.start_soon(executor.run, stuck, -1)
+        await wait_until((tmp_path / "marks").exists)
+        for make in (
+            lambda: executor.run(double, lock),
+            lambda: executor.run(lambda: lock),
+            lambda: pmap(lambda _: lock, [1], executor=executor),
+            lambda: pmap(lambda _: lock, [1, 2], executor=executor),
+        ):
+            group.start_soon(send_a_lock, make)
+            await anyio.wait_all_tasks_blocked()
+        group.start_soon(call)
+        await anyio.wait_all_tasks_blocked()
+        stuck.let_go()
+        await wait_until(lambda: results == [2])
 
 
 async def test_a_map_that_has_begun_is_not_refused() -> None:
