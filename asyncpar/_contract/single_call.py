@@ -27,10 +27,9 @@ from asyncpar._basics.hints import not_a_function
 from asyncpar._basics.validation import check_timeout
 from asyncpar._basics.wording import call_in_words
 from asyncpar._child.call_forms import BareCall, KeywordCall
-from asyncpar._contract.batches import Batch, BatchDone
+from asyncpar._contract.batches import Batch, BatchDone, check_complete
 from asyncpar._contract.errors_of_calls import annotate, keep_program_alive, raisable
 from asyncpar._platform.off_loop import run_off_loop
-from asyncpar.errors import ExecutorUnavailableError
 
 if TYPE_CHECKING:
     from asyncpar._contract.executor import Executor, Parcel, Session
@@ -114,9 +113,11 @@ async def run_alone(executor: Executor, session: Session, batch: Batch, places: 
             if session.is_contended:  # the next call goes to the worker first
                 await anyio.lowlevel.checkpoint()
             done = await run_off_loop(answer.read) if answer.is_large else answer.read()
+            if len(done.values) != 1 or not done.timings:
+                check_complete(batch, done, type(executor).__name__)
             if done.values:
                 return done
-            batch = _undone(executor, done)
+            batch = done.rest[0]
     finally:
         session.close()
 
@@ -133,13 +134,6 @@ async def _finish(executor: Executor, parcel: Parcel) -> None:
     finally:
         admission.packing -= 1
         admission.let_in()
-
-
-def _undone(executor: Executor, done: BatchDone) -> Batch:
-    """The batch that is to be sent again."""
-    if len(done.rest) == 1 and len(done.rest[0]) == 1:
-        return done.rest[0]
-    raise ExecutorUnavailableError(f"the {type(executor).__name__} is defective: it gave back neither the call nor an outcome")
 
 
 def _error_of(done: BatchDone) -> BaseException:

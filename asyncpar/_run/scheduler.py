@@ -42,7 +42,7 @@ import anyio
 import anyio.abc
 import anyio.lowlevel
 
-from asyncpar._contract.batches import Batch, BatchDone
+from asyncpar._contract.batches import Batch, BatchDone, check_complete
 from asyncpar._contract.errors_of_calls import annotate, keep_program_alive, raisable
 from asyncpar._contract.executor import FREE, Executor, Fate, Hints, Parcel, Program, Session
 from asyncpar._platform.background import is_own_cancellation
@@ -57,7 +57,6 @@ from asyncpar._run.sources import PumpedSource, Source
 from asyncpar._run.statistics import Statistics
 from asyncpar._run.turns import Turns
 from asyncpar._run.window import Window
-from asyncpar.errors import ExecutorUnavailableError
 
 _PUMP_PIECE = 64  # items between two turns of the event loop; 3 % at 3 µs an item
 
@@ -351,24 +350,13 @@ class Run:
         finally:
             if turns is not None:
                 turns.release()
-        if (
-            turns is not None
-        ):  # the next batch goes to the worker first, and answers are taken in in the order in which they came
+        if turns is not None and self._executor.traits.prepares:
+            # The next batch goes to the worker first, and answers are taken in in the order in which they came
             await anyio.lowlevel.checkpoint()
         done = await run_off_loop(answer.read) if answer.is_large else answer.read()
         if len(done.values) != len(parcel.batch.indices) or not done.timings:
-            self._check_complete(parcel.batch, done)
+            check_complete(parcel.batch, done, type(self._executor).__name__)
         self._conclude(done, None if is_queued else round_trip)
-
-    def _check_complete(self, batch: Batch, done: BatchDone) -> None:
-        """An executor that loses a call would change the results silently."""
-        outcomes, timed = len(done.values), sum([calls for calls, _ in done.timings])
-        rest = sum(map(len, done.rest))
-        if outcomes + rest != len(batch) or timed != outcomes:
-            raise ExecutorUnavailableError(
-                f"the {type(self._executor).__name__} is defective: of a batch of {len(batch)} calls, it gave back {outcomes} "
-                f"outcomes, {timed} of them timed, and {rest} calls to be run again"
-            )
 
     def _staff(self) -> None:
         """Starts one more slot if there is work for it; that slot will start the next."""
