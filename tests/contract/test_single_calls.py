@@ -8,6 +8,7 @@ import gc
 import math
 import os
 import signal
+import sys
 import threading
 import time
 import weakref
@@ -30,6 +31,10 @@ from tests.loops import on_one_loop
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.anyio
+
+# Python's garbage collector crashes there on a cycle with a memoryview of a memoryview (gh-77894), and the traceback of a send
+# that was cancelled is one
+MEMORYVIEWS_CRASH = sys.version_info < (3, 11, 8) or (3, 12) <= sys.version_info < (3, 12, 2)
 
 
 async def test_arguments_of_every_form_arrive(executor: Executor) -> None:
@@ -137,7 +142,7 @@ async def test_a_cancelled_call_is_killed_and_disturbs_no_other(tmp_path: Path) 
 @pytest.mark.parametrize("kind", ["process", "thread"])
 async def test_wherever_a_call_is_cancelled_the_executor_goes_on(kind: str) -> None:
     makes: dict[str, Any] = {"process": ProcessExecutor, "thread": ThreadExecutor}
-    texts = make_texts(60_000)  # packed in a thread
+    texts = [] if MEMORYVIEWS_CRASH else make_texts(60_000)  # packed in a thread
     async with makes[kind](1, max_pending=1) as executor:
         for steps in range(25):
             async with anyio.create_task_group() as group:
