@@ -13,9 +13,12 @@ if TYPE_CHECKING:
     from asyncpar._contract.executor import Executor as Executor
     from asyncpar._map.pmap import ParallelMap as ParallelMap
     from asyncpar._map.pmap import pmap as pmap
+    from asyncpar._map.run import run as run
     from asyncpar._platform.cpus import cpu_count as cpu_count
     from asyncpar._run.outcomes import Outcome as Outcome
     from asyncpar._run.statistics import Statistics as Statistics
+    from asyncpar._sync.blocking_map import map as map  # noqa: A004 - what else should it be called
+    from asyncpar._sync.call import call as call
     from asyncpar._sync.config import effective_n_jobs as effective_n_jobs
     from asyncpar._sync.config import parallel_backend as parallel_backend
     from asyncpar._sync.config import parallel_config as parallel_config
@@ -23,9 +26,11 @@ if TYPE_CHECKING:
     from asyncpar._sync.parallel import Parallel as Parallel
     from asyncpar._sync.parallel import delayed as delayed
     from asyncpar._sync.parallel import wrap_non_picklable_objects as wrap_non_picklable_objects
+    from asyncpar._sync.pool_executor import PoolExecutor as PoolExecutor
     from asyncpar.errors import AsyncparError as AsyncparError
     from asyncpar.errors import CallTimeoutError as CallTimeoutError
     from asyncpar.errors import ConsumedError as ConsumedError
+    from asyncpar.errors import ExecutorSaturatedError as ExecutorSaturatedError
     from asyncpar.errors import ExecutorUnavailableError as ExecutorUnavailableError
     from asyncpar.errors import PicklingError as PicklingError
     from asyncpar.errors import RemoteError as RemoteError
@@ -43,6 +48,7 @@ _HOMES = {
     "CallTimeoutError": "errors",
     "ConsumedError": "errors",
     "Executor": "_contract.executor",
+    "ExecutorSaturatedError": "errors",
     "ExecutorUnavailableError": "errors",
     "FuturesExecutor": "executors.futures",
     "InlineExecutor": "executors.inline",
@@ -50,19 +56,23 @@ _HOMES = {
     "Parallel": "_sync.parallel",
     "ParallelMap": "_map.pmap",
     "PicklingError": "errors",
+    "PoolExecutor": "_sync.pool_executor",
     "ProcessExecutor": "executors.process",
     "RemoteError": "errors",
     "RemoteTraceback": "errors",
     "Statistics": "_run.statistics",
     "ThreadExecutor": "executors.thread",
     "WorkerDiedError": "errors",
+    "call": "_sync.call",
     "cpu_count": "_platform.cpus",
     "delayed": "_sync.parallel",
     "effective_n_jobs": "_sync.config",
+    "map": "_sync.blocking_map",
     "parallel_backend": "_sync.config",
     "parallel_config": "_sync.config",
     "pmap": "_map.pmap",
     "register_parallel_backend": "_sync.config",
+    "run": "_map.run",
     "wrap_non_picklable_objects": "_sync.parallel",
 }
 
@@ -71,6 +81,7 @@ __all__ = [
     "CallTimeoutError",
     "ConsumedError",
     "Executor",
+    "ExecutorSaturatedError",
     "ExecutorUnavailableError",
     "FuturesExecutor",
     "InlineExecutor",
@@ -78,19 +89,23 @@ __all__ = [
     "Parallel",
     "ParallelMap",
     "PicklingError",
+    "PoolExecutor",
     "ProcessExecutor",
     "RemoteError",
     "RemoteTraceback",
     "Statistics",
     "ThreadExecutor",
     "WorkerDiedError",
+    "call",
     "cpu_count",
     "delayed",
     "effective_n_jobs",
+    "map",
     "parallel_backend",
     "parallel_config",
     "pmap",
     "register_parallel_backend",
+    "run",
     "wrap_non_picklable_objects",
 ]
 

@@ -27,6 +27,12 @@ class ExecutorUnavailableError(AsyncparError):
     __module__ = "asyncpar"
 
 
+class ExecutorSaturatedError(AsyncparError):
+    """As many calls as the executor allows (`max_pending`) are waiting already, and it was told to refuse more."""
+
+    __module__ = "asyncpar"
+
+
 class PicklingError(AsyncparError, pickle.PicklingError):
     """An argument, a function or a result could not be sent between processes. The message says which, and which part of it.
 

@@ -87,6 +87,17 @@ def not_callable(fn: Any, iterables: Sequence[Any]) -> TypeError:
     return TypeError(f"pmap maps a function or another callable, not {fn!r:.200}; write pmap(f, items): {remedy}")
 
 
+def not_a_function(fn: Any) -> TypeError:
+    """The error if a single call was asked for with something that is not a function. A coroutine is closed, as above."""
+    if isinstance(fn, Coroutine):
+        name = getattr(fn, "__name__", type(fn).__name__)
+        fn.close()
+        return TypeError(f"run takes a coroutine function, not the coroutine that {name}(…) has made; write run({name}, …)")
+    return TypeError(
+        f"run takes a function or another callable, and its arguments, not {fn!r:.200}; write run(f, x), not run(f(x))"
+    )
+
+
 def meant_executor_name(name: str, known: Collection[str]) -> str:
     """`did you mean …?`, or an empty text."""
     meant = _EXECUTORS.get(name) or _closest(name, known)

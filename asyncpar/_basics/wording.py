@@ -7,6 +7,7 @@ certainly Ctrl-C and not raised by the object.
 from __future__ import annotations
 
 import reprlib
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -36,6 +37,14 @@ def short_repr(value: object) -> str:
         raise
     except BaseException as error:
         return f"<{type(value).__qualname__} whose repr raised {type(error).__name__}>"
+
+
+def call_in_words(function: object, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> str:
+    """The call as it would be written, with its arguments shortened: `fetch('https://…', retries=3)`."""
+    name = getattr(function, "__qualname__", None)
+    shown = [short_repr(argument) for argument in arguments]
+    shown += [f"{keyword}={short_repr(value)}" for keyword, value in keywords.items()]
+    return f"{name if isinstance(name, str) else short_repr(function)}({', '.join(shown)})"
 
 
 def message_of(error: BaseException) -> str:

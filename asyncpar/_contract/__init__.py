@@ -1,7 +1,7 @@
 """The contract between the scheduler and executors. `asyncpar.executors` shows it to users.
 
-`executor.py` has what an executor must offer, `lending.py` a helper that lends places in turn, and `batches.py` the batches
-that go out and what comes back.
+`executor.py` has what an executor must offer, `lending.py` a helper that lends places in turn, `admission.py` the limit to what
+waits for them, and `batches.py` the batches that go out and what comes back. `single_call.py` makes single calls.
 
 The scheduler and all executors import from here, and nothing from each other.
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from asyncpar._basics.wording import short_repr
 from asyncpar._child.call_forms import BareCall, make_call
-from asyncpar.errors import CallTimeoutError, OverdueCallError
+from asyncpar.errors import CallTimeoutError, ExecutorUnavailableError, OverdueCallError
 
 _SELECTED_SINGLY = (list, tuple, range, str, bytes)  # single elements of other columns may be copies
 
@@ -59,7 +59,8 @@ class Batch:
         """
         columns = tuple([column[begin:end] for column in self.columns])
         deaths = self.deaths if deaths is None else deaths
-        return Batch(self.indices[begin:end], columns, deaths, self.attempts + again, self.failures + failed, self.function)
+        indices = self.indices[begin:end]
+        return type(self)(indices, columns, deaths, self.attempts + again, self.failures + failed, self.function)
 
     def rest(self, begin: int) -> tuple[Batch, ...]:
         """The calls from position `begin` on, which were read but not started, as a batch of their own, if there are any."""
@@ -131,6 +132,21 @@ class BatchDone(NamedTuple):
 def nothing_done(batch: Batch, rest: Sequence[Batch], worker: str) -> BatchDone:
     """A batch that came back undone. `rest` has the calls to be run again; empty batches in it do not count."""
     return BatchDone(batch.part(0, 0), [], {}, (), worker, tuple([part for part in rest if len(part)]))
+
+
+def check_complete(batch: Batch, done: BatchDone, executor: str) -> None:
+    """An executor that loses a call would change the results silently.
+
+    Raises:
+        ExecutorUnavailableError: not every call of the batch has an outcome, with its time, or comes back to be run again.
+    """
+    outcomes, timed = len(done.values), sum([calls for calls, _ in done.timings])
+    rest = sum(map(len, done.rest))
+    if outcomes + rest != len(batch) or timed != outcomes:
+        raise ExecutorUnavailableError(
+            f"the {executor} is defective: of a batch of {len(batch)} calls, it gave back {outcomes} outcomes, {timed} of them "
+            f"timed, and {rest} calls to be run again"
+        )
 
 
 def stretches(numbers: Sequence[int]) -> list[tuple[int, int]]:

@@ -1,5 +1,6 @@
 """The contract between the scheduler and an executor.
 
+    await executor.admission.enter()            # once per run, if the executor limits how many wait
     session = executor.open(program, hints)     # once per run: takes on the function
     parcel = session.pack(batch, budget)        # synchronous, before a place is asked for; perhaps unfinished
     place = session.lease_nowait() or await session.lease()        # in turn with all other runs
@@ -7,6 +8,9 @@
     session.release(place)                      # in every case
     done = answer.read()                        # synchronous, when the place has its next batch already
     session.close()                             # at the end of the run
+    executor.admission.let_in()                 # as above
+
+A single call goes the same way, with a session of its own (`single_call.py`).
 
 A *place* is where one batch runs at a time. A worker has one or more. A worker that is far away has two, so that its next batch
 is there when it has finished one. Places may come and go during runs, and there may be none for a while.
@@ -25,13 +29,18 @@ Most executors lend their places in the same way. `lending.py` has a pool for th
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from enum import Enum, auto
 from types import TracebackType
-from typing import Any, Literal, NamedTuple, Protocol, Self
+from typing import Any, Literal, NamedTuple, Protocol, Self, TypeVar, overload
 
+from asyncpar._contract.admission import Admission
 from asyncpar._contract.batches import Batch, BatchDone
+from asyncpar._contract.single_call import make_call
 from asyncpar._memory.loans import MmapMode
+from asyncpar._memory.options import DEFAULT_BYTES
+
+T = TypeVar("T")
 
 
 class Program(NamedTuple):
@@ -60,6 +69,9 @@ class Hints(NamedTuple):
 
     max_nbytes: int | None = None
     mmap_mode: MmapMode = "r"
+
+
+DEFAULT_HINTS = Hints(DEFAULT_BYTES, "r")
 
 
 class Traits(NamedTuple):
@@ -98,6 +110,7 @@ class Parcel:
     """A batch, ready to be run, and the seconds that it may take. Executors that must encode it use a subclass.
 
     If it is `unfinished`, because encoding it or its function takes long, `finish` must be called in a thread before it runs.
+    Then `refusal` is why an argument cannot be sent, if one cannot; in a map, only the call that has it fails.
     `loop_share`: how much of the event loop's time for one batch encoding it took, or would have taken there. The control law
     keeps this below 1 where it can. 0: it does not matter.
     """
@@ -105,6 +118,7 @@ class Parcel:
     __slots__ = ("batch", "budget", "program")
     unfinished = False
     loop_share = 0.0
+    refusal: BaseException | None = None
 
     def __init__(self, program: Program, batch: Batch, budget: float) -> None:
         self.program = program
@@ -162,6 +176,11 @@ class Session(ABC):
     def release(self, place: Any) -> None:
         """Gives back a place; its fate says whether it can be lent again."""
 
+    @property
+    def is_contended(self) -> bool:
+        """Whether others wait for a place."""
+        return False
+
     def counters(self) -> Mapping[str, int]:
         """What the executor has counted in this run. `Statistics` shows those that are fields of it."""
         return {}
@@ -178,6 +197,7 @@ class Executor(ABC):
     """
 
     traits = Traits()
+    admission: Admission | None = None  # limits how many calls wait for a place, if anything does
 
     @property
     @abstractmethod
@@ -206,6 +226,53 @@ class Executor(ABC):
             PicklingError: the function cannot be sent to this executor's workers.
             ExecutorUnavailableError: the executor is closed, or belongs to another event loop.
         """
+
+    def open_call(self, fn: Callable[..., Any], concurrency: int, timeout: float | None) -> Session:
+        """Opens a session for a single call; see `open` for the errors. An executor may keep what it has sent for the next."""
+        return self.open(Program(fn, concurrency, False, timeout), DEFAULT_HINTS)
+
+    @overload
+    def run(
+        self, fn: Callable[..., Awaitable[T]], /, *args: Any, timeout: float | None = None, **kwargs: Any
+    ) -> Coroutine[Any, Any, T]: ...
+    @overload
+    def run(
+        self, fn: Callable[..., T], /, *args: Any, timeout: float | None = None, **kwargs: Any
+    ) -> Coroutine[Any, Any, T]: ...
+    def run(self, fn: Callable[..., Any], /, *args: Any, timeout: float | None = None, **kwargs: Any) -> Any:
+        """What `fn(*args, **kwargs)` returns, called by one of the executor's workers.
+
+        The call takes its turn with all calls and maps that share the executor. What it raises is raised here, with the
+        worker's traceback as `__cause__` and a note that shows the call. A cancellation ends the call, and disturbs no other:
+        a process is killed if the call does not end within its grace, a coroutine call is cancelled, and a thread is left to
+        its call. A call that has not been received by its worker when that worker dies is sent to another one.
+
+        A function that can be imported, or whose pickle is small and the same as before, is sent to each worker once. Then what
+        it keeps in its globals stays in the worker from call to call.
+
+        Args:
+            fn: a function, or a coroutine function, which runs in an event loop of its worker.
+            args: its arguments.
+            timeout: seconds that the call may take, counted from its beginning in the worker; None: any time. See `pmap`.
+            kwargs: its keyword arguments. One that is called `timeout` needs a `functools.partial`.
+
+        Raises:
+            TypeError: `fn` cannot be called.
+            ValueError: `timeout` is not a positive number.
+            CallTimeoutError: the call took longer than that.
+            WorkerDiedError: a worker process died while it was running the call.
+            PicklingError: the function or an argument cannot be sent, or the result cannot be sent back.
+            ExecutorSaturatedError: too many calls are waiting, and the executor was told to refuse more.
+            ExecutorUnavailableError: the executor is closed, belongs to another event loop, or cannot start a worker.
+
+        >>> import anyio, asyncpar
+        >>> async def main():
+        ...     async with asyncpar.ProcessExecutor(2) as executor:
+        ...         return await executor.run(pow, 2, 10, timeout=60)
+        >>> anyio.run(main)
+        1024
+        """
+        return make_call(self, fn, args, kwargs, timeout)
 
     @abstractmethod
     async def aclose(self) -> None:

@@ -21,6 +21,7 @@ from typing import Generic, Self, TypeVar
 
 import anyio
 
+from asyncpar._contract.admission import WhenFull, make_admission
 from asyncpar._contract.batches import Batch
 from asyncpar._contract.executor import FREE, Executor, Fate, Hints, Parcel, Place, Program, Session
 from asyncpar._platform.background import current_loop
@@ -45,6 +46,7 @@ class Pool(Generic[P]):
         self.idle: list[P] = []  # the warmest last
         self.started = 0
         self.closed = False
+        self.moved: Callable[[], object] = _nothing  # called when a place has become free, or one task fewer waits
         self.give_back: Callable[[P], None] = self.release  # for a place whose taker was cancelled; an executor may set its own
         self._start = start
         self._drop = drop
@@ -57,6 +59,16 @@ class Pool(Generic[P]):
     @property
     def has_waiters(self) -> bool:
         return bool(self._waiters)
+
+    @property
+    def waiting(self) -> int:
+        """How many tasks wait for a place."""
+        return len(self._waiters)
+
+    @property
+    def free(self) -> int:
+        """How many places can be had without waiting; 0 while tasks wait."""
+        return 0 if self._waiters else max(0, self.size - self.started + len(self.idle))
 
     def lease_nowait(self) -> P | None:
         """An idle place, if there is one."""
@@ -79,6 +91,7 @@ class Pool(Generic[P]):
         except BaseException:  # cancelled: perhaps just after it got its turn, which then goes to the next
             if waiter in self._waiters:
                 self._waiters.remove(waiter)
+                self.moved()
             elif waiter.place is not None:
                 self.give_back(waiter.place)
             elif waiter.may_start:
@@ -102,10 +115,12 @@ class Pool(Generic[P]):
         elif self.closed or self.started > self.size:
             self.forget_one()
             self._drop(place)
-        elif self._waiters:
-            self._waiters.popleft().wake(place=place)
         else:
-            self.idle.append(place)
+            if self._waiters:
+                self._waiters.popleft().wake(place=place)
+            else:
+                self.idle.append(place)
+            self.moved()
 
     def forget_one(self) -> None:
         """A place that was lent or detained no longer exists."""
@@ -152,6 +167,7 @@ class Pool(Generic[P]):
     def forget_waiters(self) -> None:
         """For an event loop that is gone, or not ours: no task in it can be woken."""
         self._waiters.clear()
+        self.moved = _nothing
 
     def refuse_if_closed(self) -> None:
         """Raises ExecutorUnavailableError once it is closed."""
@@ -174,6 +190,11 @@ class Pool(Generic[P]):
         while self._waiters and self.started < self.size:
             self.started += 1
             self._waiters.popleft().wake(may_start=True)
+        self.moved()
+
+
+def _nothing() -> None:
+    """There is no limit to what waits."""
 
 
 class _Waiter(Generic[P]):
@@ -206,15 +227,25 @@ class PooledSession(Session, Generic[P]):
     async def lease(self) -> P:
         return await self.pool.lease()
 
+    @property
+    def is_contended(self) -> bool:
+        return self.pool.has_waiters
+
     def release(self, place: P) -> None:
         self.pool.release(place)
 
 
 class PooledExecutor(Executor, Generic[P]):
-    """An executor of up to `size` places in a pool. A subclass says how a place is started, and how all end."""
+    """An executor of up to `size` places in a pool. A subclass says how a place is started, and how all end.
 
-    def __init__(self, size: int) -> None:
-        self.pool: Pool[P] = Pool(self.start_place, size, type(self).__name__, self.drop_place)
+    `max_pending`: how many calls may wait for a place; `when_full`: whether one more waits outside or is refused. See
+    `admission.py`.
+    """
+
+    def __init__(self, size: int, *, max_pending: int | None = None, when_full: WhenFull = "wait") -> None:
+        owner = type(self).__name__
+        self.pool: Pool[P] = Pool(self.start_place, size, owner, self.drop_place)
+        self.admission = make_admission(self.pool, max_pending, when_full, owner)
 
     @abstractmethod
     async def start_place(self) -> P:

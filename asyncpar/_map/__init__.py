@@ -1,7 +1,7 @@
 """The async door: `pmap`, its request, and the ways to consume its results.
 
 `pmap.py` has the function and the object that it returns, `plan.py` the checked request and the run that it becomes,
-`stream.py` the iterator.
+`stream.py` the iterator. `run.py` has `run`, a single call.
 
 The sync door builds its runs with `plan.py`, too. Nothing else imports from here.
 

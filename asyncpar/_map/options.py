@@ -15,7 +15,7 @@ from typing import Any, Literal, TypedDict
 
 from asyncpar._basics.hints import unknown_options
 from asyncpar._basics.validation import check_timeout, is_int, is_positive_int, to_count, to_seconds
-from asyncpar._contract.executor import Hints
+from asyncpar._contract.executor import DEFAULT_HINTS, Hints
 from asyncpar._memory.loans import MmapMode
 from asyncpar._memory.options import DEFAULT_BYTES, DEFAULT_MAX_NBYTES, check_mmap_mode, resolve_max_nbytes
 from asyncpar._platform.cpus import resolve_n_jobs
@@ -64,16 +64,13 @@ class RunOptions:
     def hints(self) -> Hints:
         """The options about shared memory."""
         if self.max_nbytes is DEFAULT_MAX_NBYTES and self.mmap_mode == "r":
-            return _DEFAULT_HINTS
+            return DEFAULT_HINTS
         max_nbytes = DEFAULT_BYTES if isinstance(self.max_nbytes, str) else self.max_nbytes
         return Hints(max_nbytes, self.mmap_mode)
 
     def retrying(self) -> RetryPolicy | None:
         """The options about calls that fail."""
         return RetryPolicy(self.retries, self.retry_on, self.retry_wait) if self.retries else None
-
-
-_DEFAULT_HINTS = Hints(DEFAULT_BYTES, "r")
 
 
 def _check_n_jobs(n_jobs: Any) -> int | None:

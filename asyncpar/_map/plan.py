@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
+from asyncpar._basics.coroutine_functions import is_coroutine_function
 from asyncpar._basics.hints import not_callable
 from asyncpar._contract.executor import Executor, Hints, Program
 from asyncpar._map.options import RunOptions
@@ -15,7 +14,7 @@ from asyncpar._run.batching import make_sizer
 from asyncpar._run.progress import Meter, open_meter
 from asyncpar._run.scheduler import OpenSession, Run, Sink
 from asyncpar._run.sources import Source, open_source
-from asyncpar.executors import default_executor, default_name, is_foreign_pool
+from asyncpar.executors import find_executor, in_callers_loop
 
 DEFAULT_CONCURRENCY = 100  # as many as an HTTP client's pool has connections, by habit; a guess
 
@@ -27,7 +26,7 @@ def make_plan(fn: Callable[..., Any], iterables: Sequence[Any], options: RunOpti
     if not iterables:
         raise TypeError("pmap needs at least one iterable to map over")
     concurrency = 0
-    if _is_coroutine_function(fn):
+    if is_coroutine_function(fn):
         concurrency = DEFAULT_CONCURRENCY if options.concurrency is None else options.concurrency
     elif options.concurrency is not None:
         raise ValueError(f"concurrency is for coroutine functions, and {fn!r} is not one; n_jobs limits the workers")
@@ -57,11 +56,8 @@ class Plan:
     def make_run(self, sink: Sink, *, errors_are_values: bool = False, meter: Meter | None = None) -> Run:
         """A run that feeds `sink`, on the executor of the current event loop if none was given as an object."""
         options = self.options
-        in_loop = self.concurrency > 0 and self.executor is None
-        executor = self._resolve_executor(in_loop)
+        executor, program, in_loop = self.settle(errors_are_values=errors_are_values)
         traits = executor.traits
-        stop_on_error = options.on_error == "raise" and not errors_are_values
-        program = Program(self.fn, self.concurrency, stop_on_error and not options.retries, options.timeout)
         return Run(
             program,
             self.hints,
@@ -79,31 +75,14 @@ class Plan:
             n_jobs=options.n_jobs,
             window=options.buffersize,
             batches_ahead=self.batches_ahead,
-            stop_on_error=stop_on_error,
+            stop_on_error=options.on_error == "raise" and not errors_are_values,
             retrying=options.retrying(),
             meter=open_meter(options.progress) if options.progress is not None else meter,
         )
 
-    def _resolve_executor(self, in_loop: bool) -> Executor:
-        executor = self.executor
-        if in_loop:
-            from asyncpar.executors.coroutine import CoroutineExecutor
-
-            return CoroutineExecutor(self.concurrency)
-        if isinstance(executor, Executor):
-            return executor
-        if is_foreign_pool(executor):
-            from asyncpar.executors.futures import executor_over
-
-            return executor_over(executor)
-        return default_executor(executor or default_name(), self.options.n_jobs)
-
-
-def _is_coroutine_function(fn: Callable[..., Any]) -> bool:
-    if isinstance(fn, BuiltinFunctionType):  # a microsecond, not ten
-        return False
-    if isinstance(fn, FunctionType) and not fn.__dict__:  # nothing marks it, so its code says it all: 2 µs less
-        return bool(fn.__code__.co_flags & inspect.CO_COROUTINE)
-    return inspect.iscoroutinefunction(fn) or (
-        not isinstance(fn, FunctionType) and inspect.iscoroutinefunction(type(fn).__call__)
-    )
+    def settle(self, *, errors_are_values: bool = False) -> tuple[Executor, Program, bool]:
+        """The executor and the program of a run, and whether it awaits its calls in the current event loop."""
+        options, in_loop = self.options, self.concurrency > 0 and self.executor is None
+        stop_on_error = options.on_error == "raise" and not errors_are_values and not options.retries
+        executor = in_callers_loop(self.concurrency) if in_loop else find_executor(self.executor, options.n_jobs)
+        return executor, Program(self.fn, self.concurrency, stop_on_error, options.timeout), in_loop

@@ -17,6 +17,7 @@ import anyio
 
 from asyncpar._basics.notes import add_note
 from asyncpar._basics.wording import short_repr
+from asyncpar._map.one_item import OneItem, is_one_item
 from asyncpar._map.options import Options, ReturnOptions, RunOptions, signature_of_map
 from asyncpar._map.plan import Plan, make_plan
 from asyncpar._map.stream import Stream
@@ -184,7 +185,7 @@ class ParallelMap(Coroutine[Any, Any, list[T]], Generic[T]):
     1
     """
 
-    _run: Run | None = None
+    _run: Run | OneItem | None = None
     _stream: Stream | None = None
     _awaiting: Generator[Any, Any, list[T]] | None = None  # the run, where an event loop has this for a coroutine
     _used = False  # or it was tried, which fails where there is no executor, or outside async code
@@ -196,10 +197,13 @@ class ParallelMap(Coroutine[Any, Any, list[T]], Generic[T]):
 
     def __await__(self) -> Generator[Any, Any, list[T]]:
         self._refuse_second_use()
+        if is_one_item(self._plan):
+            self._run = one = OneItem(self._plan)
+            return one.collect().__await__()
         options = self._plan.options
         sink = ListSink(ordered=options.ordered, on_error=options.on_error)
-        self._run = self._plan.make_run(sink)
-        return _collect(self._run, sink).__await__()
+        self._run = run = self._plan.make_run(sink)
+        return _collect(run, sink).__await__()
 
     # As a coroutine
 

@@ -37,6 +37,11 @@ class Placer:
         self._area = area
         self.threshold = threshold
 
+    @property
+    def has_copied(self) -> bool:
+        """Whether there is anything that `find` might find."""
+        return self._copied is not None
+
     def find(self, data: memoryview) -> Block | None:
         """The block that already holds these bytes; None if there is none."""
         return None if self._copied is None else self._copied.find(data)

@@ -21,6 +21,7 @@ from asyncpar._child.call_forms import make_call
 from asyncpar._child.protocol import BATCH, BatchMessage, DoneMessage, MoreDefinitions, News, ProgramOptions
 from asyncpar._contract.batches import Batch, BatchDone, complete_timeouts
 from asyncpar._contract.executor import Parcel, Program
+from asyncpar._contract.single_call import SingleCall
 from asyncpar._memory.blocks import Block
 from asyncpar._memory.buffers import Buffer
 from asyncpar._wire.codec import EncodedElements, Undeliverable
@@ -44,12 +45,22 @@ class SentProgram:
 
     Attributes:
         encoded, buffers: the function with its first definitions, once it is encoded.
+        defines: whether it has definitions at all. It must not, if it outlives its run: a class might change meanwhile.
         definitions: all that workers have of it, or will have with their next batch.
         more: the pickles of the definitions that came with items, each with the number of definitions in it.
     """
 
-    def __init__(self, fn: Callable[..., Any], options: ProgramOptions, program_id: int, placer: BufferPlacer | None) -> None:
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        options: ProgramOptions,
+        program_id: int,
+        placer: BufferPlacer | None,
+        *,
+        defines: bool = True,
+    ) -> None:
         self.fn = fn
+        self.defines = defines
         self.options = options
         self.program_id = program_id
         self.encoded: EncodedElements | None = None
@@ -70,7 +81,7 @@ class SentProgram:
                 self._encode(Breaths())
 
     def _encode(self, pace: Pace) -> None:
-        encoded, self.buffers, brought = encode_function(self.fn, pace, self._placer)
+        encoded, self.buffers, brought = encode_function(self.fn, pace, self._placer, defines=self.defines)
         self.definitions.extend(brought)
         self.encoded = encoded  # last: another thread takes it for encoded from here on
 
@@ -129,8 +140,7 @@ class PickledProgram:
 
     def define(self, brought: list[Any]) -> None:
         """Classes and functions have come with a batch. If they may come again, they are sent only once from now on."""
-        new = self.sent.definitions.worth_adding(brought)
-        if new:
+        if self.sent.defines and (new := self.sent.definitions.worth_adding(brought)):
             self.own_program().define(new)
 
     def own_program(self) -> SentProgram:
@@ -166,6 +176,10 @@ class ProcessParcel(Parcel):
         self.loop_share = encoder.object_weight / _AT_ONCE
         pickled.one_by_one = pickled.one_by_one or encoder.one_by_one
         self.unfinished = False
+
+    @property
+    def refusal(self) -> BaseException | None:  # type: ignore[override]  # in a parcel that needs no encoding it is a constant
+        return self._encoder.refusal
 
     def finish(self) -> None:
         self.sent.finish()
@@ -268,7 +282,7 @@ def _describe_argument(batch: Batch, which: int, position: int) -> tuple[str, st
     call = batch.describe(position)
     if batch.function is make_call:
         return _MIXED_COLUMNS[which][0].format(call), _MIXED_COLUMNS[which][1]
-    name = "the item" if len(batch.columns) == 1 else f"argument {which}"
+    name = "the item" if len(batch.columns) == 1 and not isinstance(batch, SingleCall) else f"argument {which}"
     return f"{name} of {call}", f"arguments[{which}]"
 
 

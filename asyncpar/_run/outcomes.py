@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from asyncpar._basics.notes import add_note
-from asyncpar._basics.wording import message_of, stand_in
+from asyncpar._basics.wording import message_of
 from asyncpar._contract.batches import BatchDone, stretches
 
 T = TypeVar("T")
@@ -50,24 +50,6 @@ class Outcome(Generic[T]):
         if self.error is not None:
             raise self.error
         return self.value  # type: ignore[return-value]  # T may itself be None; without an error the value is a T
-
-
-def annotate(done: BatchDone, run: int) -> None:
-    """Adds to each error a note that names the call it came from; `run` is the number of the run."""
-    attempt = f", at attempt {done.batch.attempts}" if done.batch.attempts > 1 else ""
-    for position, error in done.errors.items():
-        add_note(error, f"raised by {done.batch.describe(position)}, in {done.worker}{attempt}", run)
-
-
-def keep_program_alive(done: BatchDone) -> None:
-    """Replaces each error that would end the program if it were raised here by one that names the call.
-
-    A call that exits, as a debugger does when it finds no terminal, must not end the program. Ctrl-C of the program itself
-    is never among the errors of calls.
-    """
-    for position, error in done.errors.items():
-        if issubclass(type(error), (SystemExit, KeyboardInterrupt, GeneratorExit)):
-            done.errors[position] = stand_in(error, f"{done.batch.describe(position)},")
 
 
 def explain_tuples(done: BatchDone) -> None:
@@ -123,15 +105,6 @@ def _cut_timings(timings: Sequence[tuple[int, float]], begin: int, end: int) -> 
 def first_error(done: BatchDone) -> BaseException | None:
     """The error of the earliest call that failed."""
     return done.errors[min(done.errors)] if done.errors else None
-
-
-def raisable(error: BaseException) -> BaseException:
-    """`error`, or what a coroutine may raise in its place (PEP 479): StopIteration and its like would end a loop silently."""
-    if not issubclass(type(error), (StopIteration, StopAsyncIteration)):
-        return error
-    replacement = RuntimeError(f"a call raised {type(error).__name__}")
-    replacement.__cause__ = error
-    return replacement
 
 
 def values_by_policy(done: BatchDone, on_error: OnError) -> list[Any]:

@@ -43,21 +43,15 @@ import anyio
 import anyio.abc
 import anyio.lowlevel
 
-from asyncpar._contract.batches import Batch, BatchDone
+from asyncpar._contract.answers import read_in_thread
+from asyncpar._contract.batches import Batch, BatchDone, check_complete
+from asyncpar._contract.errors_of_calls import annotate, keep_program_alive, raisable
 from asyncpar._contract.executor import FREE, Executor, Fate, Hints, Parcel, Program, Session
 from asyncpar._platform.background import is_own_cancellation
 from asyncpar._platform.off_loop import run_off_loop
 from asyncpar._run.batching import BatchSizer, BatchTiming
 from asyncpar._run.feedback import Feedback
-from asyncpar._run.outcomes import (
-    annotate,
-    explain_tuples,
-    first_error,
-    in_sequence,
-    keep_program_alive,
-    raisable,
-    without,
-)
+from asyncpar._run.outcomes import explain_tuples, first_error, in_sequence, without
 from asyncpar._run.progress import Meter
 from asyncpar._run.put_off import PutOff
 from asyncpar._run.retrying import RetryPolicy
@@ -65,13 +59,17 @@ from asyncpar._run.sources import PumpedSource, Source
 from asyncpar._run.statistics import Statistics
 from asyncpar._run.turns import Turns
 from asyncpar._run.window import BatchesWindow, Window
-from asyncpar.errors import ExecutorUnavailableError
 
 _PUMP_PIECE = 64  # items between two turns of the event loop; 3 % at 3 µs an item
 
 OpenSession: TypeAlias = Callable[[Executor, Program, Hints], Session]
 
 _numbers = itertools.count()  # of the runs of this program
+
+
+def next_run_number() -> int:
+    """A number for one more run of this program."""
+    return next(_numbers)
 
 
 class Sink(Protocol):
@@ -158,11 +156,13 @@ class Run:
         self._again: list[tuple[int, int, Batch, int]] = []
         self._packed: list[tuple[int, int, Parcel]] = []  # a heap: (index of the first call, a number, its parcel)
         self._began = time.monotonic()
-        self._number = next(_numbers)
+        self._number = next_run_number()
 
     async def drive(self) -> None:
         """Runs to the end in the caller's task. Afterwards `error` says what went wrong; only a cancellation is raised."""
         try:
+            if self._executor.admission is not None:
+                await self._executor.admission.enter()
             if self._open_session is None:
                 self._session = self._executor.open(self._program, self._hints)
             else:
@@ -184,6 +184,8 @@ class Run:
             try:
                 if self._session is not None:
                     self._session.close()
+                if self._executor.admission is not None:
+                    self._executor.admission.let_in()
                 if self._meter is not None:
                     self._meter.close()
             except Exception as error:  # raised by a user's executor or progress function; an earlier error matters more
@@ -357,28 +359,18 @@ class Run:
         finally:
             if turns is not None:
                 turns.release()
-        if self._packed:  # that one goes to the worker first
+        if turns is not None and self._executor.traits.prepares:
+            # The next batch goes to the worker first, and answers are taken in in the order in which they came
             await anyio.lowlevel.checkpoint()
         done = None if answer.is_large else answer.read()
         if done is None:
-            done = await run_off_loop(answer.read)
-            assert done is not None, "a thread has the time to read it"
+            done = await read_in_thread(answer)
         if len(done.values) != len(parcel.batch.indices) or not done.timings:
-            self._check_complete(parcel.batch, done)
+            check_complete(parcel.batch, done, type(self._executor).__name__)
         loop_share = 0.0
         if parcel.loop_share or answer.loop_share:  # of one call
             loop_share = max(parcel.loop_share / len(parcel.batch), answer.loop_share / max(len(done.values), 1))
         self._conclude(done, None if is_queued else round_trip, loop_share)
-
-    def _check_complete(self, batch: Batch, done: BatchDone) -> None:
-        """An executor that loses a call would change the results silently."""
-        outcomes, timed = len(done.values), sum([calls for calls, _ in done.timings])
-        rest = sum(map(len, done.rest))
-        if outcomes + rest != len(batch) or timed != outcomes:
-            raise ExecutorUnavailableError(
-                f"the {type(self._executor).__name__} is defective: of a batch of {len(batch)} calls, it gave back {outcomes} "
-                f"outcomes, {timed} of them timed, and {rest} calls to be run again"
-            )
 
     def _staff(self) -> None:
         """Starts one more slot if there is work for it; that slot will start the next."""

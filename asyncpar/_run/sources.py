@@ -137,8 +137,12 @@ class IteratorSource(Source):
         if len(pulled) < expected:
             self.exhausted = True
 
-    async def aclose(self) -> None:
+    def close(self) -> None:
+        """Does what `aclose` does, which has nothing to await."""
         _close_generators(self._iterators)
+
+    async def aclose(self) -> None:
+        self.close()
 
 
 class PumpedSource(Source):

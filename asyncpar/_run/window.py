@@ -16,7 +16,7 @@ import anyio
 from asyncpar._run.batching import LEAST_SECONDS, BatchSizer
 from asyncpar._run.sources import Source
 
-_BATCHES = 4  # for each worker: one running, one next, two waiting for an earlier one; a guess
+BATCHES = 4  # for each worker: one running, one next, two waiting for an earlier one; a guess
 
 
 class Window:
@@ -40,7 +40,7 @@ class Window:
 
     def size(self) -> int:
         """How many items the window can hold now."""
-        return _BATCHES * max(self.workers, 1) * self._sizer.size if self._fixed is None else self._fixed
+        return BATCHES * max(self.workers, 1) * self._sizer.size if self._fixed is None else self._fixed
 
     def room(self) -> int:
         """How many more items may be pulled; 0 or less: none."""

@@ -150,7 +150,7 @@ class Task:
         Raises:
             RuntimeError: the portal has been closed.
         """
-        self._portal.call(self._begin)
+        self._portal.call(self.begin)
 
     def cancel(self) -> None:
         """Asks it to end; returns at once. Any thread may call it.
@@ -170,7 +170,8 @@ class Task:
             finally:
                 self._portal.leave_scope(scope)
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
+        """Starts it, if it has not been started. Called in the loop."""
         if not self._begun:
             self._begun = True
             self._portal.begin(self)
@@ -179,7 +180,7 @@ class Task:
         self._cancelled = True
         if self._scope is not None:
             self._scope.cancel()
-        self._begin()
+        self.begin()
 
 
 def current_portal() -> Portal:

@@ -1,7 +1,9 @@
 """The parent's end of a channel: the same frames as `_wire/channel.py`, awaited instead of blocking.
 
-The socket is tried first and awaited only when it would block: a small frame is one system call. Between two pieces of a
-large frame the event loop runs, so that no frame, however large, blocks it for long.
+The socket is tried first and awaited only when it would block: a small frame is one system call. The answer to a short call
+is often there when its batch has been sent, because the kernel lets the worker run at once; then nothing is awaited at all. But
+only a few answers in a row are taken in this way, and between two pieces of a large frame the event loop runs. So no number of
+frames, and no frame, however large, blocks it for long.
 """
 
 import os
@@ -14,6 +16,8 @@ from asyncpar._memory.buffers import Buffer, Shared
 from asyncpar._memory.loans import Mappings
 from asyncpar._wire.frames import Frame, FrameReader, first_piece, to_parts, weigh, without
 from asyncpar._wire.readiness import Readiness
+
+_MOST_AT_ONCE = 10  # answers that are taken one after another without a turn of the event loop: well below a millisecond
 
 
 def close_copy(sock: socket.socket) -> None:
@@ -41,6 +45,7 @@ class AsyncChannel:
         self._mappings = mappings
         self.shared_bytes = 0  # of the last frame that came
         self.broken = False
+        self._at_once = 0  # answers since the event loop has had its turn
 
     def send_at_once(self, frame: Frame) -> list[Buffer]:
         """Sends as much of the frame as the socket takes now; returns what is left, for `send_rest`."""
@@ -78,19 +83,30 @@ class AsyncChannel:
 
     async def receive(self) -> Frame:
         reader = self._reader
-        while (frame := reader.take()) is None:
+        frame = reader.take()
+        if frame is None and self._at_once < _MOST_AT_ONCE and self._receive_some():
+            frame = reader.take()
+            self._at_once += 1
+        while frame is None:
             await self._readiness.wait()
-            try:
-                count = self._sock.recv_into(reader.space())
-            except BlockingIOError:
-                continue
-            except ConnectionResetError:
-                count = 0
-            if not count:
-                raise EOFError("the worker has closed the channel")
-            reader.advance(count)
+            self._at_once = 0
+            if self._receive_some():
+                frame = reader.take()
         self.shared_bytes = 0
         return self._mapped(frame) if frame.buffers else frame
+
+    def _receive_some(self) -> bool:
+        """Whether there was something to receive."""
+        try:
+            count = self._sock.recv_into(self._reader.space())
+        except BlockingIOError:
+            return False
+        except ConnectionResetError:
+            count = 0
+        if not count:
+            raise EOFError("the worker has closed the channel")
+        self._reader.advance(count)
+        return True
 
     def _mapped(self, frame: Frame) -> Frame:
         """The frame with views of the buffers that are lent to us. They are given back when the views are gone."""

@@ -60,9 +60,12 @@ class Encoder:
     Attributes:
         definitions: what the reader already has.
         one_by_one: no column is tried whole. Set when one could not be pickled whole.
+        refusal: why an element could not be pickled, if one could not.
         brought: classes and functions that were sent by value with a column.
         object_weight: of objects and texts, in the units of the pace. Numbers do not matter.
     """
+
+    refusal: BaseException | None = None
 
     def __init__(
         self,
@@ -164,7 +167,8 @@ class Encoder:
                 from asyncpar._wire.blame import refuse  # only when something cannot be pickled
 
                 what, path = describe(position)
-                pickles.append(keep.beside_if_large(pickler.dump(Undeliverable(refuse(what, element, path, error))), before))
+                self.refusal = refuse(what, element, path, error)
+                pickles.append(keep.beside_if_large(pickler.dump(Undeliverable(self.refusal)), before))
             counts.append(len(self._column_buffers) - before)
         self.brought += pickler.brought
         return pickles, counts
@@ -189,7 +193,7 @@ class Encoder:
 
 
 def encode_function(
-    fn: Callable[..., Any], pace: Pace | None = None, placer: BufferPlacer | None = None
+    fn: Callable[..., Any], pace: Pace | None = None, placer: BufferPlacer | None = None, *, defines: bool = True
 ) -> tuple[EncodedElements, list[Any], list[Any]]:
     """`fn`, its large buffers, and the definitions that it brings.
 
@@ -204,7 +208,8 @@ def encode_function(
             pickled: list[Buffer] = [pickle.dumps((fn, brought), PROTOCOL)]
         else:
             pickler = ValuePickler(keep, pickler_class(placer), None)
-            brought = pickler.brought
+            if defines:
+                brought = pickler.brought
             pickled = pickler.dump((fn, brought))  # when pickle comes to the list, `fn` has filled it
     except _NOT_OF_AN_ELEMENT:
         raise

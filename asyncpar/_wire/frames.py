@@ -108,7 +108,7 @@ class FrameReader:
             for index in self._shared:
                 received[index] = Shared(*_SHARED.unpack(buffers[index]))
             return Frame(self._kind, memoryview(payload), received)
-        return self._parse_scratch()
+        return self._parse_scratch() if self._held else None
 
     def _parse_scratch(self) -> Frame | None:
         if self._held < _HEADER.size:

@@ -96,6 +96,24 @@ def check_executor(executor: object) -> str | Executor | ForeignPool | None:
     return executor
 
 
+def find_executor(executor: Any, n_jobs: int | None = None) -> Executor:
+    """The executor that a checked `executor=` stands for in the current event loop."""
+    if isinstance(executor, Executor):
+        return executor
+    if is_foreign_pool(executor):
+        from asyncpar.executors.futures import executor_over
+
+        return executor_over(executor)
+    return default_executor(executor or default_name(), n_jobs)
+
+
+def in_callers_loop(concurrency: int) -> Executor:
+    """A new executor that awaits up to `concurrency` calls of a coroutine function in the caller's event loop."""
+    from asyncpar.executors.coroutine import CoroutineExecutor
+
+    return CoroutineExecutor(concurrency)
+
+
 def default_executor(name: str, n_jobs: int | None) -> Executor:
     """The event loop's own executor of that name, with room for at least `n_jobs` workers."""
     if name == "inline":

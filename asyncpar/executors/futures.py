@@ -34,6 +34,7 @@ from anyio.lowlevel import RunVar
 from asyncpar._basics.validation import is_positive_int, to_count
 from asyncpar._child.pool_main import UNKNOWN, PoolAnswer, run_in_pool
 from asyncpar._child.protocol import FAILED
+from asyncpar._contract.admission import WhenFull
 from asyncpar._contract.batches import Batch, BatchDone, fail_overdue, nothing_done
 from asyncpar._contract.executor import Answer, Fate, Hints, Place, Program, Session, Traits
 from asyncpar._contract.lending import Pool, PooledExecutor, PooledSession
@@ -66,6 +67,7 @@ class FuturesExecutor(PooledExecutor[Place]):
 
     Args:
         pool: the pool, or a function without arguments that makes one. It is called at once.
+        max_pending, when_full: limit what waits for a worker, as in `ProcessExecutor`.
         workers: how many workers the pool has. None: its own number (`_max_workers`), or as many as there are processors.
 
     Raises:
@@ -81,7 +83,14 @@ class FuturesExecutor(PooledExecutor[Place]):
     [2.0, 3.0]
     """
 
-    def __init__(self, pool: ForeignPool | Callable[[], ForeignPool], workers: int | None = None) -> None:
+    def __init__(
+        self,
+        pool: ForeignPool | Callable[[], ForeignPool],
+        workers: int | None = None,
+        *,
+        max_pending: int | None = None,
+        when_full: WhenFull = "wait",
+    ) -> None:
         if workers is not None and not is_positive_int(workers):
             raise ValueError(f"workers must be a number of workers, 1 or more, or None, not {workers!r}")
         self._make = None if isinstance(pool, ForeignPool) else pool
@@ -90,7 +99,7 @@ class FuturesExecutor(PooledExecutor[Place]):
         self.traits = Traits(stops="between_calls") if self._shares_memory else Traits(stops="never", depth=2)
         if workers is None:
             workers = workers_of(self.foreign_pool)
-        super().__init__(to_count(workers) * self.traits.depth)
+        super().__init__(to_count(workers) * self.traits.depth, max_pending=max_pending, when_full=when_full)
         self._replacing = anyio.Lock()
         self._changing = threading.Lock()  # replacing the pool, or ending it
         self._gate = _Gate()

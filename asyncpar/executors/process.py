@@ -24,6 +24,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import anyio
@@ -32,14 +33,17 @@ import anyio.lowlevel
 from asyncpar._basics.validation import check_inner_threads, is_int, is_positive_int, to_bytes, to_count, to_seconds
 from asyncpar._child.control import make_nameless_file
 from asyncpar._child.protocol import ProgramOptions
-from asyncpar._contract.executor import FREE, Hints, Program, Traits
+from asyncpar._contract.admission import WhenFull
+from asyncpar._contract.executor import DEFAULT_HINTS, FREE, Hints, Program, Session, Traits
 from asyncpar._contract.lending import PooledExecutor, PooledSession
 from asyncpar._memory.blocks import Area
 from asyncpar._memory.loans import NOWHERE
+from asyncpar._memory.options import DEFAULT_BYTES
 from asyncpar._memory.placer import Placer
 from asyncpar._platform.background import BackgroundTask, start_background
 from asyncpar._platform.cpus import resolve_max_workers
 from asyncpar._platform.memory import available_memory
+from asyncpar._processes.call_sessions import CallSession, CallSessions
 from asyncpar._processes.parcel import PickledProgram, SentProgram
 from asyncpar._processes.reloading import generation
 from asyncpar._processes.worker import Initializer, Limits, ProcessWorker
@@ -83,6 +87,9 @@ class ProcessExecutor(PooledExecutor[ProcessWorker]):
             travels through sockets. None: a quarter of the memory that is available.
         idle_timeout: seconds after which a worker without work exits.
         grace: seconds that a worker has for stopping, or exiting, by itself before it is killed.
+        max_pending: how many calls and batches may wait for a worker; None: any number.
+        when_full: what happens when as many are waiting. "wait": a call or a map that begins waits until there is room, with
+            nothing pickled yet. "raise": it is refused with `ExecutorSaturatedError`.
 
     Raises:
         ExecutorUnavailableError: this platform cannot pass descriptors between processes (Windows), or this program does not
@@ -112,6 +119,8 @@ class ProcessExecutor(PooledExecutor[ProcessWorker]):
         max_shared_bytes: int | None = None,
         idle_timeout: float = 300,
         grace: float = 0.2,
+        max_pending: int | None = None,
+        when_full: WhenFull = "wait",
     ) -> None:
         refuse_unless_supported()
         check_process_arguments(
@@ -124,7 +133,7 @@ class ProcessExecutor(PooledExecutor[ProcessWorker]):
             idle_timeout=idle_timeout,
             grace=grace,
         )
-        super().__init__(resolve_max_workers(max_workers))
+        super().__init__(resolve_max_workers(max_workers), max_pending=max_pending, when_full=when_full)
         self.pool.give_back = self.release
         self._initializer = None if initializer is None else Initializer(initializer, tuple(initargs))
         self._preload = tuple(preload)
@@ -149,13 +158,11 @@ class ProcessExecutor(PooledExecutor[ProcessWorker]):
         self._leaving: list[ProcessWorker] = []  # with old code; they have been told to end, and must be awaited
         self._old_zygotes: list[Zygote] = []  # which have preloaded old code, and wait for the end of their workers
         self._importable: dict[Hashable, SentProgram] = {}  # {its options, and the id of its function, which it holds: program}
+        self._calls = CallSessions(self.forget_program)
         _executors.add(self)
 
     def open(self, program: Program, hints: Hints) -> ProcessSession:
-        self.pool.bind_to_loop()
-        if (now := generation()) != self._generation:
-            self._generation = now
-            self._part_with_old_code()
+        self._begin()
         fn, concurrency, stop_on_error, timeout = program
         threshold = NOWHERE if hints.max_nbytes is None else hints.max_nbytes
         options = concurrency, stop_on_error, timeout, threshold, hints.mmap_mode
@@ -170,6 +177,35 @@ class ProcessExecutor(PooledExecutor[ProcessWorker]):
             raise
         return ProcessSession(self, program, sent, placer, unfinished, is_kept=is_kept)
 
+    def open_call(self, fn: Callable[..., Any], concurrency: int, timeout: float | None) -> Session:
+        self._begin()
+        unfinished = hold_unfinished_modules(fn)
+        if unfinished is not None:
+            unfinished.release()  # the session of a run holds them for as long as it is open
+            return self.open(Program(fn, concurrency, False, timeout), DEFAULT_HINTS)
+        by_name = is_importable(fn)
+        kept = self._calls.find(fn, concurrency, timeout) if by_name else None
+        return self._new_call(Program(fn, concurrency, False, timeout), by_name) if kept is None else kept
+
+    def _new_call(self, program: Program, by_name: bool) -> Session:
+        fn, concurrency, stop_on_error, timeout = program
+        make_placer = partial(Placer, self._get_arguments, DEFAULT_BYTES)
+        placer = make_placer()
+        sent = self.new_program(fn, (concurrency, stop_on_error, timeout, DEFAULT_BYTES, "r"), placer, defines=False)
+        session = CallSession(self.pool, self.release, program, sent, make_placer)
+        if by_name:
+            self._calls.keep(session)
+            return session
+        session, is_kept = self._calls.merge(session)
+        return session if is_kept else ProcessSession(self, program, sent, placer, None, is_kept=False)
+
+    def _begin(self) -> None:
+        """A run, or a call, begins: it is checked that it may, and workers with old code are dismissed."""
+        self.pool.bind_to_loop()
+        if (now := generation()) != self._generation:
+            self._generation = now
+            self._part_with_old_code()
+
     def _importable_program(self, fn: Callable[..., Any], options: ProgramOptions) -> SentProgram:
         """The program of an importable function, kept from run to run."""
         key = id(fn), options
@@ -180,9 +216,11 @@ class ProcessExecutor(PooledExecutor[ProcessWorker]):
             kept = self._importable[key] = self.new_program(fn, options, None)
         return kept
 
-    def new_program(self, fn: Callable[..., Any], options: ProgramOptions, placer: Placer | None) -> SentProgram:
+    def new_program(
+        self, fn: Callable[..., Any], options: ProgramOptions, placer: Placer | None, *, defines: bool = True
+    ) -> SentProgram:
         self._last_program_id += 1
-        return SentProgram(fn, options, self._last_program_id, placer)
+        return SentProgram(fn, options, self._last_program_id, placer, defines=defines)
 
     def _get_arguments(self) -> Area:
         """Where large arguments are stored; made with the first worker or for the first of them, whichever comes first."""

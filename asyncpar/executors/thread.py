@@ -20,6 +20,7 @@ import anyio.to_thread
 from asyncpar._basics.wording import in_words
 from asyncpar._child.control import POSITION, RECEIVED, STOP, private_page, seconds_left
 from asyncpar._child.run_batch import BatchReport, run_batch
+from asyncpar._contract.admission import WhenFull
 from asyncpar._contract.batches import BatchDone, complete_timeouts, timed_out
 from asyncpar._contract.executor import Fate, Parcel, Place, Traits
 from asyncpar._contract.lending import PooledExecutor
@@ -93,6 +94,7 @@ class ThreadExecutor(PooledExecutor[ThreadPlace]):
     """Runs calls in up to `max_workers` threads of this process (default: as many as processors).
 
     Nothing is copied or pickled. Cancelling a run starts no further call; a call that is running is abandoned.
+    `max_pending` and `when_full` limit what waits for a thread, as in `ProcessExecutor`.
 
     >>> import anyio, asyncpar
     >>> async def main():
@@ -104,8 +106,8 @@ class ThreadExecutor(PooledExecutor[ThreadPlace]):
 
     traits = Traits(stops="between_calls")
 
-    def __init__(self, max_workers: int | None = None) -> None:
-        super().__init__(resolve_max_workers(max_workers))
+    def __init__(self, max_workers: int | None = None, *, max_pending: int | None = None, when_full: WhenFull = "wait") -> None:
+        super().__init__(resolve_max_workers(max_workers), max_pending=max_pending, when_full=when_full)
         self._limiter: anyio.CapacityLimiter | None = None
 
     async def start_place(self) -> ThreadPlace:

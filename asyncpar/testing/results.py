@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import pytest
 
+from asyncpar._contract.answers import read_in_thread
 from asyncpar._contract.batches import Batch
 from asyncpar._contract.executor import Hints, Program
 from asyncpar._map.pmap import pmap
@@ -56,6 +57,11 @@ class Results(Kit):
     async def test_nothing_in_gives_nothing_out(self) -> None:
         async with self.executor() as executor:
             compare(await pmap(double, [], executor=executor), [], "a run over nothing")
+
+    async def test_single_calls_have_their_results(self) -> None:
+        async with self.executor() as executor:
+            got = [await executor.run(double, 4), await executor.run(add, 1, b=2), await executor.run(int)]
+            compare(got, [8, 3, 0], "await executor.run(...), with one argument, with a keyword, and without any")
 
     async def test_several_iterables_are_zipped(self) -> None:
         async with self.executor() as executor:
@@ -114,11 +120,10 @@ class Results(Kit):
             place = await session.lease()
             try:
                 answer = await place.run(parcel)
-                done = answer.read() or answer.read()  # the first time, in an event loop, it may leave it to a thread
+                done = answer.read() or await read_in_thread(answer)
             finally:
                 session.release(place)
                 session.close()
-        assert done is not None, "an answer is read at the second attempt at the latest, since a thread has the time for it"
         made = len(done.values)
         assert made >= 1, "no call was made, so the run would never make progress: at least one must be made in every batch"
         assert made < 200, "all calls of the batch were made though its time budget was over after the first call"

@@ -27,6 +27,7 @@ from asyncpar import (
     WorkerDiedError,
     delayed,
     pmap,
+    run,
 )
 from asyncpar._sync.portal import close_portal
 from asyncpar.testing.functions import Marking, double
@@ -86,6 +87,22 @@ async def test_a_pool_may_be_given_as_the_executor(kind: str) -> None:
         assert await pmap(double, range(50), executor=pool) == [2 * x for x in range(50)]
         assert [result async for result in pmap(abs, iter([-1, 2]), executor=pool)] == [1, 2]
         assert pool.submit(abs, -3).result() == 3  # it is its owner's, and goes on
+
+
+@pytest.mark.parametrize("kind", POOLS)
+async def test_a_pool_makes_single_calls(kind: str) -> None:
+    with POOLS[kind]() as pool:
+        assert await run(pow, 2, exp=3, executor=pool) == 8
+        with pytest.raises(ZeroDivisionError) as caught:
+            await run(divmod, 1, 0, executor=pool)
+        assert "raised by the call divmod(1, 0), in " in caught.value.__notes__[-1]
+
+
+async def test_a_single_call_that_kills_its_worker_fails_alone() -> None:
+    async with FuturesExecutor(processes) as executor:
+        with pytest.raises(WorkerDiedError, match=r"while it ran the call die_on_five\(5\)"):
+            await executor.run(die_on_five, 5)
+        assert await executor.run(die_on_five, 4) == 4
 
 
 async def test_runs_with_one_pool_share_its_places(pool: ForeignPool) -> None:

@@ -25,6 +25,7 @@ from tests.benchmarks.workloads import spin
 Durations: TypeAlias = Callable[[bool], list[float]]  # in milliseconds, or a tenth as many of them
 
 _PARETO_CALLS = 2000
+_SINGLE_CALLS = 1000
 _ALPHA = 1.5  # few calls are most of the work, and the variance is infinite
 _SHORTEST = (_ALPHA - 1) / _ALPHA  # so that the mean is 1 ms, but for the few that are cut
 _LONGEST = 100.0
@@ -49,6 +50,29 @@ def _asyncpar(durations: Durations, quick: bool) -> Reading:
             await pmap(spin, _warm_up(), executor=executor)
             began = perf_counter()
             spent = await pmap(spin, durations(quick), executor=executor)
+            return _reading(perf_counter() - began, spent)
+
+    return run_in("asyncio", main)
+
+
+def _single_calls(quick: bool) -> Reading:
+    """As many tasks as calls, each of which awaits its own."""
+    from anyio import create_task_group
+
+    from asyncpar import ProcessExecutor, pmap
+
+    async def main() -> Reading:
+        spent: list[float] = []
+
+        async def call() -> None:
+            spent.append(await executor.run(spin, 1.0))
+
+        async with ProcessExecutor(peers.WORKERS) as executor:
+            await pmap(spin, _warm_up(), executor=executor)
+            began = perf_counter()
+            async with create_task_group() as group:
+                for _ in range(scaled(_SINGLE_CALLS, quick)):
+                    group.start_soon(call)
             return _reading(perf_counter() - began, spent)
 
     return run_in("asyncio", main)
@@ -99,4 +123,13 @@ CASES = (
         Target(times=1.08),
     ),
     _case("pareto-calls", "2000 calls of Pareto-distributed length", _pareto),
+    Case(
+        "single-calls",
+        "1000 single calls of 1 ms at the same time, over 2 warm workers",
+        (
+            Contender("asyncpar, executor.run", _single_calls, "asyncpar", (Target(times=1 / 0.97),)),
+            Contender("ProcessPoolExecutor", partial(_peer, peers.process_pool, partial(_in_turn, [(_SINGLE_CALLS, 1.0)]))),
+        ),
+        reference="the ideal",
+    ),
 )

@@ -27,6 +27,16 @@ def _asyncpar(loop: Loop, quick: bool) -> float:
     return run_in(loop, main)
 
 
+def _single_call(loop: Loop, quick: bool) -> float:
+    from asyncpar import ProcessExecutor
+
+    async def main() -> float:
+        async with ProcessExecutor(1) as executor:
+            return await median_seconds_awaited(lambda: executor.run(math.sqrt, 4), scaled(_REPETITIONS, quick))
+
+    return run_in(loop, main)
+
+
 def _to_process(loop: Loop, quick: bool) -> float:
     from anyio import to_process
 
@@ -89,6 +99,7 @@ _BLOCKING = (
 def _case(loop: Loop) -> Case:
     contenders = [
         Contender("asyncpar", partial(_asyncpar, loop), "asyncpar", (Target(times=1.0),)),
+        Contender("asyncpar, executor.run", partial(_single_call, loop), "asyncpar", (Target(times=0.75),)),
         Contender("anyio.to_process", partial(_to_process, loop)),
     ]
     if loop != "trio":  # which cannot await it
