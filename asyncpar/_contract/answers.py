@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from asyncpar._contract.batches import BatchDone
-from asyncpar._contract.executor import Answer
 from asyncpar._platform.off_loop import run_off_loop
+
+if TYPE_CHECKING:
+    from asyncpar._contract.executor import Answer
 
 
 async def read_in_thread(answer: Answer) -> BatchDone:
