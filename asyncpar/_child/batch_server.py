@@ -14,7 +14,7 @@ from asyncpar._basics.notes import add_note
 from asyncpar._child.control import POSITION, RECEIVED, ControlPage
 from asyncpar._child.multiprocessing_ties import take_on_key
 from asyncpar._child.own_imports import import_own
-from asyncpar._child.protocol import DONE, FAILED, LAST, BatchMessage, DoneMessage, MoreDefinitions, News, ProgramOptions
+from asyncpar._child.protocol import DONE, FAILED, LAST, BatchMessage, DoneMessage, News, ProgramOptions
 from asyncpar._child.run_batch import BatchReport, run_batch
 from asyncpar._memory.loans import MmapMode
 from asyncpar._wire.codec import Undeliverable
@@ -40,19 +40,17 @@ class _Program:
         self.concurrency, self.stop_on_error, self.timeout, self.threshold, self.mmap_mode = options
         self.definitions = Definitions(definitions)
         self.one_by_one = False  # how its results are pickled
-        self._pickles = 1  # of definitions that have been read; the first was the function's
 
-    def define(self, more: MoreDefinitions) -> None:
-        """Takes in those of these definitions that are not here yet."""
-        before, pickles = more
-        for count, data in pickles[self._pickles - before :]:
-            try:
-                with reading(self.definitions):
-                    new = loads()(data)
-            except Exception as error:  # as with any element, only the calls that need one of them fail
-                new = [Undeliverable(error)] * count
-            self.definitions.extend(new)
-            self._pickles += 1
+    def define(self, data: bytes) -> None:
+        """Adds a definition. If it cannot be read, only the calls that need it fail, as with any element."""
+        try:
+            with reading(self.definitions):
+                value = loads()(data)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            value = Undeliverable(error)
+        self.definitions.extend([value])
 
 
 class BatchServer:
@@ -91,8 +89,8 @@ class BatchServer:
             fn, definitions = decoder.value(encoded)
             self._programs[program_id] = _Program(fn, definitions, options)
         program = self._programs[program_id]
-        if more is not None:
-            program.define(more)
+        for data in more:
+            program.define(data)
         decoder.definitions = program.definitions
         columns, spoiled = decoder.columns(encoded_columns)
         del mapped_before

@@ -40,17 +40,14 @@ ProgramOptions: TypeAlias = tuple[int, bool, float | None, int, MmapMode]
 # multiprocessing, if that is loaded.
 News: TypeAlias = tuple[tuple[int, ...], int, bytes | None]
 
-# More definitions of a program (`_wire/definitions.py`): how many pickles of them came before, that of the function included;
-# and the next ones, each with the number of definitions in it.
-MoreDefinitions: TypeAlias = tuple[int, list[tuple[int, bytes]]]
-
 # BATCH: calls to run. The id of the program; its function with what it brings, a column of one, and its options, if this worker
-# has not seen it; more definitions, if it has not seen them; the news, if there are any; the time budget of the batch in
-# seconds; whether the run is near its end; whether results are to be pickled one by one; and the columns.
+# has not seen it; the pickles of more definitions (`_wire/definitions.py`) that it has not seen; the news, if there are any;
+# the time budget of the batch in seconds; whether the run is near its end; whether results are to be pickled one by one; and
+# the columns.
 BatchMessage: TypeAlias = tuple[
     int,
     tuple[EncodedElements, ProgramOptions] | None,
-    MoreDefinitions | None,
+    list[bytes],
     News | None,
     float,
     bool,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
+from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar, Unpack, overload
 
@@ -238,7 +239,7 @@ class ParallelMap(Coroutine[Any, Any, list[T]], Generic[T]):
         if self._stream is None:
             self._open_stream(outcomes=False)
         stream = self._stream
-        if stream is not None and stream.ready:  # 0.2 µs for each item that is here already
+        if stream is not None and stream.ready and monotonic() < stream.turn_due:  # 0.2 µs for an item that is here already
             result: T = stream.take()
         else:
             result = await self._next()

@@ -2,8 +2,9 @@
 
 The consumer gets what has come since it last looked, as one *portion*: as many finished batches as it will work off in about
 `_PORTION_SECONDS`. Before each portion the event loop turns once. So where batches are single calls, as those of coroutine
-functions are, a turn is not paid for each of them. A consumer that computes for long on each item still lets other tasks run
-after each. Items of a portion leave the window one by one, as they are handed out.
+functions are, a turn is not paid for each of them. The loop also turns whenever that time has passed since it last did. So a
+consumer that computes for long on each item lets other tasks run after each. Items of a portion leave the window one by one, as
+they are handed out.
 """
 
 from __future__ import annotations
@@ -42,21 +43,25 @@ class Stream:
         self.ready: list[Any] = []  # the rest of the portion that is being handed out, last first
         self._portion = 0  # items that it had
         self._portion_began = 0.0
+        self.turn_due = 0.0  # when the event loop is to turn before the next item
 
     async def next(self) -> Any:
         """The next result, once it is there."""
-        if not self.ready:
-            if self._awaited:
-                raise RuntimeError("two tasks cannot iterate over one ParallelMap at the same time; give each its own pmap()")
-            self._awaited = True
-            try:
+        if self._awaited:
+            raise RuntimeError("two tasks cannot iterate over one ParallelMap at the same time; give each its own pmap()")
+        self._awaited = True
+        try:
+            if self.ready and time.monotonic() >= self.turn_due:
+                await anyio.lowlevel.checkpoint()
+                self.turn_due = time.monotonic() + _PORTION_SECONDS
+            if not self.ready:  # as is usual, or since it was closed meanwhile
                 await self._refill()
-            finally:
-                self._awaited = False
+        finally:
+            self._awaited = False
         return self.take()
 
     def take(self) -> Any:
-        """The next result that is `ready`."""
+        """The next result that is `ready`, if no turn of the event loop is due."""
         self.run.hand(1)
         return self.ready.pop()
 
@@ -93,6 +98,7 @@ class Stream:
                 self._raise_end()
         self.ready.reverse()
         self._portion, self._portion_began = len(self.ready), time.monotonic()
+        self.turn_due = self._portion_began + _PORTION_SECONDS
 
     def _next_portion(self) -> int:
         """How many items the consumer will work off in time, if they take it as long as the last ones did.

@@ -4,34 +4,55 @@ Reading makes no garbage that the collector would find, but each few hundred new
 ones, and now and then at all old ones. That takes as long as reading a list of records itself does, and three times as long
 before Python 3.14.
 
-The collector is the whole program's. It is paused for the time of one message, in the event loop for a millisecond. If another
-thread calls `gc.disable()` in just that moment, the end of the pause undoes it.
+The collector is the whole program's, and user code runs meanwhile: in other threads, and where reading imports a module. So it
+is paused by a threshold of 0 and not by `gc.disable()`. Then `gc.disable()`, `gc.enable()` and other thresholds that somebody
+sets during a pause stay as they are.
 """
 
 from __future__ import annotations
 
 import gc
+import os
 import threading
 
 _changing = threading.Lock()
 _pauses = 0  # that have begun and not ended, in all threads
-_was_enabled = False
+_thresholds: tuple[int, ...] = ()  # from before
 
 
 class CollectorPaused:
     """A context manager: the collector does not run within it."""
 
     def __enter__(self) -> None:
-        global _pauses, _was_enabled
+        global _pauses, _thresholds
         with _changing:
             if not _pauses:
-                _was_enabled = gc.isenabled()
-                gc.disable()
+                _thresholds = gc.get_threshold()
+                gc.set_threshold(0)
             _pauses += 1
 
     def __exit__(self, *_: object) -> None:
         global _pauses
         with _changing:
-            _pauses -= 1
-            if not _pauses and _was_enabled:
-                gc.enable()
+            if _pauses:  # else this is a forked copy of the thread
+                _pauses -= 1
+                if not _pauses:
+                    _resume()
+
+
+def _resume() -> None:
+    if not gc.get_threshold()[0]:
+        gc.set_threshold(*_thresholds)
+
+
+def _resume_in_copy() -> None:
+    """In a forked copy of this process: the threads that read are not there, and the lock may be held by one of them."""
+    global _changing, _pauses
+    _changing = threading.Lock()
+    if _pauses:
+        _pauses = 0
+        _resume()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_resume_in_copy)

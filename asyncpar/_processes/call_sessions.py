@@ -46,10 +46,9 @@ class CallSession(PickledProgram, PooledSession[ProcessWorker]):
     ) -> None:
         self.pool = pool
         self.release = release  # type: ignore[method-assign, assignment]  # a call less, each time
-        self.program = program
-        self.sent = sent
         self._make_placer = make_placer
-        self.placer: Placer = make_placer()
+        self.placer: Placer
+        PickledProgram.__init__(self, program, sent, make_placer())
 
     def let_go_of_function(self) -> None:
         """It has been pickled. What it refers to must not live as long as the session."""

@@ -18,7 +18,7 @@ from typing import Any
 
 from asyncpar._basics.wording import stand_in
 from asyncpar._child.call_forms import make_call
-from asyncpar._child.protocol import BATCH, BatchMessage, DoneMessage, MoreDefinitions, News, ProgramOptions
+from asyncpar._child.protocol import BATCH, BatchMessage, DoneMessage, News, ProgramOptions
 from asyncpar._contract.batches import Batch, BatchDone, complete_timeouts
 from asyncpar._contract.executor import Parcel, Program
 from asyncpar._contract.single_call import SingleCall
@@ -26,8 +26,8 @@ from asyncpar._memory.blocks import Block
 from asyncpar._memory.buffers import Buffer
 from asyncpar._wire.codec import EncodedElements, Undeliverable
 from asyncpar._wire.decoder import Decoder
-from asyncpar._wire.definitions import Definitions
-from asyncpar._wire.encoder import TEXT_SPEED, TEXT_TYPES, BufferPlacer, Encoder, encode_definitions, encode_function
+from asyncpar._wire.definitions import Candidates, Definitions
+from asyncpar._wire.encoder import TEXT_SPEED, TEXT_TYPES, BufferPlacer, Encoder, encode_definition, encode_function
 from asyncpar._wire.failures import PackedError, unpack_error
 from asyncpar._wire.frames import Frame, weigh
 from asyncpar._wire.pace import IN_LOOP_BYTES, Breaths, Limit, Pace, TooLarge
@@ -37,6 +37,7 @@ _MIXED_COLUMNS = (  # of `make_call`: in words, and as a path
     ("an argument of {}", "arguments"),
     ("a keyword argument of {}", "keywords"),
 )
+_TEXT_BYTES = 64  # of a value in a message, from which on it is rather a text than a number
 _AT_ONCE = 3 * IN_LOOP_BYTES // 4
 
 
@@ -47,7 +48,7 @@ class SentProgram:
         encoded, buffers: the function with its first definitions, once it is encoded.
         defines: whether it has definitions at all. It must not, if it outlives its run: a class might change meanwhile.
         definitions: all that workers have of it, or will have with their next batch.
-        more: the pickles of the definitions that came with items, each with the number of definitions in it.
+        more: the pickles of the definitions that came with items.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class SentProgram:
         self.encoded: EncodedElements | None = None
         self.buffers: list[Buffer | Block] = []
         self.definitions = Definitions()
-        self.more: list[tuple[int, bytes]] = []
+        self.more: list[bytes] = []
         self._placer = placer
         self._finishing = threading.Lock()
         try:
@@ -85,18 +86,20 @@ class SentProgram:
         self.definitions.extend(brought)
         self.encoded = encoded  # last: another thread takes it for encoded from here on
 
-    def define(self, new: list[Any]) -> None:
-        """Adds classes and functions that are to be sent only once from now on, if they can be sent by themselves."""
+    def add_definition(self, value: object) -> None:
+        """From now on, a class or a function is sent only once, if it can be sent by itself."""
         try:
-            data = encode_definitions(new, self.definitions)
-        except (TooLarge, Exception):  # they go on travelling with the batches
+            data = encode_definition(value, self.definitions)
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # raised by something in it, or it is large; it goes on travelling with the batches
             return
-        self.more.append((len(new), data))
-        self.definitions.extend(new)
+        self.more.append(data)
+        self.definitions.extend([value])
 
-    def unknown_definitions(self, known: int) -> MoreDefinitions | None:
-        """What a worker has not seen that has read `known` pickles of definitions."""
-        return (known, self.more[known - 1 :]) if known <= len(self.more) else None
+    def definitions_after(self, pickles_read: int) -> list[bytes]:
+        """What a worker has not seen that has read so many pickles of this program, that of the function included."""
+        return self.more[pickles_read - 1 :]
 
     @property
     def weight(self) -> int:
@@ -128,6 +131,7 @@ class PickledProgram:
         self.program = program
         self.sent = sent
         self.placer = placer
+        self._candidates: Candidates | None = None  # from the first that comes with a batch
 
     def pack(self, batch: Batch, budget: float) -> ProcessParcel:
         return ProcessParcel(self, batch, budget)
@@ -138,14 +142,18 @@ class PickledProgram:
     def note_weight(self, calls: int, weight: int) -> None:
         self._too_large = min(self._too_large, calls) if weight >= IN_LOOP_BYTES else sys.maxsize
 
-    def define(self, brought: list[Any]) -> None:
-        """Classes and functions have come with a batch. If they may come again, they are sent only once from now on."""
-        if self.sent.defines and (new := self.sent.definitions.worth_adding(brought)):
-            self.own_program().define(new)
+    def take_in(self, brought: list[Any]) -> None:
+        """Classes and functions have come with a batch. Those that will come again are sent only once from now on."""
+        if not self.sent.defines:
+            return
+        if self._candidates is None:
+            self._candidates = Candidates()
+        for value in self._candidates.choose(brought):
+            self.part_with_kept_program()
+            self.sent.add_definition(value)
 
-    def own_program(self) -> SentProgram:
-        """The program, if no other run has it; else a copy."""
-        return self.sent
+    def part_with_kept_program(self) -> None:
+        """If other runs have the program, too, this run gets a copy."""
 
 
 class ProcessParcel(Parcel):
@@ -187,17 +195,17 @@ class ProcessParcel(Parcel):
         self._encode(pace)
         self.pickled.note_weight(len(self.batch), pace.weight)
 
-    def frame(self, *, known: int, news: News | None) -> Frame:
-        """The message to a worker that has read `known` pickles of the program: none, the function, or definitions as well."""
+    def frame(self, *, pickles_read: int, news: News | None) -> Frame:
+        """The message to a worker that has read so many pickles of the program: none, the function, or definitions as well."""
         sent, encoder, pickled = self.sent, self._encoder, self.pickled
         pickled.hits += encoder.hits
         if encoder.brought:
-            pickled.define(encoder.brought)
+            pickled.take_in(encoder.brought)
         new_program, buffers = None, []
-        if not known:
+        if not pickles_read:
             assert sent.encoded is not None, "a parcel is finished before it is sent"
-            new_program, buffers, known = (sent.encoded, sent.options), sent.buffers, 1
-        more = sent.unknown_definitions(known)
+            new_program, buffers, pickles_read = (sent.encoded, sent.options), sent.buffers, 1
+        more = sent.definitions_after(pickles_read)
         message: BatchMessage = (
             sent.program_id,
             new_program,
@@ -235,7 +243,8 @@ class ProcessAnswer:
         self._inline_bytes = inline_bytes
         self._shared_bytes = shared_bytes
         payload = len(frame.payload)  # if it is large, it has numbers or texts; what has other objects lies beside it
-        self.is_large = payload > TEXT_SPEED * IN_LOOP_BYTES or self._weight() - payload > IN_LOOP_BYTES
+        speed = TEXT_SPEED if payload > _TEXT_BYTES * len(self._batch) else 1
+        self.is_large = payload > speed * IN_LOOP_BYTES or self._weight() - payload > IN_LOOP_BYTES
         self.loop_share = 0.0  # until it is read
 
     def _weight(self) -> int:
@@ -256,7 +265,7 @@ class ProcessAnswer:
         if len(column) and type(column[0]) in TEXT_TYPES:
             self.loop_share = self._weight() / TEXT_SPEED / _AT_ONCE
         elif len(encoded) > 1:
-            self.loop_share = self._weight() / _AT_ONCE
+            self.loop_share = decoder.weight / _AT_ONCE
         if has_read_apart or decoder.has_read_apart:
             self._pickled.one_by_one = True
         values = column if type(column) is list else list(column)

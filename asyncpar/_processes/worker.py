@@ -192,7 +192,7 @@ class ProcessWorker(Place):
             self._to_forget.clear()
             self._key = key
             self._share_of_results = self.share_of_results
-        frame = parcel.frame(known=self._known.get(sent.program_id, 0), news=news)
+        frame = parcel.frame(pickles_read=self._known.get(sent.program_id, 0), news=news)
         self._known[sent.program_id] = 1 + len(sent.more)
         return frame._replace(buffers=self._process.loans.lend_all(frame.buffers)) if frame.buffers else frame
 

@@ -62,7 +62,8 @@ class BatchTiming(NamedTuple):
         remaining: calls of the run that no worker has yet; None where that is not known.
         workers: how many workers the run may hold at once.
         errors: how many of the calls that were run have failed.
-        loop_share: how much of the event loop's time for one batch it takes to pack or read one call; 0: it does not matter.
+        loop_share_of_call: how much of the event loop's time for one batch it takes to pack or read one call; 0: it does not
+            matter.
     """
 
     calls: int
@@ -71,7 +72,7 @@ class BatchTiming(NamedTuple):
     remaining: int | None
     workers: int
     errors: int = 0
-    loop_share: float = 0.0
+    loop_share_of_call: float = 0.0
 
 
 class BatchSizer(Protocol):
@@ -185,7 +186,7 @@ class AdaptiveSizer(_Learner):
         self._seen, self._failed = self._seen / 2 + timing.calls, self._failed / 2 + timing.errors
         if self._failed:
             size = min(size, MOST_ERRORS * self._seen / self._failed)
-        self._loop_share = max(timing.loop_share, self._loop_share * (1 - RECENT))
+        self._loop_share = max(timing.loop_share_of_call, self._loop_share * (1 - RECENT))
         if self._loop_share:
             at_once = 1 / self._loop_share
             size = min(size, at_once if at_once >= FEW_CALLS else MOST_TURNS * at_once)

@@ -95,7 +95,7 @@ class _Followed:
     def _follow(self, data: bytes) -> None:
         opcodes = list(pickletools.genops(data))
         ends = [position for _, _, position in opcodes[1:]] + [len(data)]
-        number, before = 0, ""
+        number, before = 0, ("", "")
         for (opcode, argument, position), end in zip(opcodes, ends, strict=True):
             name = opcode.name
             if name in _NOT_NEEDED:
@@ -105,12 +105,12 @@ class _Followed:
                 self._put(number, len(self._memo))
             elif name == "MARK":
                 self._stack.append(_Object(number, number + 1, is_mark=True))
-            elif name == "POP" and before == "REDUCE":  # it was called for what it does to the object below
+            elif name == "POP" and before == ("TUPLE2", "REDUCE"):  # it was called for what it does to the object below
                 self._stack.pop()
                 self._stack[-1].end = number + 1
             else:
                 self._execute(opcode, argument, number)
-            number, before = number + 1, name
+            number, before = number + 1, (before[1], name)
 
     def _put(self, number: int, memo_number: int) -> None:
         self.pieces[number] = pickle.LONG_BINPUT + memo_number.to_bytes(4, "little")

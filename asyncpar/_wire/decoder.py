@@ -32,6 +32,7 @@ class Decoder:
         definitions: what the pickles of the columns refer to.
         map_shared, map_private: they return a view of a buffer in shared memory; nobody else sees the changes of a private one.
             Only a frame that has such buffers needs them.
+        weight: bytes of pickles that have been read, without their buffers.
         may_read_apart: if a column cannot be read whole, it may be read element by element, which takes long.
         has_read_apart: this has happened.
     """
@@ -39,6 +40,7 @@ class Decoder:
     definitions: Definitions | None = None
     map_shared: Map | None = None
     map_private: Map | None = None
+    weight = 0
     may_read_apart = True
     has_read_apart = False
 
@@ -62,8 +64,11 @@ class Decoder:
         return columns, self._spoiled
 
     def value(self, encoded: EncodedElements) -> Any:
-        """The only element of a column. If it cannot be read, this raises its error."""
-        ((value,),), _ = self.columns([encoded])
+        """The only element of a column. If it cannot be read, this raises its error.
+
+        The collector is not paused, because reading a function imports modules.
+        """
+        ((value,),) = [self._column(encoded)]
         if type(value) is Undeliverable:
             raise value.error
         return value
@@ -88,8 +93,11 @@ class Decoder:
                 raise TooLarge from None
             from asyncpar._wire.apart import take_apart  # only when something cannot be read
 
+            elements = [self._read(part, its_buffers, map_shared) for part, its_buffers in take_apart(data, buffers)]
+            if not elements:  # it is no list: an array, for which there is no memory
+                raise
             self.has_read_apart = True
-            return [self._read(part, its_buffers, map_shared) for part, its_buffers in take_apart(data, buffers)]
+            return elements
         return column
 
     def _element(self, pickled: Pickled, buffer_count: int) -> Any:
@@ -119,6 +127,7 @@ class Decoder:
             buffers = [_view(buffer, map_shared) for buffer in buffers]
             if pickled is None:
                 pickled = buffers.pop(0)
+        self.weight += len(pickled)
         if self._pace is None:
             return self._loads(pickled, buffers=buffers)
         self._pace(ELEMENT_WEIGHT)

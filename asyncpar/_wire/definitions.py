@@ -5,13 +5,17 @@ A worker cannot import the script or the notebook, so what these define travels 
 keeps the *definitions* that have been sent for it, as a numbered list, which the parent and every worker have alike. Their
 pickles refer to a definition by its number, in both directions.
 
-- What the function of a run refers to becomes a definition when the function is pickled (`Brought`). It is in the same pickle,
-  so the function and its classes share one set of globals in the worker, as they do at home.
-- A class, or a function of a module, that first comes with an item travels with that batch, and becomes a definition for the
-  next ones. What is made anew for each item (a lambda, a function within a function) does not.
+- What the function of a run refers to becomes a definition when the function is pickled (`Pickler.brought`). It is in the same
+  pickle, so the function and its classes share one set of globals in the worker, as they do at home.
+- A class, or a function of a module, that comes with items travels with its batch. When it comes a second time, it becomes a
+  definition for the next batches. So runs of one batch have nothing to send, and neither have classes that come once. What is
+  made for each item (a lambda, a function within a function) is not worth it.
 
-A run has its own definitions. So a class that is defined anew, or changed, between two runs is sent anew. Within a run it stays
-what it was when it was first sent.
+A definition is one object in its worker from then on, as it would be in a plain loop, and so is what calls change in it.
+
+A run has its own definitions. So a class that is defined again, or changed, between two runs is sent again. Within a run it
+stays what it was when it was first sent. Programs that outlive their run have no definitions, and neither have programs in
+foreign pools any beyond those of their function: it is not known there which worker has which.
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ from typing import Any
 
 from asyncpar._wire.codec import Undeliverable
 
-MOST_DEFINITIONS = 100  # of a program; the other classes of a run that makes classes in a loop travel with their batches
+MOST_DEFINITIONS = 100  # that come with the items of a run; if it makes classes in a loop, the others travel with their batches
 
 _here = threading.local()  # `.objects`: the definitions of the message that this thread is reading
 
@@ -48,14 +52,31 @@ class Definitions:
             self.objects.append(value)
             self._numbers[id(value)] = len(self.objects) - 1  # last: another thread finds a number only if it is there
 
-    def worth_adding(self, brought: Iterable[Any]) -> list[Any]:
-        """Those of these objects that are likely to come again, and are new."""
-        new = [value for value in brought if self.number(value) is None and _comes_again(value)]
-        return new[: max(0, MOST_DEFINITIONS - len(self))]
+
+class Candidates:
+    """Chooses, in the parent, what becomes a definition of a run."""
+
+    def __init__(self) -> None:
+        self._seen: dict[int, Any] = {}  # {id: object}: those that have come once
+        self._chosen: dict[int, Any] = {}
+
+    def choose(self, brought: Iterable[Any]) -> list[Any]:
+        """Those of these objects that have come before, and so are likely to come again. Each is chosen once."""
+        chosen: list[Any] = []
+        for key, value in {id(value): value for value in brought}.items():
+            if key in self._chosen or _is_made_for_an_item(value):
+                continue
+            if key not in self._seen:
+                if len(self._seen) < MOST_DEFINITIONS:
+                    self._seen[key] = value
+            else:
+                self._chosen[key] = value
+                chosen.append(value)
+        return chosen
 
 
-def _comes_again(value: object) -> bool:
-    return not isinstance(value, FunctionType) or "<" not in value.__qualname__  # <lambda> and <locals> are made anew
+def _is_made_for_an_item(value: object) -> bool:
+    return isinstance(value, FunctionType) and "<" in value.__qualname__  # <lambda>, or <locals>
 
 
 @contextmanager

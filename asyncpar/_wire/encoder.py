@@ -222,18 +222,16 @@ def encode_function(
     return ([encoded], [len(buffers)]), buffers, brought
 
 
-def encode_definitions(new: list[Any], definitions: Definitions) -> bytes:
-    """More definitions, in a pickle that refers to those that there are.
+def encode_definition(value: object, definitions: Definitions) -> bytes:
+    """One more definition, in a pickle that refers to those that there are. For use in the event loop.
 
     Raises:
-        TooLarge: this would hold the event loop.
-        Exception: one of them cannot be pickled by itself.
+        TooLarge: it takes long.
+        BaseException: it cannot be pickled by itself.
     """
-    pace = Limit()
-    pickler = ValuePickler(_Keeper([], None, None), pickler_class(None), definitions, buffers_inside=True)
-    data = b"".join(pickler.dump(new))
-    pace(len(data))
-    return data
+    keep = _Keeper([], Limit(), None)
+    pickler = ValuePickler(keep, pickler_class(None), definitions, buffers_inside=True)
+    return b"".join(pickler.dump(value))
 
 
 class ValuePickler:
@@ -245,7 +243,7 @@ class ValuePickler:
         self._pickler = kind(self._writer, PROTOCOL, buffer_callback=None if buffers_inside else keep)
         if kind is not pickle.Pickler:
             self._pickler.definitions = definitions
-            if isinstance(keep.pace, Limit):
+            if keep.pace is not None:
                 self._pickler.account_to(keep.pace)
 
     @property

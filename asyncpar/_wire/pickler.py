@@ -98,10 +98,10 @@ class _Reducers(dict[type, Reducer | None]):
     pace: Callable[[int], object] | None = None
 
     def __missing__(self, kind: type) -> Reducer | None:
-        reducer = _CLOUDPICKLE.get(kind)
+        reducer: Reducer | None
+        reducer = _reduce_definition if issubclass(kind, type | FunctionType) else _CLOUDPICKLE.get(kind)
         if reducer is None and kind not in copyreg.dispatch_table:
-            is_definition = issubclass(kind, type) or issubclass(kind, FunctionType)
-            reducer = _reduce_definition if is_definition else reducer_of_bound(kind)
+            reducer = reducer_of_bound(kind)
         if reducer is None and self.pace is not None and _runs_python(kind):
             reducer = partial(_account, self.pace)
         self[kind] = reducer

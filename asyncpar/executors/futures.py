@@ -188,6 +188,9 @@ class _PickledSession(PickledProgram, PooledSession[Place]):
         options = program.concurrency, program.stop_on_error, program.timeout, NOWHERE, None
         PickledProgram.__init__(self, program, SentProgram(program.fn, options, next(_program_ids), None), None)
 
+    def take_in(self, brought: list[Any]) -> None:
+        """Nothing is defined later on, since it is not known which worker has it."""
+
 
 class _PoolPlace(Place):
     """A place in a pool that shares no memory with us."""
@@ -227,7 +230,7 @@ class _PoolPlace(Place):
         return _PoolAnswer(frame, parcel, who, sent_bytes + weigh(frame)[0], timeout)
 
     async def _ask(self, pool: ForeignPool, parcel: ProcessParcel, *, with_program: bool) -> tuple[PoolAnswer, int]:
-        frame = parcel.frame(known=0 if with_program else 1, news=None)  # it is not known which definitions a worker has
+        frame = parcel.frame(pickles_read=0 if with_program else 1, news=None)
         weight, _ = weigh(frame)
         buffers = await run_off_loop(partial(_copied, frame)) if weight > IN_LOOP_BYTES else _copied(frame)
         future: Future[PoolAnswer] = self._executor.submit(

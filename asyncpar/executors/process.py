@@ -476,10 +476,8 @@ class ProcessSession(PickledProgram, PooledSession[ProcessWorker]):
         *,
         is_kept: bool,
     ) -> None:
+        PickledProgram.__init__(self, program, sent, placer)
         self.pool = executor.pool
-        self.program = program
-        self.sent = sent
-        self.placer = placer
         self._executor = executor
         self._unfinished = unfinished  # modules, held while the run goes on
         self._is_kept = is_kept
@@ -490,11 +488,10 @@ class ProcessSession(PickledProgram, PooledSession[ProcessWorker]):
     def counters(self) -> Mapping[str, int]:
         return {"zero_copy_hits": self.hits}
 
-    def own_program(self) -> SentProgram:
+    def part_with_kept_program(self) -> None:
         if self._is_kept:
             self.sent = self._executor.new_program(self.program.fn, self.sent.options, self.placer)
             self._is_kept = False
-        return self.sent
 
     def close(self) -> None:
         self.placer.forget()

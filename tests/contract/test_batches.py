@@ -122,7 +122,7 @@ async def test_a_slice_of_a_range_costs_the_same_however_long_it_is() -> None:
         for length in (10, 10**6):
             parcel = session.pack(Batch(range(length), (range(length),)), 1.0)
             assert isinstance(parcel, ProcessParcel)
-            sizes.append(len(parcel.frame(known=True, news=None).payload))
+            sizes.append(len(parcel.frame(pickles_read=1, news=None).payload))
     assert sizes[1] - sizes[0] < 10
 
 
@@ -132,6 +132,6 @@ async def test_rows_of_an_array_travel_as_one_buffer() -> None:
     async with ProcessExecutor(1) as executor:
         parcel = open_session(executor, double).pack(Batch(range(1000), (array,)), 1.0)
         assert isinstance(parcel, ProcessParcel)
-        frame = parcel.frame(known=True, news=None)
+        frame = parcel.frame(pickles_read=1, news=None)
     assert [len(buffer) for buffer in frame.buffers] == [1000 * 100 * 8]
     assert len(frame.payload) < 500

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from asyncpar import Executor, FuturesExecutor, PicklingError, ProcessExecutor, pmap
-from asyncpar._wire.definitions import MOST_DEFINITIONS
+from asyncpar._wire.definitions import MOST_DEFINITIONS, Candidates
 from tests.calls.own_classes import again, append_to, are_same, call, class_of, label_of, length, x_of
 from tests.functions import identity
 from tests.helper_processes import FORKSERVER, helper_processes
@@ -112,6 +113,39 @@ async def test_a_class_for_each_item_is_no_burden_for_the_run(sending: Executor)
     classes = [make_class(str(x)) for x in range(2 * MOST_DEFINITIONS)]
     items = [own(x) for x, own in enumerate(classes)]
     assert await pmap(label_of, items, executor=sending, batch_size=7) == [own.label for own in classes]
+
+
+async def test_what_comes_a_second_time_becomes_a_definition_once() -> None:
+    one, other, candidates = make_class(), make_class(), Candidates()
+    assert candidates.choose([one, one, lambda: None]) == []
+    assert candidates.choose([one, other, one]) == [one]
+    assert candidates.choose([one, other]) == [other]
+    many = [make_class() for _ in range(2 * MOST_DEFINITIONS)]
+    assert candidates.choose(many) == []
+    assert len(candidates.choose(many)) == MOST_DEFINITIONS - 2
+
+
+async def test_a_class_that_takes_long_to_pickle_travels_with_the_batches() -> None:
+    own = make_class()
+    own.table = {x: x for x in range(300_000)}
+    async with ProcessExecutor(2) as executor:
+        run = pmap(x_of, [own(x) for x in range(6)], executor=executor, batch_size=1)
+        assert await run == list(range(6))
+        assert run.statistics().inline_bytes + run.statistics().shared_bytes > 6 * 1_000_000
+
+
+async def test_a_definition_that_cannot_be_read_costs_the_calls_that_need_it(sending: Executor) -> None:
+    own, bad = make_class(), make_class()
+    bad.held = ExitsWhenRead()
+    items = [bad(x) if x % 4 == 1 else own(x) for x in range(40)]
+    results = await pmap(x_of, items, executor=sending, on_error="return", batch_size=4)
+    for x, result in enumerate(results):
+        assert isinstance(result, RuntimeError) if x % 4 == 1 else result == x
+
+
+class ExitsWhenRead:
+    def __reduce__(self) -> Any:
+        return sys.exit, (3,)
 
 
 async def test_functions_made_for_each_item_are_items_like_others(sending: Executor) -> None:

@@ -6,6 +6,7 @@ import itertools
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 
 import anyio
 import anyio.lowlevel
@@ -105,3 +106,18 @@ async def test_the_event_loop_turns_before_each_call_that_computes_for_long() ->
     async with counting_turns() as turns:
         seen = await pmap(compute, range(30), concurrency=1)
     assert seen[-1] - seen[0] >= 28  # as above
+
+
+async def test_a_consumer_that_becomes_slow_lets_other_tasks_run_after_each_item(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(stream, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr("asyncpar._map.pmap.monotonic", lambda: clock[0])
+    async with counting_turns() as turns, pmap(double_soon, range(2000)) as results:
+        seen = 0
+        async for _ in results:
+            seen += 1
+            if seen > 1000:  # after a thousand that took no time at all
+                clock[0] += 1.0
+            if seen == 1001:
+                before = turns.count
+    assert turns.count - before >= 990

@@ -28,6 +28,20 @@ class Unreadable:
         raise ValueError("no")
 
 
+class HoldsItself:
+    """What its pickle is made with contains it."""
+
+    def __init__(self) -> None:
+        self.held = [self]
+
+    def __reduce__(self) -> Any:
+        return refuse, (self.held,)
+
+
+def refuse(held: object) -> Any:
+    raise ValueError("no")
+
+
 class Holder:
     def __init__(self, held: Any) -> None:
         self.held = held
@@ -52,7 +66,7 @@ def read_apart(elements: list[Any]) -> list[Any]:
 
 def plain(element: Any) -> Any:
     """What can be compared of an element; UNREADABLE if there is anything in it that cannot be read."""
-    if isinstance(element, Unreadable):
+    if isinstance(element, Unreadable | HoldsItself):
         return UNREADABLE
     if isinstance(element, Holder):
         return within(("holder", element.held))
@@ -70,7 +84,7 @@ def within(elements: Any) -> Any:
 
 def of_shared(shared: list[Any]) -> st.SearchStrategy[Any]:
     """Elements that hold some of these objects, themselves and not copies of them."""
-    leaves = st.sampled_from(shared) | st.integers() | st.text(max_size=5) | st.builds(Unreadable)
+    leaves = st.sampled_from(shared) | st.integers() | st.text(max_size=5) | st.builds(Unreadable) | st.builds(HoldsItself)
     return st.recursive(
         leaves,
         lambda inner: (

@@ -1,0 +1,77 @@
+"""Pauses of Python's garbage collector end, and change nothing that others have decided."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from asyncpar._platform.collector import CollectorPaused
+
+
+@pytest.fixture(autouse=True)
+def thresholds() -> Iterator[tuple[int, int, int]]:
+    before = gc.get_threshold()
+    yield before
+    gc.set_threshold(*before)
+    gc.enable()
+
+
+def test_the_collector_is_paused_until_the_last_pause_ends(thresholds: tuple[int, int, int]) -> None:
+    with CollectorPaused():
+        with CollectorPaused():
+            assert gc.get_threshold()[0] == 0
+        assert gc.get_threshold()[0] == 0
+    assert gc.get_threshold() == thresholds
+
+
+def test_pauses_in_several_threads_end_with_the_last(thresholds: tuple[int, int, int]) -> None:
+    began, end = threading.Event(), threading.Event()
+
+    def pause() -> None:
+        with CollectorPaused():
+            began.set()
+            end.wait()
+
+    thread = threading.Thread(target=pause)
+    with CollectorPaused():
+        thread.start()
+        began.wait()
+    assert gc.get_threshold()[0] == 0
+    end.set()
+    thread.join()
+    assert gc.get_threshold() == thresholds
+
+
+def test_what_is_decided_during_a_pause_stays() -> None:
+    with CollectorPaused():
+        gc.disable()
+    assert not gc.isenabled()
+    with CollectorPaused():
+        gc.set_threshold(123, 4, 5)
+    assert gc.get_threshold()[:2] == (123, 4)
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_process_that_is_forked_during_a_pause_has_its_collector(thresholds: tuple[int, int, int]) -> None:
+    began, end = threading.Event(), threading.Event()
+
+    def pause() -> None:
+        with CollectorPaused():
+            began.set()
+            end.wait()
+
+    thread = threading.Thread(target=pause)
+    thread.start()
+    began.wait()
+    pid = os.fork()
+    if not pid:
+        with CollectorPaused():
+            paused = gc.get_threshold()[0] == 0
+        os._exit(0 if paused and gc.get_threshold() == thresholds else 1)
+    end.set()
+    thread.join()
+    assert os.waitpid(pid, 0)[1] == 0
