@@ -91,8 +91,10 @@ class BatchServer:
         program = self._programs[program_id]
         for data in more:
             program.define(data)
-        decoder.definitions = program.definitions
+        decoder.definitions = definitions = program.definitions
         columns, spoiled = decoder.columns(encoded_columns)
+        if not decoder.has_read_apart:
+            definitions = definitions.with_more(decoder.listed)
         del mapped_before
         program.one_by_one = program.one_by_one or one_by_one
         fn = partial(_call_unless_undeliverable, program.fn) if spoiled else program.fn
@@ -100,11 +102,11 @@ class BatchServer:
         self._control[POSITION] = RECEIVED
         leaves = self.lifetime is not None and self.lifetime.end_batch(len(report.values))
         if memory is None:
-            return _done(report, DONE, program, None, decoder.has_read_apart)
+            return _done(report, DONE, program, definitions, None, decoder.has_read_apart)
         if report.errors and program.mmap_mode == "r" and memory.borrows:
             _explain_read_only(report.errors)
         placer = memory.placer_from(program.threshold)
-        return memory.lend(_done(report, LAST if leaves else DONE, program, placer, decoder.has_read_apart))
+        return memory.lend(_done(report, LAST if leaves else DONE, program, definitions, placer, decoder.has_read_apart))
 
     def forget(self, program_ids: tuple[int, ...]) -> None:
         for program_id in program_ids:
@@ -174,25 +176,32 @@ def _explain_read_only(errors: dict[int, BaseException]) -> None:
             )
 
 
-def _done(report: BatchReport, kind: int, program: _Program, placer: BufferPlacer | None, has_read_apart: bool) -> Frame:
-    encoder = Encoder(None, placer, program.definitions, one_by_one=program.one_by_one)
+def _done(
+    report: BatchReport,
+    kind: int,
+    program: _Program,
+    definitions: Definitions,
+    placer: BufferPlacer | None,
+    has_read_apart: bool,
+) -> Frame:
+    encoder = Encoder(None, placer, definitions, one_by_one=program.one_by_one)
     values = encoder.column(report.values, _describe_result, report.values)
     program.one_by_one = encoder.one_by_one
     message: DoneMessage = (
         values,
-        _pack_errors(report.errors) if report.errors else {},
+        _pack_errors(report.errors, definitions) if report.errors else {},
         report.timings,
         has_read_apart,
     )
     return encoder.frame(kind, message)
 
 
-def _pack_errors(errors: dict[int, BaseException]) -> dict[int, PackedError]:
+def _pack_errors(errors: dict[int, BaseException], definitions: Definitions) -> dict[int, PackedError]:
     """Packs an object that many calls have raised only once, since its traceback has grown with each of them."""
     packed: dict[int, PackedError] = {}  # {id of an error: it, packed}
     for error in errors.values():
         if id(error) not in packed:
-            packed[id(error)] = pack_error(error, hidden_frames=1)
+            packed[id(error)] = pack_error(error, definitions, hidden_frames=1)
     return {position: packed[id(error)] for position, error in errors.items()}
 
 

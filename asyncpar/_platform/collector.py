@@ -4,9 +4,9 @@ Reading makes no garbage that the collector would find, but each few hundred new
 ones, and now and then at all old ones. That takes as long as reading a list of records itself does, and three times as long
 before Python 3.14.
 
-The collector is the whole program's, and user code runs meanwhile: in other threads, and where reading imports a module. So it
-is paused by a threshold of 0 and not by `gc.disable()`. Then `gc.disable()`, `gc.enable()` and other thresholds that somebody
-sets during a pause stay as they are.
+The collector is the whole program's, and user code runs meanwhile: in other threads, where reading imports a module, and in
+methods such as `__setstate__`. So it is paused by a high threshold, which limits how much garbage such methods leave, and not
+by `gc.disable()`. Then `gc.disable()`, `gc.enable()` and other thresholds that somebody sets during a pause stay as they are.
 """
 
 from __future__ import annotations
@@ -15,20 +15,22 @@ import gc
 import os
 import threading
 
+_PAUSED = 65_521  # new containers; a prime, which nobody else sets
 _changing = threading.Lock()
 _pauses = 0  # that have begun and not ended, in all threads
 _thresholds: tuple[int, ...] = ()  # from before
 
 
 class CollectorPaused:
-    """A context manager: the collector does not run within it."""
+    """A context manager: the collector hardly runs within it."""
 
     def __enter__(self) -> None:
         global _pauses, _thresholds
         with _changing:
             if not _pauses:
                 _thresholds = gc.get_threshold()
-                gc.set_threshold(0)
+                if 0 < _thresholds[0] < _PAUSED:
+                    gc.set_threshold(_PAUSED)
             _pauses += 1
 
     def __exit__(self, *_: object) -> None:
@@ -41,7 +43,7 @@ class CollectorPaused:
 
 
 def _resume() -> None:
-    if not gc.get_threshold()[0]:
+    if gc.get_threshold()[0] == _PAUSED:
         gc.set_threshold(*_thresholds)
 
 

@@ -25,6 +25,7 @@ from asyncpar._contract.lending import Pool, PooledSession
 from asyncpar._memory.placer import Placer
 from asyncpar._processes.parcel import PickledProgram, ProcessParcel, SentProgram
 from asyncpar._processes.worker import ProcessWorker
+from asyncpar._wire.definitions import Definitions
 
 _MOST_IMPORTABLE = 64  # a name costs a worker a hundred bytes
 _MOST_BY_VALUE = 16  # a guess: a service calls few functions of its main script
@@ -34,7 +35,13 @@ Release: TypeAlias = Callable[[ProcessWorker], None]
 
 
 class CallSession(PickledProgram, PooledSession[ProcessWorker]):
-    """The session of any number of single calls of one function, some perhaps at the same time. Closing it does nothing."""
+    """The session of any number of single calls of one function, some perhaps at the same time.
+
+    `users`: calls under way of a function that is pickled by value. The last one that closes the session lets go of what the
+    function refers to.
+    """
+
+    users = 0
 
     def __init__(
         self,
@@ -54,6 +61,15 @@ class CallSession(PickledProgram, PooledSession[ProcessWorker]):
         """It has been pickled. What it refers to must not live as long as the session."""
         self.program = self.program._replace(fn=_pickled)
         self.sent.fn = _pickled
+
+    def close(self) -> None:
+        if self.users:
+            self.users -= 1
+            if not self.users:
+                self.sent.definitions = Definitions()
+
+    def take_in(self, brought: list[object]) -> None:
+        """Nothing is defined later on: this program outlives the call."""
 
     def pack(self, batch: Batch, budget: float) -> ProcessParcel:
         if self.placer.has_copied:  # calls have no arguments in common that could be found again
@@ -99,6 +115,8 @@ class CallSessions:
             kept.let_go_of_function()
             self._make_room(self._by_value, _MOST_BY_VALUE)
         self._by_value[key] = kept
+        kept.users += 1
+        kept.sent.definitions = sent.definitions  # the same pickle has brought the same classes
         return kept, True
 
     def _make_room(self, kept: dict[Hashable, CallSession], most: int) -> None:

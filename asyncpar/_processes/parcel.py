@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -26,7 +27,7 @@ from asyncpar._memory.blocks import Block
 from asyncpar._memory.buffers import Buffer
 from asyncpar._wire.codec import EncodedElements, Undeliverable
 from asyncpar._wire.decoder import Decoder
-from asyncpar._wire.definitions import Candidates, Definitions
+from asyncpar._wire.definitions import Candidates, Definitions, reading
 from asyncpar._wire.encoder import TEXT_SPEED, TEXT_TYPES, BufferPlacer, Encoder, encode_definition, encode_function
 from asyncpar._wire.failures import PackedError, unpack_error
 from asyncpar._wire.frames import Frame, weigh
@@ -38,7 +39,9 @@ _MIXED_COLUMNS = (  # of `make_call`: in words, and as a path
     ("a keyword argument of {}", "keywords"),
 )
 _TEXT_BYTES = 64  # of a value in a message, from which on it is rather a text than a number
-_AT_ONCE = 3 * IN_LOOP_BYTES // 4
+_SECONDS_AT_ONCE = 0.75e-3  # that objects are packed, or read, in one turn of the event loop, …
+_AT_ONCE = 3 * IN_LOOP_BYTES // 4  # … and how many bytes of them, where these take longer than it seems; both are guesses
+_MOST_AT_ONCE = 2.0  # times that; what takes longer is left to a thread
 
 
 class SentProgram:
@@ -46,7 +49,6 @@ class SentProgram:
 
     Attributes:
         encoded, buffers: the function with its first definitions, once it is encoded.
-        defines: whether it has definitions at all. It must not, if it outlives its run: a class might change meanwhile.
         definitions: all that workers have of it, or will have with their next batch.
         more: the pickles of the definitions that came with items.
     """
@@ -57,11 +59,8 @@ class SentProgram:
         options: ProgramOptions,
         program_id: int,
         placer: BufferPlacer | None,
-        *,
-        defines: bool = True,
     ) -> None:
         self.fn = fn
-        self.defines = defines
         self.options = options
         self.program_id = program_id
         self.encoded: EncodedElements | None = None
@@ -82,7 +81,7 @@ class SentProgram:
                 self._encode(Breaths())
 
     def _encode(self, pace: Pace) -> None:
-        encoded, self.buffers, brought = encode_function(self.fn, pace, self._placer, defines=self.defines)
+        encoded, self.buffers, brought = encode_function(self.fn, pace, self._placer)
         self.definitions.extend(brought)
         self.encoded = encoded  # last: another thread takes it for encoded from here on
 
@@ -121,10 +120,13 @@ class PickledProgram:
     Attributes:
         hits: how many buffers were already in shared memory when they were to be sent.
         one_by_one: something could not be sent or read, so columns are not tried whole any more, in either direction.
+        packing_share, reading_share: how much of the event loop's time for one batch a call took when the last batch was packed
+            and read.
     """
 
     hits = 0
     one_by_one = False
+    packing_share = reading_share = 0.0
     _too_large = sys.maxsize  # a batch of this many calls took too long in the event loop; half of it is tried again
 
     def __init__(self, program: Program, sent: SentProgram, placer: BufferPlacer | None) -> None:
@@ -137,15 +139,14 @@ class PickledProgram:
         return ProcessParcel(self, batch, budget)
 
     def may_be_small(self, calls: int) -> bool:
-        return calls <= self._too_large // 2
+        """Whether the event loop is likely to pack so many calls in time."""
+        return calls <= self._too_large // 2 and calls * self.packing_share <= _MOST_AT_ONCE
 
     def note_weight(self, calls: int, weight: int) -> None:
         self._too_large = min(self._too_large, calls) if weight >= IN_LOOP_BYTES else sys.maxsize
 
     def take_in(self, brought: list[Any]) -> None:
         """Classes and functions have come with a batch. Those that will come again are sent only once from now on."""
-        if not self.sent.defines:
-            return
         if self._candidates is None:
             self._candidates = Candidates()
         for value in self._candidates.choose(brought):
@@ -159,7 +160,7 @@ class PickledProgram:
 class ProcessParcel(Parcel):
     """A batch whose columns are encoded before a worker is requested: at once, unless the columns or the function take long."""
 
-    __slots__ = ("_columns", "_encoder", "loop_share", "pickled", "sent", "unfinished")
+    __slots__ = ("_columns", "_encoder", "definitions", "loop_share", "pickled", "sent", "unfinished")
 
     def __init__(self, pickled: PickledProgram, batch: Batch, budget: float) -> None:
         self.program = pickled.program
@@ -181,7 +182,8 @@ class ProcessParcel(Parcel):
             [encoder.column(column, _describe_argument, batch, which) for which, column in enumerate(batch.columns)]
         )
         self._encoder = encoder
-        self.loop_share = encoder.object_weight / _AT_ONCE
+        self.loop_share = max(encoder.object_weight / _AT_ONCE, encoder.object_seconds / _SECONDS_AT_ONCE)
+        pickled.packing_share = self.loop_share / len(batch)
         pickled.one_by_one = pickled.one_by_one or encoder.one_by_one
         self.unfinished = False
 
@@ -206,6 +208,7 @@ class ProcessParcel(Parcel):
             assert sent.encoded is not None, "a parcel is finished before it is sent"
             new_program, buffers, pickles_read = (sent.encoded, sent.options), sent.buffers, 1
         more = sent.definitions_after(pickles_read)
+        self.definitions = sent.definitions.with_more(encoder.listed)
         message: BatchMessage = (
             sent.program_id,
             new_program,
@@ -238,13 +241,17 @@ class ProcessAnswer:
         self._frame = frame
         self._batch = parcel.batch
         self._pickled = parcel.pickled
-        self._definitions = parcel.sent.definitions
+        self._definitions = parcel.definitions
         self._worker_name = worker_name
         self._inline_bytes = inline_bytes
         self._shared_bytes = shared_bytes
         payload = len(frame.payload)  # if it is large, it has numbers or texts; what has other objects lies beside it
         speed = TEXT_SPEED if payload > _TEXT_BYTES * len(self._batch) else 1
-        self.is_large = payload > speed * IN_LOOP_BYTES or self._weight() - payload > IN_LOOP_BYTES
+        self.is_large = (
+            payload > speed * IN_LOOP_BYTES
+            or self._weight() - payload > IN_LOOP_BYTES
+            or len(self._batch) * self._pickled.reading_share > _MOST_AT_ONCE
+        )
         self.loop_share = 0.0  # until it is read
 
     def _weight(self) -> int:
@@ -257,6 +264,7 @@ class ProcessAnswer:
         decoder.may_read_apart = self.is_large
         message: DoneMessage = decoder.message
         encoded, packed_errors, timings, has_read_apart = message
+        began = time.thread_time() if len(encoded) > 1 else 0.0
         try:
             (column,), spoiled = decoder.columns([encoded])
         except TooLarge:
@@ -265,11 +273,13 @@ class ProcessAnswer:
         if len(column) and type(column[0]) in TEXT_TYPES:
             self.loop_share = self._weight() / TEXT_SPEED / _AT_ONCE
         elif len(encoded) > 1:
-            self.loop_share = decoder.weight / _AT_ONCE
+            self.loop_share = max(decoder.weight / _AT_ONCE, (time.thread_time() - began) / _SECONDS_AT_ONCE)
+            self._pickled.reading_share = self.loop_share / len(column)
         if has_read_apart or decoder.has_read_apart:
             self._pickled.one_by_one = True
         values = column if type(column) is list else list(column)
-        errors = {position: unpack_error(PackedError(*packed)) for position, packed in packed_errors.items()}
+        with reading(self._definitions):
+            errors = {position: unpack_error(PackedError(*packed)) for position, packed in packed_errors.items()}
         if spoiled:
             _unpack_undeliverables(values, errors)
         if errors:

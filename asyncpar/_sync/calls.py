@@ -254,7 +254,7 @@ class CallSource(PumpedSource):
             return ()
         function = self.function = self._segments[0].function
         columns = self._take_of_first(count)
-        while len(columns[0]) < count and self._segments and self._segments[0].function is function:
+        while len(columns[0]) < count and self._segments and self._continues(function, len(columns)):
             more = self._take_of_first(count - len(columns[0]))
             columns = tuple([[*column, *rest] for column, rest in zip(columns, more, strict=True)])
         taken = len(columns[0])
@@ -262,6 +262,11 @@ class CallSource(PumpedSource):
         self._stored -= taken
         self.exhausted = self._pumped_out and not self._stored
         return columns
+
+    def _continues(self, function: Callable[..., Any], arguments: int) -> bool:
+        """Whether the next segment has calls of the same form."""
+        segment = self._segments[0]
+        return segment.function is function and len(segment.columns) == arguments
 
     def _take_of_first(self, count: int) -> Columns:
         columns = self._segments[0].columns

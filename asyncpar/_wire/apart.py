@@ -16,7 +16,7 @@ from __future__ import annotations
 import pickle
 import pickletools
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -90,7 +90,7 @@ class _Followed:
                 if shared not in needed and not _contains(element, shared):
                     needed.add(shared)
                     to_see.append(shared)
-        return sorted(span for span in needed if not any(other != span and _contains(other, span) for other in needed))
+        return _outermost(needed)
 
     def _follow(self, data: bytes) -> None:
         opcodes = list(pickletools.genops(data))
@@ -154,6 +154,15 @@ class _Followed:
             if not item.is_mark:
                 self.elements.append((begin, item.end))
             begin = item.end
+
+
+def _outermost(spans: Iterable[Span]) -> list[Span]:
+    """Those that lie in no other, in order. Two of them never overlap without one containing the other."""
+    outermost: list[Span] = []
+    for span in sorted(spans, key=lambda span: (span[0], -span[1])):
+        if not outermost or outermost[-1][1] <= span[0]:
+            outermost.append(span)
+    return outermost
 
 
 def _contains(outer: Span, inner: Span) -> bool:

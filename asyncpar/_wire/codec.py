@@ -41,10 +41,11 @@ Pickled: TypeAlias = Buffer | pickle.PickleBuffer | None  # None: the pickle is 
 EncodedElements: TypeAlias = tuple[list[Pickled], list[int]]
 
 # Plain tuples, which pickle three times as fast as named ones. (column,) is a column in the message. (pickles, counts) is a
-# column of separate pickles, with the number of the message's buffers that each of them uses. (pickle, count, shares) is a
-# column that is pickled whole: its pickle, the number of its buffers, and whether calls may be given the same pages. As with
-# the elements of a list, they may share pages only if each element is large by itself.
-EncodedColumn: TypeAlias = tuple[Column] | EncodedElements | tuple[Pickled, int, bool]
+# column of separate pickles, with the number of the message's buffers that each of them uses. (pickle, count, shares, brings)
+# is a column that is pickled whole: its pickle, the number of its buffers, whether calls may be given the same pages, and
+# whether its last element is the list of the definitions that it brings (`definitions.py`). As with the elements of a list,
+# calls may share pages only if each element is large by itself.
+EncodedColumn: TypeAlias = tuple[Column] | EncodedElements | tuple[Pickled, int, bool, bool]
 
 
 class Undeliverable:

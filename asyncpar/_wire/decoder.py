@@ -34,7 +34,8 @@ class Decoder:
             Only a frame that has such buffers needs them.
         weight: bytes of pickles that have been read, without their buffers.
         may_read_apart: if a column cannot be read whole, it may be read element by element, which takes long.
-        has_read_apart: this has happened.
+        has_read_apart: this has happened. Then what columns bring does not count.
+        listed: the definitions that columns have brought.
     """
 
     definitions: Definitions | None = None
@@ -49,6 +50,7 @@ class Decoder:
         self._buffers = iter(frame.buffers)
         self._loads = loads()
         self._spoiled = False
+        self.listed: list[Any] = []
         payload, buffers = frame.payload, self._buffers
         self.message: Any = pickle.loads(payload, buffers=buffers) if pace is None else load(payload, buffers, pace)
 
@@ -76,11 +78,11 @@ class Decoder:
     def _column(self, encoded: EncodedColumn) -> Column:
         if len(encoded) == 1:
             return encoded[0]
-        if len(encoded) == 3:
+        if len(encoded) == 4:
             return self._whole(*encoded)
         return [self._element(data, count) for data, count in zip(*encoded, strict=True)]
 
-    def _whole(self, pickled: Pickled, buffer_count: int, shares: bool) -> Column:
+    def _whole(self, pickled: Pickled, buffer_count: int, shares: bool, brings: bool) -> Column:
         map_shared = self.map_shared if shares else self.map_private
         buffers = self._take(buffer_count)
         data: Any = _view(buffers.pop(0), map_shared) if pickled is None else pickled
@@ -97,7 +99,10 @@ class Decoder:
             if not elements:  # it is no list: an array, for which there is no memory
                 raise
             self.has_read_apart = True
-            return elements
+            return elements[:-1] if brings else elements
+        if brings:
+            assert isinstance(column, list), "the encoder makes a list of it"
+            self.listed += column.pop()
         return column
 
     def _element(self, pickled: Pickled, buffer_count: int) -> Any:

@@ -7,15 +7,17 @@ pickles refer to a definition by its number, in both directions.
 
 - What the function of a run refers to becomes a definition when the function is pickled (`Pickler.brought`). It is in the same
   pickle, so the function and its classes share one set of globals in the worker, as they do at home.
-- A class, or a function of a module, that comes with items travels with its batch. When it comes a second time, it becomes a
-  definition for the next batches. So runs of one batch have nothing to send, and neither have classes that come once. What is
-  made for each item (a lambda, a function within a function) is not worth it.
+- A class, or a function of a module, that comes with items travels with its batch, and for that batch has a number, too: its
+  results and errors refer to it. (If they brought it back by value, cloudpickle would give the caller's own class the
+  attributes and methods of the copy.) When it comes a second time, it becomes a definition for the next batches. So runs of
+  one batch have nothing to send, and neither have classes that come once. What is made for each item (a lambda, a function
+  within a function) is not worth it.
 
 A definition is one object in its worker from then on, as it would be in a plain loop, and so is what calls change in it.
 
 A run has its own definitions. So a class that is defined again, or changed, between two runs is sent again. Within a run it
-stays what it was when it was first sent. Programs that outlive their run have no definitions, and neither have programs in
-foreign pools any beyond those of their function: it is not known there which worker has which.
+stays what it was when it was first sent. Programs that outlive their run, and those in foreign pools, have only the definitions
+that come with their function and with the batch: a class might change meanwhile, and it is not known which worker has which.
 """
 
 from __future__ import annotations
@@ -46,6 +48,10 @@ class Definitions:
 
     def number(self, value: object) -> int | None:
         return self._numbers.get(id(value))
+
+    def with_more(self, objects: list[Any]) -> Definitions:
+        """These, and more at the end: for one batch, which has brought them."""
+        return Definitions([*self.objects, *objects]) if objects else self
 
     def extend(self, objects: Iterable[Any]) -> None:
         for value in objects:

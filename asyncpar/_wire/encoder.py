@@ -2,6 +2,7 @@
 
 import pickle
 import sys
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol
@@ -62,7 +63,9 @@ class Encoder:
         one_by_one: no column is tried whole. Set when one could not be pickled whole.
         refusal: why an element could not be pickled, if one could not.
         brought: classes and functions that were sent by value with a column.
+        listed: those of them that are listed at the end of a column.
         object_weight: of objects and texts, in the units of the pace. Numbers do not matter.
+        object_seconds: of the processor, for objects.
     """
 
     refusal: BaseException | None = None
@@ -80,7 +83,9 @@ class Encoder:
         self.definitions = definitions
         self.one_by_one = one_by_one
         self.brought: list[Any] = []
+        self.listed: list[Any] = []
         self.object_weight = 0
+        self.object_seconds = 0.0
         self._column_buffers: list[Any] = []  # buffers, and blocks that have yet to be lent
         self._keeper: _Keeper | None = None  # made for the first element that may need it
 
@@ -123,10 +128,11 @@ class Encoder:
     def _of_objects(self, column: Column, describe: Callable[[int], tuple[str, str]]) -> EncodedColumn:
         if self._pace is None:
             return self._tried_whole(column, describe)
-        before = self._pace.weight
+        before, began = self._pace.weight, time.thread_time()
         self._pace(_MEMBER_WEIGHT * len(column))
         encoded = self._tried_whole(column, describe)
         self.object_weight += self._pace.weight - before
+        self.object_seconds += time.thread_time() - began
         return encoded
 
     def _tried_whole(self, column: Column, describe: Callable[[int], tuple[str, str]]) -> EncodedColumn:
@@ -134,7 +140,7 @@ class Encoder:
         if not self.one_by_one:
             before = len(self._column_buffers)
             try:
-                return self._whole(column if type(column) is list else list(column), kind, shares=True)
+                return self._whole(column, kind, shares=True, brings=True)
             except _NOT_OF_AN_ELEMENT:
                 raise
             except BaseException:  # raised by some element
@@ -143,12 +149,16 @@ class Encoder:
                 self.one_by_one = True
         return self._one_by_one(column, kind, describe)
 
-    def _whole(self, column: Column, kind: Any, *, shares: bool) -> EncodedColumn:
+    def _whole(self, column: Column, kind: Any, *, shares: bool, brings: bool = False) -> EncodedColumn:
         keep, before = self._keep, len(self._column_buffers)
         pickler = ValuePickler(keep, kind, self.definitions)
+        if brings:
+            column = [*column, pickler.brought]  # when pickle comes to this list, the others have filled it
         pickled = keep.beside_if_large(pickler.dump(column), before)
-        self.brought += pickler.brought
-        return pickled, len(self._column_buffers) - before, shares
+        if brings and pickler.brought:
+            self.brought += pickler.brought
+            self.listed += pickler.brought
+        return pickled, len(self._column_buffers) - before, shares, brings
 
     def _one_by_one(self, column: Column, kind: Any, describe: Callable[[int], tuple[str, str]]) -> EncodedColumn:
         keep = self._keep
@@ -193,7 +203,7 @@ class Encoder:
 
 
 def encode_function(
-    fn: Callable[..., Any], pace: Pace | None = None, placer: BufferPlacer | None = None, *, defines: bool = True
+    fn: Callable[..., Any], pace: Pace | None = None, placer: BufferPlacer | None = None
 ) -> tuple[EncodedElements, list[Any], list[Any]]:
     """`fn`, its large buffers, and the definitions that it brings.
 
@@ -208,8 +218,7 @@ def encode_function(
             pickled: list[Buffer] = [pickle.dumps((fn, brought), PROTOCOL)]
         else:
             pickler = ValuePickler(keep, pickler_class(placer), None)
-            if defines:
-                brought = pickler.brought
+            brought = pickler.brought
             pickled = pickler.dump((fn, brought))  # when pickle comes to the list, `fn` has filled it
     except _NOT_OF_AN_ELEMENT:
         raise
@@ -355,7 +364,10 @@ def _plain_bytes(column: Any) -> int | None:
     """About how many bytes a column takes in the message; None if it may have objects that are not plain."""
     kind = type(column)
     if kind is list or kind is tuple:
-        kinds = set(map(type, column))
+        try:
+            kinds = set(map(type, column))
+        except TypeError:  # a class that cannot be hashed
+            return None
         if not kinds <= _PLAIN_TYPES:  # a fifth quicker than issuperset()
             return None
         size = _NUMBER_BYTES * len(column)

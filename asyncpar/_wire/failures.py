@@ -29,6 +29,7 @@ from types import MemberDescriptorType
 from typing import Any, NamedTuple
 
 from asyncpar._basics.wording import in_words, message_of
+from asyncpar._wire.definitions import Definitions, reading
 from asyncpar._wire.unfinished import loads
 from asyncpar.errors import RemoteError, RemoteTraceback
 
@@ -53,16 +54,20 @@ class PackedError(NamedTuple):
     misread: str  # the error that reading its pickle raises, if that is why there is none
 
 
-def pack_error(error: BaseException, *, hidden_frames: int = 0) -> PackedError:
-    """`error` in a form that travels. The outermost `hidden_frames` of its traceback are left out."""
+def pack_error(error: BaseException, definitions: Definitions | None = None, *, hidden_frames: int = 0) -> PackedError:
+    """`error` in a form that travels. The outermost `hidden_frames` of its traceback are left out.
+
+    `definitions`: what the reader has.
+    """
     type_name = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
-    pickled, misread = _pickle_error(error)
+    with reading(definitions):
+        pickled, misread = _pickle_error(error, definitions)
     culprit = _describe_culprit(error) if pickled is None and not misread else ""
     return PackedError(pickled, type_name, message_of(error), _format_traceback(error, hidden_frames), culprit, misread)
 
 
 def unpack_error(packed: PackedError) -> BaseException:
-    """The exception, with the worker's traceback as its cause."""
+    """The exception, with the worker's traceback as its cause. Read it where its definitions are (`reading`)."""
     loaded: BaseException | None = None
     misread = packed.misread
     if packed.pickled is not None:
@@ -72,12 +77,12 @@ def unpack_error(packed: PackedError) -> BaseException:
     return error
 
 
-def _pickle_error(error: BaseException) -> tuple[bytes | None, str]:
+def _pickle_error(error: BaseException, definitions: Definitions | None) -> tuple[bytes | None, str]:
     """The pickle, or the error that reading it would raise; neither if it cannot be written."""
     pickled, misread = None, ""
     for dumps in _ways():
         try:
-            data = dumps(error)
+            data = dumps(error, definitions=definitions)
         except BaseException:  # noqa: S112 - the other way is tried, and None says that neither worked
             continue
         loaded, failure = _load_error(data)
@@ -90,7 +95,7 @@ def _pickle_error(error: BaseException) -> tuple[bytes | None, str]:
 
 
 @cache
-def _ways() -> tuple[Callable[[BaseException], bytes], ...]:
+def _ways() -> tuple[Callable[..., bytes], ...]:
     """The ways to pickle an exception. Made for the first exception, because importing cloudpickle takes 30 ms."""
     from asyncpar._wire.pickler import Pickler, dumps
 

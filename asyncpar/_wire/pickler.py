@@ -123,8 +123,10 @@ def pickler_with(reducers: Mapping[type, Reducer]) -> type[Pickler]:
     return type("Pickler", (Pickler,), {"own_reducers": {**Pickler.own_reducers, **reducers}})
 
 
-def dumps(value: object, pickler_class: type[Pickler] = Pickler) -> bytes:
+def dumps(value: object, pickler_class: type[Pickler] = Pickler, definitions: Definitions | None = None) -> bytes:
     """`value` as bytes."""
     with io.BytesIO() as file:
-        pickler_class(file, PROTOCOL).dump(value)
+        pickler = pickler_class(file, PROTOCOL)
+        pickler.definitions = definitions
+        pickler.dump(value)
         return file.getvalue()

@@ -191,7 +191,7 @@ class ProcessExecutor(PooledExecutor[ProcessWorker]):
         fn, concurrency, stop_on_error, timeout = program
         make_placer = partial(Placer, self._get_arguments, DEFAULT_BYTES)
         placer = make_placer()
-        sent = self.new_program(fn, (concurrency, stop_on_error, timeout, DEFAULT_BYTES, "r"), placer, defines=False)
+        sent = self.new_program(fn, (concurrency, stop_on_error, timeout, DEFAULT_BYTES, "r"), placer)
         session = CallSession(self.pool, self.release, program, sent, make_placer)
         if by_name:
             self._calls.keep(session)
@@ -216,11 +216,9 @@ class ProcessExecutor(PooledExecutor[ProcessWorker]):
             kept = self._importable[key] = self.new_program(fn, options, None)
         return kept
 
-    def new_program(
-        self, fn: Callable[..., Any], options: ProgramOptions, placer: Placer | None, *, defines: bool = True
-    ) -> SentProgram:
+    def new_program(self, fn: Callable[..., Any], options: ProgramOptions, placer: Placer | None) -> SentProgram:
         self._last_program_id += 1
-        return SentProgram(fn, options, self._last_program_id, placer, defines=defines)
+        return SentProgram(fn, options, self._last_program_id, placer)
 
     def _get_arguments(self) -> Area:
         """Where large arguments are stored; made with the first worker or for the first of them, whichever comes first."""

@@ -67,6 +67,36 @@ async def test_a_class_travels_once_and_not_with_each_object_or_batch() -> None:
     assert statistics.inline_bytes < sent_with_batches + 2 * 10_000 + 2000 * 100
 
 
+async def test_no_result_or_error_changes_the_callers_class(sending: Executor) -> None:
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    exec(  # as a script would define them
+        "state = [1]\n"
+        "class Item(Exception):\n"
+        "    count = 0\n"
+        "    def value(self): return state[0]\n"
+        "def touch(item):\n"
+        "    type(item).count += 1\n"
+        "    if item.args[0] % 2: raise item\n"
+        "    return item\n"
+        "def make(x):\n"
+        "    Item.count += 1\n"
+        "    if x % 2: raise Item(x)\n"
+        "    return Item(x)\n",
+        namespace,
+    )
+    kind = namespace["Item"]
+    for function, items in ((namespace["touch"], [kind(x) for x in range(30)]), (namespace["make"], range(30))):
+        results: list[Any] = await pmap(function, items, executor=sending, on_error="return", batch_size=1)
+        assert {type(result) for result in results} == {kind}
+        single = await sending.run(function, items[2])
+        with pytest.raises(kind):
+            await sending.run(function, items[1])
+        namespace["state"][0] += 1
+        assert type(single) is kind
+        assert kind.count == 0
+        assert single.value() == results[0].value() == namespace["state"][0]
+
+
 async def test_a_class_of_the_function_is_the_class_of_its_results(sending: Executor) -> None:
     own = make_class()
     results = await pmap(lambda x: own(x), range(100), executor=sending)

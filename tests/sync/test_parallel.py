@@ -621,3 +621,13 @@ def second(model: CountsPickling, more: int = 0) -> int:
 
 def third(model: CountsPickling, more: int = 0) -> int:
     return 3 + more
+
+
+@pytest.mark.parametrize("backend", ["process", "thread"])
+def test_a_function_may_be_called_with_different_numbers_of_arguments(backend: str) -> None:
+    tasks = [delayed(total)(x) for x in range(40)] + [delayed(total)(x, x) for x in range(40)] + [delayed(total)()]
+    assert Parallel(n_jobs=2, backend=backend)(tasks) == [*range(40), *range(0, 80, 2), 0]
+
+
+def total(*numbers: int) -> int:
+    return sum(numbers)

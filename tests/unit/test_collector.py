@@ -23,8 +23,8 @@ def thresholds() -> Iterator[tuple[int, int, int]]:
 def test_the_collector_is_paused_until_the_last_pause_ends(thresholds: tuple[int, int, int]) -> None:
     with CollectorPaused():
         with CollectorPaused():
-            assert gc.get_threshold()[0] == 0
-        assert gc.get_threshold()[0] == 0
+            assert gc.get_threshold()[0] > 10_000
+        assert gc.get_threshold()[0] > 10_000
     assert gc.get_threshold() == thresholds
 
 
@@ -40,7 +40,7 @@ def test_pauses_in_several_threads_end_with_the_last(thresholds: tuple[int, int,
     with CollectorPaused():
         thread.start()
         began.wait()
-    assert gc.get_threshold()[0] == 0
+    assert gc.get_threshold()[0] > 10_000
     end.set()
     thread.join()
     assert gc.get_threshold() == thresholds
@@ -70,7 +70,7 @@ def test_a_process_that_is_forked_during_a_pause_has_its_collector(thresholds: t
     pid = os.fork()
     if not pid:
         with CollectorPaused():
-            paused = gc.get_threshold()[0] == 0
+            paused = gc.get_threshold()[0] > 10_000
         os._exit(0 if paused and gc.get_threshold() == thresholds else 1)
     end.set()
     thread.join()
