@@ -126,17 +126,17 @@ class Encoder:
         return self._whole(column, pickler_class(placer), shares=column[0].nbytes >= placer.threshold)
 
     def _of_objects(self, column: Column, describe: Callable[[int], tuple[str, str]]) -> EncodedColumn:
+        kind = pickler_class(self._placer)  # which imports what it needs, the first time
         if self._pace is None:
-            return self._tried_whole(column, describe)
+            return self._tried_whole(column, kind, describe)
         before, began = self._pace.weight, time.thread_time()
         self._pace(_MEMBER_WEIGHT * len(column))
-        encoded = self._tried_whole(column, describe)
+        encoded = self._tried_whole(column, kind, describe)
         self.object_weight += self._pace.weight - before
         self.object_seconds += time.thread_time() - began
         return encoded
 
-    def _tried_whole(self, column: Column, describe: Callable[[int], tuple[str, str]]) -> EncodedColumn:
-        kind = pickler_class(self._placer)
+    def _tried_whole(self, column: Column, kind: Any, describe: Callable[[int], tuple[str, str]]) -> EncodedColumn:
         if not self.one_by_one:
             before = len(self._column_buffers)
             try:
@@ -252,8 +252,6 @@ class ValuePickler:
         self._pickler = kind(self._writer, PROTOCOL, buffer_callback=None if buffers_inside else keep)
         if kind is not pickle.Pickler:
             self._pickler.definitions = definitions
-            if keep.pace is not None:
-                self._pickler.account_to(keep.pace)
 
     @property
     def brought(self) -> list[Any]:

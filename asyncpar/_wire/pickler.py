@@ -18,7 +18,6 @@ from __future__ import annotations
 import copyreg
 import io
 from collections.abc import Callable, Mapping
-from functools import partial
 from types import CodeType, FunctionType
 from typing import Any, ClassVar, TypeAlias
 
@@ -33,8 +32,6 @@ Reducer: TypeAlias = Callable[[Any], Any]
 
 _inherited: Any = cloudpickle.Pickler.dispatch_table  # a ChainMap over cloudpickle's own and copyreg's
 _CLOUDPICKLE: Mapping[type, Reducer] = _inherited.maps[0]
-_SLOW_WEIGHT = 128  # of an object whose reduction runs Python code, in the units of a pace; a guess
-_HOOKS = ("__reduce_ex__", "__reduce__", "__getstate__", "__getnewargs__", "__getnewargs_ex__")
 _BY_VALUE = 6  # the length of what cloudpickle returns for a class or a function that it writes by value; others are shorter
 
 
@@ -67,10 +64,6 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
         self.brought: list[Any] = []
         self._reducers = _Reducers(self.own_reducers)
 
-    def account_to(self, pace: Callable[[int], object]) -> None:
-        """Tells the pace of each object whose reduction runs Python code, which may take long and write little."""
-        self._reducers.pace = pace
-
     @property
     def dispatch_table(self) -> Any:
         """None of its own, so that pickle looks into copyreg's by itself."""
@@ -95,27 +88,13 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
 class _Reducers(dict[type, Reducer | None]):
     """{type: its reducer}; None if pickle knows what to do."""
 
-    pace: Callable[[int], object] | None = None
-
     def __missing__(self, kind: type) -> Reducer | None:
         reducer: Reducer | None
         reducer = _reduce_definition if issubclass(kind, type | FunctionType) else _CLOUDPICKLE.get(kind)
         if reducer is None and kind not in copyreg.dispatch_table:
             reducer = reducer_of_bound(kind)
-        if reducer is None and self.pace is not None and _runs_python(kind):
-            reducer = partial(_account, self.pace)
         self[kind] = reducer
         return reducer
-
-
-def _account(pace: Callable[[int], object], _: object) -> Any:
-    pace(_SLOW_WEIGHT)
-    return NotImplemented
-
-
-def _runs_python(kind: type) -> bool:
-    hooks = [copyreg.dispatch_table.get(kind), *[getattr(kind, name, None) for name in _HOOKS]]
-    return any(type(hook) is FunctionType for hook in hooks)
 
 
 def pickler_with(reducers: Mapping[type, Reducer]) -> type[Pickler]:
