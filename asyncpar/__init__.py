@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from asyncpar._cache.parts import register_hasher as register_hasher
     from asyncpar._contract.executor import Executor as Executor
     from asyncpar._map.pmap import ParallelMap as ParallelMap
     from asyncpar._map.pmap import pmap as pmap
@@ -62,6 +63,7 @@ _HOMES = {
     "parallel_backend": "_sync.config",
     "parallel_config": "_sync.config",
     "pmap": "_map.pmap",
+    "register_hasher": "_cache.parts",
     "register_parallel_backend": "_sync.config",
     "wrap_non_picklable_objects": "_sync.parallel",
 }
@@ -90,6 +92,7 @@ __all__ = [
     "parallel_backend",
     "parallel_config",
     "pmap",
+    "register_hasher",
     "register_parallel_backend",
     "wrap_non_picklable_objects",
 ]

@@ -19,6 +19,7 @@ LAYERS = [
     ["_processes"],
     ["_contract"],
     ["_child"],
+    ["_cache"],
     ["_wire"],
     ["_memory"],
     ["_platform"],
@@ -29,7 +30,7 @@ LEVEL = {package: level for level, layer in enumerate(LAYERS) for package in lay
 MODULES = sorted(path.relative_to(PACKAGE).with_suffix("").as_posix() for path in PACKAGE.rglob("*.py"))
 INSIDE = [module for module in MODULES if module != "__init__"]
 CHILD_SIDE = [
-    *(module for module in MODULES if module.startswith(("_child/", "_wire/", "_memory/", "_basics/"))),
+    *(module for module in MODULES if module.startswith(("_child/", "_cache/", "_wire/", "_memory/", "_basics/"))),
     "errors",
     "_platform/nesting",
 ]
@@ -38,6 +39,9 @@ HEAVY = {"asyncio", "anyio", "numpy", "uvloop", "subprocess", "multiprocessing",
 ALLOWED = {
     "_child/run_coroutines": {"asyncio"},  # imported only by a worker with a coroutine function
     "_wire/arrays": {"numpy"},  # imported only where numpy is
+    "_cache/array_parts": {"numpy"},  # these, too
+    "_cache/frame_parts": {"numpy"},
+    "_cache/arrow_parts": {"numpy"},
 }
 
 
