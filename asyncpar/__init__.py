@@ -10,7 +10,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from asyncpar._cache.memory import Memory as Memory
+    from asyncpar._cache.memory import expires_after as expires_after
     from asyncpar._cache.parts import register_hasher as register_hasher
+    from asyncpar._cache.shelved import MemorizedResult as MemorizedResult
     from asyncpar._contract.executor import Executor as Executor
     from asyncpar._map.pmap import ParallelMap as ParallelMap
     from asyncpar._map.pmap import pmap as pmap
@@ -25,12 +28,14 @@ if TYPE_CHECKING:
     from asyncpar._sync.parallel import delayed as delayed
     from asyncpar._sync.parallel import wrap_non_picklable_objects as wrap_non_picklable_objects
     from asyncpar.errors import AsyncparError as AsyncparError
+    from asyncpar.errors import CacheWarning as CacheWarning
     from asyncpar.errors import CallTimeoutError as CallTimeoutError
     from asyncpar.errors import ConsumedError as ConsumedError
     from asyncpar.errors import ExecutorUnavailableError as ExecutorUnavailableError
     from asyncpar.errors import PicklingError as PicklingError
     from asyncpar.errors import RemoteError as RemoteError
     from asyncpar.errors import RemoteTraceback as RemoteTraceback
+    from asyncpar.errors import UnsafeCacheError as UnsafeCacheError
     from asyncpar.errors import WorkerDiedError as WorkerDiedError
     from asyncpar.executors.futures import FuturesExecutor as FuturesExecutor
     from asyncpar.executors.inline import InlineExecutor as InlineExecutor
@@ -41,12 +46,15 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "AsyncparError": "errors",
+    "CacheWarning": "errors",
     "CallTimeoutError": "errors",
     "ConsumedError": "errors",
     "Executor": "_contract.executor",
     "ExecutorUnavailableError": "errors",
     "FuturesExecutor": "executors.futures",
     "InlineExecutor": "executors.inline",
+    "MemorizedResult": "_cache.shelved",
+    "Memory": "_cache.memory",
     "Outcome": "_run.outcomes",
     "Parallel": "_sync.parallel",
     "ParallelMap": "_map.pmap",
@@ -56,10 +64,12 @@ _HOMES = {
     "RemoteTraceback": "errors",
     "Statistics": "_run.statistics",
     "ThreadExecutor": "executors.thread",
+    "UnsafeCacheError": "errors",
     "WorkerDiedError": "errors",
     "cpu_count": "_platform.cpus",
     "delayed": "_sync.parallel",
     "effective_n_jobs": "_sync.config",
+    "expires_after": "_cache.memory",
     "parallel_backend": "_sync.config",
     "parallel_config": "_sync.config",
     "pmap": "_map.pmap",
@@ -70,12 +80,15 @@ _HOMES = {
 
 __all__ = [
     "AsyncparError",
+    "CacheWarning",
     "CallTimeoutError",
     "ConsumedError",
     "Executor",
     "ExecutorUnavailableError",
     "FuturesExecutor",
     "InlineExecutor",
+    "MemorizedResult",
+    "Memory",
     "Outcome",
     "Parallel",
     "ParallelMap",
@@ -85,10 +98,12 @@ __all__ = [
     "RemoteTraceback",
     "Statistics",
     "ThreadExecutor",
+    "UnsafeCacheError",
     "WorkerDiedError",
     "cpu_count",
     "delayed",
     "effective_n_jobs",
+    "expires_after",
     "parallel_backend",
     "parallel_config",
     "pmap",

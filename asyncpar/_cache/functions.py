@@ -22,7 +22,7 @@ from asyncpar._cache.digests import digest
 from asyncpar._cache.followed import digest_of_package
 from asyncpar._cache.forms import SCALARS, Forms, UnstableValueError, is_flat
 from asyncpar._cache.parts import parts_of
-from asyncpar._cache.sources import digest_of_code, functions_in, label_of_module
+from asyncpar._cache.sources import CodeDigest, digest_of_code, functions_in, label_of_module
 
 _ABSENT = "<no value>"  # of a global or a variable that has none yet
 _NOT_A_SCALAR = "<an object>"
@@ -38,6 +38,7 @@ class Identity:
     """
 
     def __init__(self, function: Callable[..., Any], version: object = None, *, follow: bool = False) -> None:
+        plain: Any
         plain, self.bound = _plain(function)
         self.module, self.name = _name(plain)
         self._function = plain
@@ -48,6 +49,17 @@ class Identity:
         self._seen: tuple[Any, ...] | None = None
         self._prefix = b""
         self._fixed: bytes | None = None
+
+    @property
+    def source(self) -> CodeDigest | None:
+        """The digest of the function's code, if it is a Python function."""
+        return digest_of_code(self._function.__code__) if isinstance(self._function, FunctionType) else None
+
+    @property
+    def plain(self) -> Callable[..., Any]:
+        """The function itself, below a bound method or an object that can be called."""
+        function: Callable[..., Any] = self._function
+        return function
 
     def prefix(self) -> bytes:
         """Bytes that are different for different functions.
@@ -60,9 +72,9 @@ class Identity:
             return self._prefix
         if self._fixed is None:
             followed = digest_of_package(self._function) if self._follow else None
-            code = self._function.__code__ if isinstance(self._function, FunctionType) else None
-            described = None if code is not None else Forms(parts_of).form(self._function)
-            head = (self.module, self.name, None if code is None else digest_of_code(code).digest, described, followed)
+            source = self.source
+            described = Forms(parts_of).form(self._function) if source is None else source.digest
+            head = (self.module, self.name, described, followed)
             self._fixed = Forms(parts_of).form((head, self._version))
         prefix = digest(self._fixed + self._form_of_surroundings())
         if is_flat(seen):  # others may change without being replaced

@@ -53,7 +53,7 @@ class Keyer:
     ) -> None:
         self.identity = Identity(function, version, follow=follow)
         self._bound = self.identity.bound
-        self._bind, self._names = make_binder(self.identity._function if self._bound else function, ignore)
+        self._bind, self._names = make_binder(self.identity.plain if self._bound else function, ignore)
         self._strict = strict
         check_surroundings(function)
 
