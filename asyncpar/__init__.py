@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from asyncpar._cache.memory import Memory as Memory
     from asyncpar._cache.memory import expires_after as expires_after
     from asyncpar._cache.parts import register_hasher as register_hasher
+    from asyncpar._cache.persist import dump as dump
+    from asyncpar._cache.persist import hash as hash  # noqa: A004 - joblib's name
+    from asyncpar._cache.persist import load as load
     from asyncpar._cache.shelved import MemorizedResult as MemorizedResult
     from asyncpar._contract.executor import Executor as Executor
     from asyncpar._map.pmap import ParallelMap as ParallelMap
@@ -68,8 +71,11 @@ _HOMES = {
     "WorkerDiedError": "errors",
     "cpu_count": "_platform.cpus",
     "delayed": "_sync.parallel",
+    "dump": "_cache.persist",
     "effective_n_jobs": "_sync.config",
     "expires_after": "_cache.memory",
+    "hash": "_cache.persist",
+    "load": "_cache.persist",
     "parallel_backend": "_sync.config",
     "parallel_config": "_sync.config",
     "pmap": "_map.pmap",
@@ -102,8 +108,11 @@ __all__ = [
     "WorkerDiedError",
     "cpu_count",
     "delayed",
+    "dump",
     "effective_n_jobs",
     "expires_after",
+    "hash",
+    "load",
     "parallel_backend",
     "parallel_config",
     "pmap",

@@ -118,7 +118,7 @@ def parse_compress(compress: CompressOption, file_name: str = "") -> Compression
         return None
     method = _BY_NAME[named] if named is not None else suffixed or _BY_NAME["zlib"]
     method.module()
-    return Compression(method, level)
+    return Compression(method, level if named is not None else level or _DEFAULT_LEVEL)
 
 
 def decompress(code: int, data: Buffer) -> bytes:

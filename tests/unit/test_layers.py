@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[2] / "asyncpar"
 
 # From the top down. The packages of one layer do not know each other.
 LAYERS = [
-    ["testing"],
+    ["testing", "__main__"],
     ["_sync"],
     ["_map"],
     ["executors", "_run"],
@@ -42,6 +42,7 @@ ALLOWED = {
     "_cache/array_parts": {"numpy"},  # these, too
     "_cache/frame_parts": {"numpy"},
     "_cache/arrow_parts": {"numpy"},
+    "_cache/async_calls": {"anyio"},  # imported only by a call that is awaited
 }
 
 
