@@ -185,9 +185,8 @@ def _prune(options: argparse.Namespace, folder: str) -> int:
     if options.json:
         print(json.dumps(removed))
     else:
-        print(
-            f"removed {removed['removed']} entries, {_bytes(removed['freed_bytes'])}; {left.items} are left, {_bytes(left.bytes)}"
-        )
+        freed = _bytes(removed["freed_bytes"])
+        print(f"removed {removed['removed']} entries, {freed}; {left.items} are left, {_bytes(left.bytes)}")
     return 0
 
 

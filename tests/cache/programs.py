@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from asyncpar import Memory
+from asyncpar._cache import flights
 
 
 def ready(folder: str) -> None:
@@ -39,9 +40,11 @@ def many_coroutines(folder: str) -> None:
 
     async def main() -> None:
         tasks = [asyncio.create_task(cached(folder, 7)) for _ in range(20)]
-        await asyncio.sleep(0)
+        while [len(flight._callbacks) for flight in flights._flights.values()] != [20]:
+            await asyncio.sleep(0)
         for task in tasks[::2]:
             task.cancel()
+        print("asked", flush=True)
         results = await asyncio.gather(*tasks, return_exceptions=True)
         print([result for result in results if not isinstance(result, BaseException)], flush=True)
 

@@ -17,6 +17,7 @@ import pytest
 from asyncpar import Memory
 from asyncpar._cache import flights
 from tests.cache.programs import compute_slowly, make_array, record
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -100,6 +101,11 @@ async def test_many_tasks_that_ask_at_once_compute_once(memory: Memory) -> None:
     assert len({id(result) for result in results}) == 20
 
 
+async def until_boarded(count: int) -> None:
+    """Waits until so many callers wait for one flight."""
+    await wait_until(lambda: [len(flight._callbacks) for flight in flights._flights.values()] == [count])
+
+
 async def ask_and_count(cached: Any, landed: list[Any], *arguments: Any) -> None:
     landed.append(await cached(*arguments))
 
@@ -136,7 +142,7 @@ async def test_a_caller_that_is_cancelled_disturbs_no_other(memory: Memory) -> N
             first.start_soon(ask_and_count, cached, landed, 3)
             await gated.began.wait()
             group.start_soon(ask_and_count, cached, landed, 3)
-            await anyio.wait_all_tasks_blocked()
+            await until_boarded(2)
             first.cancel_scope.cancel()
         gated.gate.set()
     assert landed == [3]
@@ -181,7 +187,7 @@ async def test_an_error_reaches_all_who_waited_and_is_not_kept(memory: Memory) -
         for _ in range(3):
             group.start_soon(ask)
         await gated.began.wait()
-        await anyio.wait_all_tasks_blocked()
+        await until_boarded(3)
         gated.gate.set()
     assert len(errors) == 3
     assert gated.calls == 1
@@ -209,7 +215,7 @@ async def test_a_plain_function_goes_on_when_its_callers_are_cancelled_and_its_r
     landed: list[int] = []
     async with anyio.create_task_group() as group:
         group.start_soon(ask_and_count, cached.acall, landed, 3, calls, began, gate)
-        await anyio.wait_all_tasks_blocked()
+        await until_boarded(1)
         gate.set()
     assert landed == [3]
     assert calls == [3]
@@ -245,10 +251,9 @@ def test_a_call_that_asks_for_its_own_result_is_told(memory: Memory) -> None:
 
 
 def test_coroutines_of_four_processes_compute_once_though_half_of_them_are_cancelled(programs: Programs) -> None:
-    for _ in range(4):
-        programs.start("many_coroutines")
+    processes = [programs.start("many_coroutines") for _ in range(4)]
     programs.begin()
-    until(lambda: bool(programs.computed("began-*")))
+    assert [process.stdout and process.stdout.readline() for process in processes] == ["asked\n"] * 4
     (programs.folder / "go-7").touch()
     assert programs.output() == [str([49] * 10)] * 4
     assert len(programs.computed("began-*")) == 1
