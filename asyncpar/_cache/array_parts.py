@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy
@@ -14,8 +15,9 @@ _PIECE = 1 << 17  # elements of an array that is not contiguous, copied at once;
 
 def parts_of(value: Any, forms: Forms) -> object | None:
     """What stands for a value of numpy; None if its pickle does."""
-    if isinstance(value, numpy.ma.MaskedArray):
-        return value.data, numpy.ma.getmaskarray(value), value.fill_value
+    masked = sys.modules.get("numpy.ma")  # numpy imports it when it is first looked at, which takes 50 ms
+    if masked is not None and isinstance(value, masked.MaskedArray):
+        return value.data, masked.getmaskarray(value), value.fill_value
     if isinstance(value, numpy.ndarray):
         is_map = forms.tell_maps_apart and isinstance(value, numpy.memmap)
         known = type(value) in (numpy.ndarray, numpy.memmap)

@@ -28,6 +28,7 @@ from asyncpar._cache.sync_calls import compute_claimed, kept
 from asyncpar._platform.background import LoopHandle, is_own_cancellation, start_background
 from asyncpar._platform.off_loop import run_off_loop
 
+_NAP_SECONDS = 50e-6  # long enough for the event loop to take the GIL; as in _wire/pace.py
 _INLINE_BYTES = 1 << 15  # reading and unpickling them takes at most 0.2 ms
 
 
@@ -35,7 +36,11 @@ async def key_of(shelf: Shelf, arguments: Arguments) -> bytes:
     """The key of a call."""
     if are_small(*arguments):
         return shelf.key(*arguments)
-    return await run_off_loop(partial(shelf.key, *arguments))
+    return await run_off_loop(partial(shelf.key, *arguments, pause=_nap))
+
+
+def _nap() -> None:
+    time.sleep(_NAP_SECONDS)
 
 
 async def look_up(shelf: Shelf, key: bytes, arguments: Arguments) -> Found | None:

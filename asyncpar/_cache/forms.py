@@ -40,13 +40,15 @@ SCALARS = frozenset({int, float, complex, bool, str, bytes, type(None)})
 _FORMAT = 2  # of marshal
 _SHORT_BYTES = 128  # four digests; a guess
 _ORDERED = frozenset({frozenset({int}), frozenset({str}), frozenset({bytes})})  # what can be sorted as it is
-_DIGEST, _FLAT_DICT, _DICT, _SET, _FROZENSET, _TABLE, _PARTS, _CYCLE = (bytes([tag]) for tag in range(1, 9))
+_DIGEST, _FLAT_DICT, _DICT, _SET, _FROZENSET, _TABLE, _PARTS, _CYCLE, _LONG = (bytes([tag]) for tag in range(1, 10))
 _SEQUENCES: dict[type, bytes] = {list: b"[", tuple: b"("}  # marshal's own tags
 _CONTAINERS = frozenset({list, tuple, dict})
+_PIECE = 4096  # elements that are handled at once, in C and with the GIL held: half a millisecond
 _PLAIN_LEVELS = 3  # of small containers in one another that are marshalled at once
 _PLAIN_ELEMENTS = 64
 _NOT_PLAIN = object()
 
+Pause = Callable[[], object]
 Parts = Callable[[Any, "Forms"], tuple[object, object]]
 
 
@@ -73,11 +75,16 @@ class Forms:
     Args:
         parts_of: a name and a simpler value for whatever is not built in.
         strict: refuse what only its pickle would describe.
+        pause: is called now and then, so that an event loop beside this thread gets the GIL.
         tell_maps_apart: an `np.memmap` has another form than an equal array.
     """
 
-    def __init__(self, parts_of: Parts, *, strict: bool = False, tell_maps_apart: bool = False) -> None:
+    def __init__(
+        self, parts_of: Parts, *, strict: bool = False, pause: Pause | None = None, tell_maps_apart: bool = False
+    ) -> None:
         self._parts_of = parts_of
+        self._pause = pause
+        self._until_pause = _PIECE
         self.strict = strict
         self.tell_maps_apart = tell_maps_apart
         self._known: dict[int, tuple[object, bytes]] = {}  # {id: (the object, which must stay alive; its form)}
@@ -95,7 +102,7 @@ class Forms:
             plain = _plain(value, _PLAIN_LEVELS)
             if plain is not _NOT_PLAIN:
                 return _shortened(dumps(plain, _FORMAT))
-            if kind is not dict and is_flat(value):
+            if kind is not dict and len(value) <= _PIECE and is_flat(value):
                 return _shortened(dumps(value, _FORMAT))
         elif kind in SCALARS:
             return _shortened(dumps(value, _FORMAT))
@@ -120,7 +127,15 @@ class Forms:
         return form
 
     def _walk(self, value: Any, kind: type) -> bytes:
+        self._until_pause -= len(value) if kind in _SEQUENCES else 1
+        if self._until_pause < 0:
+            self._until_pause = _PIECE
+            if self._pause is not None:
+                self._pause()
         if kind in _SEQUENCES:
+            if len(value) > _PIECE:
+                pieces = (value[begin : begin + _PIECE] for begin in range(0, len(value), _PIECE))
+                return _LONG + _counted(_SEQUENCES[kind], list(map(self.form, pieces)))
             return _form_of_rows(value) or _form_of_table(value) or _counted(_SEQUENCES[kind], list(map(self.form, value)))
         if kind is dict:
             if is_flat(value.values()) and _is_of_str(value):

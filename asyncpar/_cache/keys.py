@@ -13,7 +13,7 @@ from marshal import dumps
 from typing import Any, TypeAlias
 
 from asyncpar._cache.binding import make_binder
-from asyncpar._cache.forms import SCALARS, Forms, UnstableValueError, form_of_plain
+from asyncpar._cache.forms import SCALARS, Forms, Pause, UnstableValueError, form_of_plain
 from asyncpar._cache.functions import Identity, check_surroundings
 from asyncpar._cache.parts import parts_of
 
@@ -57,8 +57,8 @@ class Keyer:
         self._strict = strict
         check_surroundings(function)
 
-    def key(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Key:
-        """The key of a call.
+    def key(self, args: tuple[Any, ...], kwargs: dict[str, Any], pause: Pause | None = None) -> Key:
+        """The key of a call. `pause` is called now and then if it takes long.
 
         Raises:
             TypeError: the function does not take these arguments; or (`UnstableValueError`) one of them has no stable key.
@@ -68,7 +68,7 @@ class Keyer:
             form = dumps(bound, _FORMAT)
         else:
             try:
-                form = form_of_plain(bound) or Forms(parts_of, strict=self._strict).form(bound)
+                form = form_of_plain(bound) or Forms(parts_of, strict=self._strict, pause=pause).form(bound)
             except UnstableValueError as error:
                 raise self._named(bound, error) from error
             except RecursionError as error:

@@ -52,7 +52,8 @@ NEW_FOLDER = "new"
 _ALLOCATED_BYTES = 1 << 20  # from here on, the disk is asked for the room before anything is written
 _TOUCHED_SECONDS = 3600.0  # a hit says at most so often that the entry is in use
 _CLEARING_ATTEMPTS = 3
-_PIECES = 512  # that one system call writes; the limit of Linux is 1024
+_WRITTEN_BYTES = 1 << 20  # at once, for the reason given in inputs.py
+_WRITTEN_PARTS = 512  # at once; the limit of Linux is 1024
 
 
 class Found(NamedTuple):
@@ -283,14 +284,26 @@ def _allocate(fd: int, size: int) -> None:
 
 
 def _write_all(fd: int, pieces: Sequence[Buffer]) -> None:
-    for begin in range(0, len(pieces), _PIECES):
-        views = [memoryview(piece) for piece in pieces[begin : begin + _PIECES] if len(piece)]
-        while views:
-            written = os.writev(fd, views)
-            while views and written >= len(views[0]):
-                written -= len(views.pop(0))
-            if written:
-                views[0] = views[0][written:]
+    together: list[memoryview] = []
+    size = 0
+    for piece in pieces:
+        for begin in range(0, len(piece), _WRITTEN_BYTES):
+            part = memoryview(piece)[begin : begin + _WRITTEN_BYTES]
+            together.append(part)
+            size += len(part)
+            if size >= _WRITTEN_BYTES or len(together) == _WRITTEN_PARTS:
+                _write_parts(fd, together)
+                together, size = [], 0
+    _write_parts(fd, together)
+
+
+def _write_parts(fd: int, parts: list[memoryview]) -> None:
+    while parts:
+        written = os.writev(fd, parts)
+        while parts and written >= len(parts[0]):
+            written -= len(parts.pop(0))
+        if written:
+            parts[0] = parts[0][written:]
 
 
 def _frames_of_ours() -> int:

@@ -28,7 +28,7 @@ RECORDED = Path(__file__).with_name("recorded_forms.json")  # made on Python 3.1
 NOT_RECORDED = ("frame", "series", "index", "arrow", "timestamp")  # names of types differ between versions of the libraries
 
 
-def form(value: Any, **options: bool) -> str:
+def form(value: Any, **options: Any) -> str:
     return Forms(parts_of, **options).form(value).hex()
 
 
