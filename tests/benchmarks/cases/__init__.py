@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.benchmarks.cases import (
     big_arrays,
     busy_calls,
+    cache,
     cold_start,
     imports,
     inner_loop,
@@ -37,4 +38,5 @@ CASES: tuple[Case, ...] = (
     *imports.CASES,
     *cold_start.CASES,
     *parallel.CASES,
+    *cache.CASES,
 )
