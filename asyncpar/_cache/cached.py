@@ -15,7 +15,7 @@ import inspect
 import sys
 import time
 from collections.abc import Callable, Coroutine
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar
 
 from asyncpar._cache import reports, sources, sync_calls
 from asyncpar._cache.keys import Keyer
@@ -23,6 +23,9 @@ from asyncpar._cache.settings import Settings
 from asyncpar._cache.shelf import Arguments, Rules, Shelf
 from asyncpar._cache.shelved import MemorizedResult
 from asyncpar._cache.store import Found
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Options(NamedTuple):
@@ -37,7 +40,7 @@ class Options(NamedTuple):
     verbose: int = 1
 
 
-class CachedFunction:
+class CachedFunction(Generic[P, T]):
     """A function whose results are kept on disk. `Memory.cache` makes it.
 
     Attributes:
@@ -47,9 +50,10 @@ class CachedFunction:
 
     __module__ = "asyncpar"
     __wrapped_by_asyncpar__ = True
+    __name__: str
     __qualname__: str
 
-    def __init__(self, func: Callable[..., Any], options: Options) -> None:
+    def __init__(self, func: Callable[P, Any], options: Options) -> None:
         functools.update_wrapper(self, func)
         self.func = func
         self.ignore = list(options.ignore)
@@ -61,26 +65,31 @@ class CachedFunction:
         if options.settings.location is not None:
             self._shelf = Shelf(options.settings.store(), keyer, options.rules)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """The result of the call: kept, or computed and kept."""
         shelf = self._shelf
+        result: T
         if shelf is None:
-            return self.func(*args, **kwargs)
+            result = self.func(*args, **kwargs)
+            return result
         key = shelf.key(args, kwargs)
         found = shelf.look_up(key, (args, kwargs))
         if found is not None:
             if self._verbose > 1:
                 self._report_loading(found)
-            return found.value
-        return sync_calls.found_or_computed(shelf, key, functools.partial(self._compute, args, kwargs))
+            result = found.value
+            return result
+        result = sync_calls.found_or_computed(shelf, key, functools.partial(self._compute, args, kwargs))
+        return result
 
-    async def acall(self, *args: Any, **kwargs: Any) -> Any:
+    async def acall(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """The same, awaited: the disk is read and the function is called in threads, so the event loop goes on.
 
         A caller that is cancelled leaves the others alone. A thread cannot be cancelled: the call goes on, and its result is
         kept.
         """
-        return await self._awaited(args, kwargs, is_async=False)
+        result: T = await self._awaited(args, kwargs, is_async=False)
+        return result
 
     async def _awaited(self, args: tuple[Any, ...], kwargs: dict[str, Any], *, is_async: bool) -> Any:
         from asyncpar._cache import async_calls
@@ -101,23 +110,23 @@ class CachedFunction:
             return found.value
         return await async_calls.found_or_computed(shelf, key, compute, is_async=is_async)
 
-    def call_and_shelve(self, *args: Any, **kwargs: Any) -> Any:
+    def call_and_shelve(self, *args: P.args, **kwargs: P.kwargs) -> Any:
         """Computes the call if need be, and returns a small reference to its result."""
         return self._shelved((args, kwargs), lambda: self(*args, **kwargs))
 
-    async def acall_and_shelve(self, *args: Any, **kwargs: Any) -> MemorizedResult:
+    async def acall_and_shelve(self, *args: P.args, **kwargs: P.kwargs) -> MemorizedResult:
         """The same, awaited."""
         from asyncpar._platform.off_loop import run_off_loop
 
         value = await self.acall(*args, **kwargs)
         return await run_off_loop(lambda: self._shelved((args, kwargs), lambda: value))
 
-    def check_call_in_cache(self, *args: Any, **kwargs: Any) -> bool:
+    def check_call_in_cache(self, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Whether the call would be answered from the cache."""
         shelf = self._shelf
         return shelf is not None and shelf.has(shelf.key(args, kwargs), (args, kwargs))
 
-    def call(self, *args: Any, **kwargs: Any) -> Any:
+    def call(self, *args: P.args, **kwargs: P.kwargs) -> Any:
         """Computes the call in any case, keeps its result, and returns it with a dict that says how long it took, and when."""
         began = time.perf_counter()
         value = self._compute(args, kwargs)
@@ -183,31 +192,32 @@ class CachedFunction:
         func, options, source = state
         if source is not None:
             sources.known.setdefault(source.of_code, source.digest)
-        CachedFunction.__init__(self, func, options)
+        self.__init__(func, options)  # type: ignore[misc]  # as `__new__` has made it
 
     def __repr__(self) -> str:
         return f"<cached {self._name} in {self._options.settings.location}>"
 
 
-class CachedCoroutineFunction(CachedFunction):
+class CachedCoroutineFunction(CachedFunction[P, Coroutine[Any, Any, T]]):
     """A coroutine function whose results are kept on disk: all that computes is awaited. `Memory.cache` makes it."""
 
     __module__ = "asyncpar"
 
-    async def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """The result of the call: kept, or computed and kept."""
-        return await self._awaited(args, kwargs, is_async=True)
+        result: T = await self._awaited(args, kwargs, is_async=True)
+        return result
 
-    acall = __call__
+    acall: Any = __call__
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         return self if instance is None else _BoundCoroutineFunction(self, instance)
 
-    def call_and_shelve(self, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, MemorizedResult]:
+    def call_and_shelve(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, MemorizedResult]:
         """Computes the call if need be, and returns a small reference to its result."""
         return self.acall_and_shelve(*args, **kwargs)
 
-    async def call(self, *args: Any, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+    async def call(self, *args: P.args, **kwargs: P.kwargs) -> tuple[T, dict[str, Any]]:
         """Computes the call in any case, keeps its result, and returns it with a dict that says how long it took, and when."""
         from asyncpar._platform.off_loop import run_off_loop
 
@@ -220,7 +230,7 @@ class CachedCoroutineFunction(CachedFunction):
 class _Bound:
     """The twin of a method, as an attribute of an object: the object is the first argument."""
 
-    def __init__(self, twin: CachedFunction, instance: Any) -> None:
+    def __init__(self, twin: CachedFunction[..., Any], instance: Any) -> None:
         self.__self__ = instance
         self.__func__ = twin
 
@@ -244,7 +254,7 @@ class _BoundCoroutineFunction(_Bound):
 _TAKING_ARGUMENTS = frozenset({"acall", "call", "call_and_shelve", "acall_and_shelve", "check_call_in_cache"})
 
 
-def make_cached(func: Callable[..., Any], options: Options) -> CachedFunction:
+def make_cached(func: Callable[..., Any], options: Options) -> CachedFunction[..., Any]:
     """The twin of a function.
 
     Raises:
@@ -265,7 +275,7 @@ def make_cached(func: Callable[..., Any], options: Options) -> CachedFunction:
     return (CachedCoroutineFunction if is_async else CachedFunction)(func, options)
 
 
-def _is_importable(twin: CachedFunction) -> bool:
+def _is_importable(twin: CachedFunction[..., Any]) -> bool:
     module = sys.modules.get(twin.__module__)
     if module is None or twin.__module__ == "__main__":
         return False
@@ -275,5 +285,5 @@ def _is_importable(twin: CachedFunction) -> bool:
     return found is twin
 
 
-def _new(kind: type[CachedFunction]) -> CachedFunction:
+def _new(kind: type[CachedFunction[..., Any]]) -> CachedFunction[..., Any]:
     return kind.__new__(kind)

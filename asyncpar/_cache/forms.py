@@ -161,6 +161,7 @@ def _plain(value: Any, levels: int) -> Any:
     kind = type(value)
     if not levels or len(value) > _PLAIN_ELEMENTS:
         return _NOT_PLAIN
+    names: list[str] = []
     if kind is dict:
         if not _is_of_str(value):
             return _NOT_PLAIN

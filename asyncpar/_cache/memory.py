@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Coroutine
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
-from asyncpar._cache.cached import CachedFunction, Options, make_cached
+from asyncpar._cache.cached import CachedCoroutineFunction, CachedFunction, Options, make_cached
 from asyncpar._cache.compression import CompressOption
 from asyncpar._cache.pruning import Limits, prune
 from asyncpar._cache.settings import Settings, absolute, to_age, to_size
 from asyncpar._cache.shelf import Rules, Validate, prune_alone
 
+P = ParamSpec("P")
 T = TypeVar("T")
+
+
+class Decorator(Protocol):
+    """What `memory.cache(...)` is without a function."""
+
+    @overload
+    def __call__(self, func: Callable[P, Coroutine[Any, Any, T]], /) -> CachedCoroutineFunction[P, T]: ...
+    @overload
+    def __call__(self, func: Callable[P, T], /) -> CachedFunction[P, T]: ...
 
 
 class Memory:
@@ -104,6 +114,45 @@ class Memory:
     def location(self) -> str | None:
         return self._settings.location
 
+    @overload
+    def cache(
+        self,
+        func: Callable[P, Coroutine[Any, Any, T]],
+        ignore: Collection[str] | None = None,
+        verbose: int | None = None,
+        mmap_mode: Any = False,
+        cache_validation_callback: Validate | None = None,
+        *,
+        version: object = None,
+        follow: bool = False,
+    ) -> CachedCoroutineFunction[P, T]: ...
+
+    @overload
+    def cache(
+        self,
+        func: Callable[P, T],
+        ignore: Collection[str] | None = None,
+        verbose: int | None = None,
+        mmap_mode: Any = False,
+        cache_validation_callback: Validate | None = None,
+        *,
+        version: object = None,
+        follow: bool = False,
+    ) -> CachedFunction[P, T]: ...
+
+    @overload
+    def cache(
+        self,
+        func: None = None,
+        ignore: Collection[str] | None = None,
+        verbose: int | None = None,
+        mmap_mode: Any = False,
+        cache_validation_callback: Validate | None = None,
+        *,
+        version: object = None,
+        follow: bool = False,
+    ) -> Decorator: ...
+
     def cache(
         self,
         func: Callable[..., Any] | None = None,
@@ -134,7 +183,7 @@ class Memory:
         if isinstance(ignore, str):
             raise ValueError(f"ignore is a list of names: [{ignore!r}]")
 
-        def decorate(func: Callable[..., Any]) -> CachedFunction:
+        def decorate(func: Callable[..., Any]) -> CachedFunction[..., Any]:
             settings = self._settings
             if mmap_mode is not False:
                 settings = settings.with_map_mode(mmap_mode)
@@ -147,8 +196,8 @@ class Memory:
 
     def eval(self, func: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Calls the cached twin of `func`. Awaited if it is a coroutine function."""
-        result: T = self.cache(func)(*args, **kwargs)
-        return result
+        cached: CachedFunction[..., T] = self.cache(func)
+        return cached(*args, **kwargs)
 
     def clear(self, warn: bool = True) -> None:
         """Forgets all results."""

@@ -79,7 +79,7 @@ def parts_of(value: Any, forms: Forms) -> tuple[object, object]:
     for base, rule in _BASES:
         if isinstance(value, base):
             return class_name(kind), rule(value)
-    if callable(value) and not isinstance(value, type) and hasattr(value, "__wrapped_by_asyncpar__"):
+    if getattr(kind, "__wrapped_by_asyncpar__", False):
         return parts_of(value.func, forms)
     if dataclasses.is_dataclass(kind):
         return class_name(kind), _state_of_dataclass(value)
@@ -128,11 +128,18 @@ def _pickled_parts(value: Any, forms: Forms) -> tuple[object, object]:
         return "global", (getattr(value, "__module__", None), reduced)
     if forms.strict:
         raise without_form(value, "only its pickle says what is in it, and strict=True refuses that")
-    function, arguments, state, items, pairs = (*reduced, None, None, None)[:5]
+    described: tuple[Any, ...] = (*reduced, None, None, None)
+    function, arguments, state, items, pairs = described[:5]
     if isinstance(state, dict):
         state = _without_cached(kind, state)
     held = None if pairs is None else (list if isinstance(value, OrderedDict) else dict)(pairs)
-    return "object", (function, arguments, state, None if items is None else list(items), held)
+    return "object", (_name_of_rebuilder(function), arguments, state, None if items is None else list(items), held)
+
+
+def _name_of_rebuilder(function: Any) -> object:
+    """What makes the object from its parts, by its name: its code is that of a library, and changes from version to version."""
+    module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
+    return function if module is None or name is None else (module, name)
 
 
 def _name_of_builtin(value: Any) -> object:

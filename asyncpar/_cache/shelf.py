@@ -102,10 +102,6 @@ class Shelf:
             self._see_to_limits()
         return True
 
-    def forget(self, key: bytes) -> None:
-        """Removes a result."""
-        self.store.remove(self.folder, key)
-
     def metadata(self, head: Head, arguments: Arguments) -> dict[str, Any]:
         """What `cache_validation_callback` gets."""
         return {"duration": head.seconds, "time": head.created, "input_args": self.shown(arguments)}

@@ -35,6 +35,10 @@ def entries(folder: Path) -> list[Path]:
     return [path for path in folder.glob("cache/v1/*/??/*") if path.is_file()]
 
 
+def power(base: int, exponent: int) -> int:
+    return int(base**exponent)
+
+
 FULL = """
     import resource, signal, sys, warnings
     from asyncpar import Memory
@@ -103,7 +107,7 @@ def test_a_map_that_was_killed_goes_on_where_it_stopped(tmp_path: Path) -> None:
 
 def test_a_forked_child_uses_the_cache_and_leaves_its_parents_locks(tmp_path: Path) -> None:
     memory = Memory(tmp_path / "cache", verbose=0)
-    cached = memory.cache(pow)
+    cached = memory.cache(power)
     assert memory._store is not None
     cached(2, 2)
     claim = memory._store.locks.try_claim(b"k" * 20)
@@ -122,7 +126,7 @@ def test_a_forked_child_uses_the_cache_and_leaves_its_parents_locks(tmp_path: Pa
 
 
 def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
-    cached = Memory(tmp_path / "cache", verbose=0).cache(pow)
+    cached = Memory(tmp_path / "cache", verbose=0).cache(power)
     before = len(os.listdir("/proc/self/fd"))
     for x in range(20):
         cached(x, 2)

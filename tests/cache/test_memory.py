@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import copy
 import functools
+import importlib
 import os
 import pickle
+import sys
 import threading
 import time
 from datetime import timedelta
@@ -74,7 +76,7 @@ def test_cache_is_a_decorator_with_and_without_arguments(memory: Memory) -> None
         calls.append(x)
         return x
 
-    @memory.cache(ignore=["loud"])  # type: ignore[untyped-decorator]
+    @memory.cache(ignore=["loud"])
     def other(x: int, loud: bool = False) -> int:
         calls.append(x)
         return x
@@ -390,9 +392,9 @@ def test_wrong_arguments_are_refused(memory: Memory) -> None:
     with pytest.raises(ValueError, match=r"\['y'\]"):
         memory.cache(square, ignore="y")
     with pytest.raises(TypeError, match=r"square\(\) missing 1 required"):
-        memory.cache(square)()
+        memory.cache(square)()  # type: ignore[call-arg]
     with pytest.raises(UnstableValueError, match="argument 'x' of square"):
-        memory.cache(square)(threading.Lock())
+        memory.cache(square)(threading.Lock())  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="location is a path"):
         Memory(1)  # type: ignore[arg-type]
 
@@ -480,6 +482,21 @@ def test_memories_and_twins_can_be_copied_and_pickled(memory: Memory) -> None:
 def write_and_square(folder: str, x: int) -> int:
     Path(folder, str(os.getpid()) + "-" + str(x)).touch()
     return x * x
+
+
+@on_one_loop
+async def test_a_decorated_function_of_a_module_travels_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TESTS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delitem(sys.modules, "tests.cache.decorated", raising=False)
+    from tests.cache import decorated
+
+    twin = importlib.reload(decorated).square
+    assert pickle.loads(pickle.dumps(twin)) is twin
+    assert len(pickle.dumps(twin)) < 100
+    for _ in range(2):
+        assert await pmap(functools.partial(twin, folder=str(tmp_path)), range(4), executor="process") == [0, 1, 4, 9]
+    assert len(list(tmp_path.glob("ran-*"))) == 4
+    monkeypatch.delitem(sys.modules, "tests.cache.decorated", raising=False)
 
 
 @on_one_loop

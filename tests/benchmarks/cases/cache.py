@@ -14,7 +14,7 @@ from itertools import count
 from time import perf_counter
 from typing import Any, TypeAlias
 
-from tests.benchmarks.frame import Case, Contender, Target, scaled
+from tests.benchmarks.frame import Case, Contender, Role, Target, scaled
 from tests.benchmarks.timing import median_seconds, median_seconds_awaited
 
 Cached: TypeAlias = Callable[..., Any]
@@ -195,6 +195,7 @@ def _loop_held(make: Callable[[str], Callable[[Any], Awaitable[Any]]], quick: bo
         beating = asyncio.create_task(_beat(held))
         await asyncio.sleep(10 * _BEAT_SECONDS)
         await call(array)
+        await asyncio.sleep(10 * _BEAT_SECONDS)
         beating.cancel()
         return max(held)
 
@@ -226,7 +227,7 @@ def _prepare_asyncpar(folder: str) -> Callable[[Any], Awaitable[Any]]:
 
 
 _MAPPED: dict[str, Any] = {"mmap_mode": "r"}
-_OURS = "asyncpar"
+_OURS: Role = "asyncpar"
 
 
 def _against_joblib(times: float) -> tuple[Target, ...]:
