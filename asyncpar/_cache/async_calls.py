@@ -52,10 +52,9 @@ async def look_up(shelf: Shelf, key: bytes, arguments: Arguments) -> Found | Non
     if fd is None:
         return shelf.checked(None, arguments)
     if os.fstat(fd).st_size <= _INLINE_BYTES:
-        found = store.read_open(fd, shelf.folder, key)
-    else:
-        found = await run_off_loop(lambda: store.read_open(fd, shelf.folder, key, breathe=True))
-    return shelf.checked(found, arguments)
+        return shelf.checked(store.read_open(fd, shelf.folder, key), arguments)
+    os.close(fd)  # not handed on: a caller that is cancelled before a thread has it would leave it open
+    return shelf.checked(await run_off_loop(lambda: store.read(shelf.folder, key, breathe=True)), arguments)
 
 
 async def found_or_computed(shelf: Shelf, key: bytes, compute: Callable[[], Any], *, is_async: bool) -> Any:

@@ -183,7 +183,7 @@ class KeyLocks:
             return None
         if self._fd is None:
             try:
-                self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | _CLOEXEC, 0o600)
+                self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | _CLOEXEC, 0o666)
             except OSError:  # read-only, or gone
                 return None
         self._users += 1

@@ -81,8 +81,9 @@ def parts_of(value: Any, forms: Forms) -> tuple[object, object]:
             return class_name(kind), rule(value)
     if getattr(kind, "__wrapped_by_asyncpar__", False):
         return parts_of(value.func, forms)
-    if dataclasses.is_dataclass(kind):
-        return class_name(kind), _state_of_dataclass(value)
+    state = _declared_state(value, kind)
+    if state is not None:
+        return class_name(kind), state
     return _pickled_parts(value, forms)
 
 
@@ -97,10 +98,21 @@ def _registered_rule(kind: type) -> Rule | None:
     return next((_registered[base] for base in kind.__mro__ if base in _registered), None) if _registered else None
 
 
-def _state_of_dataclass(value: Any) -> object:
-    """Its fields, and whatever else has been set on it."""
-    fields = {field.name: getattr(value, field.name, None) for field in dataclasses.fields(value)}
-    return fields | _without_cached(type(value), getattr(value, "__dict__", {}))
+def _declared_state(value: Any, kind: type) -> object | None:
+    """What is in an object whose class declares its fields, and whatever else has been set on it; None if it declares none."""
+    if dataclasses.is_dataclass(kind):
+        names = [field.name for field in dataclasses.fields(value)]
+    elif (attributes := getattr(kind, "__attrs_attrs__", None)) is not None:
+        names = [attribute.name for attribute in attributes]
+    elif hasattr(kind, "__pydantic_fields__"):
+        state: dict[str, Any] = value.__getstate__()
+        return state
+    elif isinstance(value, tuple) and hasattr(kind, "_fields"):
+        return tuple(value), getattr(value, "__dict__", None)
+    else:
+        return None
+    fields = {name: getattr(value, name, None) for name in names}
+    return fields | _without_cached(kind, getattr(value, "__dict__", {}))
 
 
 def _without_cached(kind: type, state: dict[Any, Any]) -> dict[Any, Any]:

@@ -161,7 +161,7 @@ def _last_pruned(folder: str) -> float:
 
 
 def _set_last_pruned(folder: str) -> None:
-    fd = os.open(os.path.join(folder, "pruned"), os.O_WRONLY | os.O_CREAT, 0o600)
+    fd = os.open(os.path.join(folder, "pruned"), os.O_WRONLY | os.O_CREAT, 0o666)
     try:
         os.utime(fd)
     finally:

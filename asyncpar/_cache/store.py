@@ -87,6 +87,8 @@ class Store:
         self._token = os.urandom(6).hex()
         self._locks: KeyLocks | None = None
         self.tally = Tally(self.folder)
+        # What is signed may be shared, and the umask decides with whom. Anything else is for its owner only
+        self._file_mode, self._folder_mode = (0o600, 0o700) if reader.signing_key is None else (0o666, 0o777)
         self.check()
 
     def check(self) -> None:
@@ -202,10 +204,10 @@ class Store:
     def _create(self, path: str) -> int:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _CLOEXEC
         try:
-            return os.open(path, flags, 0o600)
+            return os.open(path, flags, self._file_mode)
         except FileNotFoundError:
             self._make_folder(os.path.dirname(path))
-            return os.open(path, flags, 0o600)
+            return os.open(path, flags, self._file_mode)
 
     def _rename(self, temporary: str, path: str) -> None:
         try:
@@ -221,13 +223,13 @@ class Store:
                 os.close(fd)
 
     def _make_folder(self, folder: str) -> None:
-        """Makes it and those above it, for their owner only."""
+        """Makes it and those above it."""
         with contextlib.suppress(OSError):
-            os.mkdir(folder, 0o700)
+            os.mkdir(folder, self._folder_mode)
             return
         for path in (*reversed(Path(folder).parents), Path(folder)):
             with contextlib.suppress(OSError):  # it is there already; if not, what needs it says so
-                path.mkdir(0o700)
+                path.mkdir(self._folder_mode)
 
     def _touch(self, fd: int, head: Head) -> None:
         now = time.time()
@@ -299,7 +301,7 @@ def _write_all(fd: int, pieces: Sequence[Buffer]) -> None:
 
 def _write_parts(fd: int, parts: list[memoryview]) -> None:
     while parts:
-        written = os.writev(fd, parts)
+        written = os.writev(fd, parts) if hasattr(os, "writev") else os.write(fd, parts[0])
         while parts and written >= len(parts[0]):
             written -= len(parts.pop(0))
         if written:

@@ -100,7 +100,7 @@ def reset(folder: str, totals: Totals) -> None:
 
 
 def _append(path: str, totals: Totals) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     try:
         os.write(fd, (" ".join(map(str, totals)) + "\n").encode())
     finally:

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 import asyncpar
 from asyncpar._cache.forms import Forms, UnstableValueError
 from asyncpar._cache.parts import parts_of
-from tests.cache.values import MAKERS, Boat, Order, Plain, Point
+from tests.cache.values import MAKERS, Boat, Order, Pair, Plain, Point
 
 ROOT = Path(__file__).parents[2]
 RECORDED = Path(__file__).with_name("recorded_forms.json")  # made on Python 3.14
@@ -215,7 +215,9 @@ def test_register_hasher_says_what_stands_for_an_object(monkeypatch: pytest.Monk
 
 
 def test_strict_refuses_what_only_its_pickle_describes() -> None:
-    assert form(Point(1), strict=True)
+    for value in (Point(1), Boat("a"), Order(number=1), Pair(1, 2), Path("a"), len, {"a": [1]}, np.arange(3), pd.Series([1])):
+        assert form(value, strict=True)
+    assert form(Pair(1, 2)) != form((1, 2)) != form(Pair(2, 1))
     with pytest.raises(UnstableValueError, match="only its pickle"):
         form(Plain(1), strict=True)
 

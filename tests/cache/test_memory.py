@@ -345,8 +345,10 @@ def test_a_location_of_another_user_is_refused(tmp_path: Path) -> None:
 def test_folders_and_entries_are_for_their_owner_only(memory: Memory) -> None:
     memory.cache(square)(3)
     assert memory.location is not None
-    modes = {path.stat().st_mode & 0o777 for path in [Path(memory.location), *Path(memory.location).rglob("*")]}
-    assert modes == {0o700, 0o600}
+    location = Path(memory.location)
+    folders = [path for path in [location, *location.rglob("*")] if path.is_dir()]
+    assert {path.stat().st_mode & 0o777 for path in folders} == {0o700}
+    assert {path.stat().st_mode & 0o777 for path in entries(memory)} == {0o600}
 
 
 @pytest.mark.parametrize(

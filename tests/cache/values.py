@@ -16,7 +16,7 @@ import re
 import uuid
 import zoneinfo
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import attrs
 import numpy as np
@@ -39,6 +39,11 @@ class Point:
 class Boat:
     name: str
     length: float = 1.0
+
+
+class Pair(NamedTuple):
+    one: int
+    other: int
 
 
 class Order(pydantic.BaseModel):
@@ -131,6 +136,7 @@ MAKERS: dict[str, Callable[[], Any]] = {
     "flag": lambda: Access.READ | Access.WRITE,
     "class": lambda: Point,
     "dataclass": lambda: Point(1, {"a", "b"}),
+    "named tuple": lambda: Pair(1, 2),
     "attrs": lambda: Boat("a"),
     "pydantic": lambda: Order(number=1),
     "object": lambda: Plain([1]),
