@@ -19,11 +19,11 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
+from asyncpar._cache.entries import Found
 from asyncpar._cache.flights import LOST, Flight, Landing, Within, begin_or_join
 from asyncpar._cache.keys import are_small
 from asyncpar._cache.locks import Claim, Handover
 from asyncpar._cache.shelf import Arguments, Shelf
-from asyncpar._cache.store import Found
 from asyncpar._cache.sync_calls import compute_claimed, kept
 from asyncpar._platform.background import LoopHandle, is_own_cancellation, start_background
 from asyncpar._platform.off_loop import run_off_loop

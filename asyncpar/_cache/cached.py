@@ -18,11 +18,11 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar
 
 from asyncpar._cache import reports, sources, sync_calls
+from asyncpar._cache.entries import Found
 from asyncpar._cache.keys import Keyer
 from asyncpar._cache.settings import Settings
 from asyncpar._cache.shelf import Arguments, Rules, Shelf
 from asyncpar._cache.shelved import MemorizedResult
-from asyncpar._cache.store import Found
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -177,7 +177,7 @@ class CachedFunction(Generic[P, T]):
         return value
 
     def _report_loading(self, found: Found) -> None:
-        print(reports.loading(self._name, found.head.seconds))
+        print(reports.loading(self._name, found.seconds))
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         return self if instance is None else _Bound(self, instance)

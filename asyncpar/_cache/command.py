@@ -155,9 +155,9 @@ def _problem(entry: EntryFile, reader: Reader) -> str | None:
     except FileNotFoundError:  # removed meanwhile
         return None
     try:
-        head = verify(FileInput(fd), reader, with_buffers=True)
+        found = verify(FileInput(fd), reader, with_buffers=True)
         prefix, name = entry.path.split(os.sep)[-2:]
-        return None if head.key.hex() == prefix + name else "it is the entry of another call"
+        return None if found.key.hex() == prefix + name else "it is the entry of another call"
     except (DamagedEntryError, OSError) as error:
         return str(error)
     finally:

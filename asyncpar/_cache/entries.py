@@ -1,8 +1,9 @@
 """The format of an entry: one file with a value and all that is needed to trust it.
 
+    magic     by which our files are known
+    seal      the digest of head, table and body; with a signing key, nobody else can make it
     head      format, how the body is written, key, time, seconds that computing took, lengths
     table     a line for each buffer: offset, length, length as stored, digest
-    seal      the digest of head, table and body; with a signing key, nobody else can make it
     body      the pickle
     buffers   aligned, so that arrays can be mapped from the file
 
@@ -41,10 +42,11 @@ Line: TypeAlias = tuple[int, int, int, bytes]  # of the table
 
 _MAGIC = b"asyncpar"
 _FORMAT = 1
-# magic, format, serializer, compression, signed, buffers, key, created (ns), seconds, length of the body, and as it is stored
-_HEAD = struct.Struct("<8sBBBBI20s4xQdQQ")
+# magic, seal, format, serializer, compression, signed, buffers, key, created (ns), seconds, length of the body, and as stored
+_HEAD = struct.Struct("<8s32sBBBBI20s4xQdQQ")
 HEAD_BYTES = _HEAD.size
-_BODY_OF_SMALL = HEAD_BYTES + DIGEST_BYTES
+_SEALED = len(_MAGIC) + DIGEST_BYTES  # from here on, up to the end of the body
+_NO_SEAL = bytes(DIGEST_BYTES)
 _LONGEST_SMALL = 1 << 14
 _LINE = struct.Struct("<QQQ32s")
 _ALIGNMENT = 64  # of buffers: a cache line, and more than any type needs
@@ -56,15 +58,14 @@ class DamagedEntryError(ValueError):
     """A file is no entry, or not a whole one. The message says what is wrong with it."""
 
 
-class Head(NamedTuple):
-    """What an entry says about itself."""
+class Found(NamedTuple):
+    """An entry that has been read. `created` is a time, and `seconds` is how long computing took."""
 
+    value: Any
     key: bytes
     created: float
     seconds: float
-    serializer: int
-    compression: int
-    signed: bool
+    is_compressed: bool = False
 
 
 class Reader(NamedTuple):
@@ -91,6 +92,7 @@ def assemble(
     stored = [squeeze(buffer) for buffer in packed.buffers]
     head = _HEAD.pack(
         _MAGIC,
+        _NO_SEAL,
         _FORMAT,
         serializer,
         0 if compression is None else compression.method.code,
@@ -102,34 +104,32 @@ def assemble(
         len(packed.body),
         len(body),
     )
-    position = len(head) + _LINE.size * len(stored) + DIGEST_BYTES + len(body)
+    position = len(head) + _LINE.size * len(stored) + len(body)
     lines, pieces = [], []
     for raw, data in zip(packed.buffers, stored, strict=True):
         gap = -position % _ALIGNMENT
         lines.append(_LINE.pack(position + gap, len(raw), len(data), digest(data)))
         pieces += [bytes(gap), data]
         position += gap + len(data)
-    table = b"".join(lines)
-    return [head + table + _seal(head + table, body, signing_key), body, *pieces]
+    described = b"".join((head[_SEALED:], *lines))
+    return [_MAGIC + _seal(described, body, signing_key) + described, body, *pieces]
 
 
-def read(source: Source, reader: Reader, *, breathe: bool = False) -> tuple[Head, Any]:
-    """What an entry says about itself, and its value.
+def read(source: Source, reader: Reader, *, breathe: bool = False) -> Found:
+    """An entry with its value.
 
     Raises:
         DamagedEntryError: there is something wrong with it.
     """
-    small = _read_small(source.first, reader)
-    if small is not None:
-        return small
     try:
-        head, lines, body, length = _checked(source, reader)
+        head, lines, body = _checked(source, reader)
         if head.serializer != reader.serializer.code:
             raise DamagedEntryError("it was written by another serializer")
         if head.compression:
-            body = _expanded(head.compression, body, length)
-        buffers = _buffers(source, head, lines, reader) if lines else ()
-        return head, reader.serializer.unpack(body, buffers, breathe=breathe)
+            body = _expanded(head.compression, body, head.length)
+        buffers = _buffers(source, head.compression, lines, reader) if lines else ()
+        value = reader.serializer.unpack(body, buffers, breathe=breathe)
+        return Found(value, head.key, head.created, head.seconds, bool(head.compression))
     except TooShortError:
         raise DamagedEntryError("it ends too early") from None
     except (DamagedEntryError, OSError, MemoryError):
@@ -138,14 +138,13 @@ def read(source: Source, reader: Reader, *, breathe: bool = False) -> tuple[Head
         raise DamagedEntryError(f"reading its value raises {type(error).__name__}: {error}") from error
 
 
-def _read_small(data: Buffer, reader: Reader) -> tuple[Head, Any] | None:
+def read_small(data: bytes, reader: Reader) -> Found | None:
     """The same in a third of the time, for an entry that is plainly short and whole; None for all others, good or bad."""
-    if len(data) < _BODY_OF_SMALL:
+    if len(data) < HEAD_BYTES or reader.signing_key is not None:
         return None
-    magic, form, serializer, compression, signed, count, key, created, seconds, _, length = _HEAD.unpack_from(data)
-    body = data[_BODY_OF_SMALL:]
+    magic, seal, form, serializer, compression, signed, count, key, created, seconds, _, length = _HEAD.unpack_from(data)
     if (
-        len(body) != length
+        len(data) != HEAD_BYTES + length
         or length >= _LONGEST_SMALL
         or magic != _MAGIC
         or form != _FORMAT
@@ -153,55 +152,62 @@ def _read_small(data: Buffer, reader: Reader) -> tuple[Head, Any] | None:
         or compression
         or count
         or signed
-        or reader.signing_key is not None
-        or blake2b(data[:HEAD_BYTES] + body, digest_size=DIGEST_BYTES).digest() != data[HEAD_BYTES:_BODY_OF_SMALL]  # type: ignore[operator]
+        or blake2b(data[_SEALED:], digest_size=DIGEST_BYTES).digest() != seal
     ):
         return None
     try:
-        return Head(key, created / 1e9, seconds, serializer, 0, False), reader.serializer.unpack(body, ())
+        return Found(reader.serializer.unpack(data[HEAD_BYTES:], ()), key, created / 1e9, seconds)
     except Exception:
         return None  # and the longer way says what is wrong
 
 
-def verify(source: Source, reader: Reader, *, with_buffers: bool) -> Head:
-    """What the entry says about itself, once its seal, and if asked for its buffers, have been checked.
+def verify(source: Source, reader: Reader, *, with_buffers: bool) -> Found:
+    """An entry without its value, once its seal, and if asked for its buffers, have been checked.
 
     Raises:
         DamagedEntryError: there is something wrong with it.
     """
     try:
-        head, lines, _, _ = _checked(source, reader)
+        head, lines, _ = _checked(source, reader)
         for line in lines if with_buffers else ():
             _stored(source, line)
     except TooShortError:
         raise DamagedEntryError("it ends too early") from None
-    return head
+    return Found(None, head.key, head.created, head.seconds, bool(head.compression))
 
 
-def _checked(source: Source, reader: Reader) -> tuple[Head, list[Line], Buffer, int]:
-    """Head, table, body, and how long the body is when it is not compressed."""
+class _Head(NamedTuple):
+    """What an entry says about itself. `length` is that of the body when it is not compressed."""
+
+    serializer: int
+    compression: int
+    key: bytes
+    created: float
+    seconds: float
+    length: int
+
+
+def _checked(source: Source, reader: Reader) -> tuple[_Head, list[Line], Buffer]:
+    """Head, table and body."""
     first = source.first
-    if len(first) < _HEAD.size:
+    if len(first) < HEAD_BYTES:
         raise DamagedEntryError("it is too short" if _MAGIC.startswith(bytes(first[:8])) else "it was not written by asyncpar")
-    magic, form, serializer, compression, signed, count, key, created, seconds, raw, length = _HEAD.unpack_from(first)
+    magic, seal, form, serializer, compression, signed, count, key, created, seconds, raw, length = _HEAD.unpack_from(first)
     if magic != _MAGIC:
         raise DamagedEntryError("it was not written by asyncpar")
     if form != _FORMAT:
         raise DamagedEntryError(f"it has format {form}, which this version does not know")
     if bool(signed) != (reader.signing_key is not None):
         raise DamagedEntryError("it is signed, and there is no key" if signed else "it is not signed")
-    end_of_table = _HEAD.size + count * _LINE.size
-    begin = end_of_table + DIGEST_BYTES
-    whole = begin + length
-    if whole > len(first):
-        first = source.begin(whole)
+    begin = HEAD_BYTES + count * _LINE.size
+    if begin + length > len(first):
+        first = source.begin(begin + length)
     view = memoryview(first)
-    body = view[begin:whole]
-    seal = bytes(view[end_of_table:begin])
-    if not _same(_seal(view[:end_of_table], body, reader.signing_key), seal, secretly=bool(signed)):
+    body = view[begin : begin + length]
+    if not _same(_seal(view[_SEALED:begin], body, reader.signing_key), seal, secretly=bool(signed)):
         raise DamagedEntryError("its signature is wrong" if signed else "its checksum is wrong")
-    lines = [_LINE.unpack_from(first, _HEAD.size + place * _LINE.size) for place in range(count)]
-    return Head(key, created / 1e9, seconds, serializer, compression, bool(signed)), lines, body, raw
+    lines = [_LINE.unpack_from(first, HEAD_BYTES + place * _LINE.size) for place in range(count)]
+    return _Head(serializer, compression, key, created / 1e9, seconds, raw), lines, body
 
 
 def _seal(described: Buffer, body: Buffer, signing_key: bytes | None) -> bytes:
@@ -218,9 +224,9 @@ def _same(seal: bytes, other: bytes, *, secretly: bool) -> bool:
     return compare_digest(seal, other)
 
 
-def _buffers(source: Source, head: Head, lines: Sequence[Line], reader: Reader) -> list[Any]:
-    if head.compression:
-        return [_expanded(head.compression, _stored(source, line), line[1]) for line in lines]
+def _buffers(source: Source, compression: int, lines: Sequence[Line], reader: Reader) -> list[Any]:
+    if compression:
+        return [_expanded(compression, _stored(source, line), line[1]) for line in lines]
     if reader.map_mode is None or not isinstance(source, FileInput):
         return [_stored(source, line) for line in lines]
     end = max(offset + stored for offset, _, stored, _ in lines)

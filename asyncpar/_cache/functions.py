@@ -11,11 +11,12 @@ comparison of identities where nothing has changed.
 
 from __future__ import annotations
 
+import builtins
 import dis
 import functools
 from collections.abc import Callable, Iterator
 from operator import is_
-from types import CellType, CodeType, FunctionType, MethodType
+from types import BuiltinFunctionType, CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from asyncpar._cache.digests import digest
@@ -25,7 +26,6 @@ from asyncpar._cache.parts import parts_of
 from asyncpar._cache.sources import CodeDigest, digest_of_code, functions_in, label_of_module
 
 _ABSENT = "<no value>"  # of a global or a variable that has none yet
-_NOT_A_SCALAR = "<an object>"
 
 
 class Identity:
@@ -44,7 +44,7 @@ class Identity:
         self._function = plain
         self._version = version
         self._follow = follow
-        self._globals = _read_globals(plain)
+        self._globals = _watched(plain)
         self._cells = plain.__closure__ or () if isinstance(plain, FunctionType) else ()
         self._seen: tuple[Any, ...] | None = None
         self._prefix = b""
@@ -68,7 +68,7 @@ class Identity:
             UnstableValueError: a value in the function's closure has no form.
         """
         seen = self._look()
-        if self._seen is not None and len(seen) == len(self._seen) and all(map(is_, seen, self._seen)):
+        if self._seen is not None and (not seen or all(map(is_, seen, self._seen))):
             return self._prefix
         if self._fixed is None:
             followed = digest_of_package(self._function) if self._follow else None
@@ -76,8 +76,9 @@ class Identity:
             described = Forms(parts_of).form(self._function) if source is None else source.digest
             head = (self.module, self.name, described, followed)
             self._fixed = Forms(parts_of).form((head, self._version))
-        prefix = digest(self._fixed + self._form_of_surroundings())
-        if is_flat(seen):  # others may change without being replaced
+        around = surroundings(self._function) if isinstance(self._function, FunctionType) else None
+        prefix = digest(self._fixed + Forms(parts_of).form(around))
+        if is_flat(map(_content, self._cells)):  # others may change without being replaced
             self._seen, self._prefix = seen, prefix
         return prefix
 
@@ -86,15 +87,13 @@ class Identity:
         if not self._globals and not self._cells:
             return ()
         space = self._function.__globals__
-        return (*[_scalar(space.get(name, _ABSENT)) for name in self._globals], *map(_content, self._cells))
-
-    def _form_of_surroundings(self) -> bytes:
-        return Forms(parts_of).form(surroundings(self._function)) if self._globals or self._cells else b""
+        return (*map(space.get, self._globals), *map(_content, self._cells))
 
 
 def surroundings(function: Any) -> object:
     """The scalar globals that a function reads, and its closure, by name."""
-    read = {name: _scalar(function.__globals__.get(name, _ABSENT)) for name in _read_globals(function)}
+    space = function.__globals__
+    read = {name: space[name] for name in _read_globals(function) if name in space and _is_scalar(space[name])}
     cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
     return read, {name: _content(cell) for name, cell in cells}
 
@@ -140,6 +139,14 @@ def _name(function: Any) -> tuple[str, str]:
     return label_of_module(module, getattr(function, "__code__", None)), name
 
 
+def _watched(function: Any) -> tuple[str, ...]:
+    """The globals that may be, or become, scalars: not those that are functions, classes or modules, or built-in names."""
+    names = _read_globals(function)
+    space = function.__globals__ if names else {}
+    never = (FunctionType, BuiltinFunctionType, ModuleType, type)
+    return tuple(name for name in names if not isinstance(space.get(name, vars(builtins).get(name)), never))
+
+
 def _content(cell: CellType) -> Any:
     try:
         return cell.cell_contents
@@ -147,11 +154,8 @@ def _content(cell: CellType) -> Any:
         return _ABSENT
 
 
-def _scalar(value: Any) -> Any:
-    kind = type(value)
-    if kind in SCALARS or (kind is tuple and is_flat(value)):
-        return value
-    return _NOT_A_SCALAR
+def _is_scalar(value: Any) -> bool:
+    return type(value) in SCALARS or (type(value) is tuple and is_flat(value))
 
 
 def _read_globals(function: Any) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from typing import IO
 
 from asyncpar._memory.buffers import Buffer, allocate
 
-_FIRST_BYTES = 1 << 16  # read at once; a small entry is no larger
+FIRST_BYTES = 1 << 16  # read at once; a small entry is no larger
 _PIECE = (
     1 << 20
 )  # read at once: while the kernel fills 100 MB of fresh pages, other threads wait for it, with and without the GIL
@@ -22,9 +22,9 @@ class FileInput:
 
     __slots__ = ("fd", "first")
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, first: bytes | None = None) -> None:
         self.fd = fd
-        self.first = os.read(fd, _FIRST_BYTES)
+        self.first = os.read(fd, FIRST_BYTES) if first is None else first
 
     def begin(self, length: int) -> Buffer:
         """The first `length` bytes."""

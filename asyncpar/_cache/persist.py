@@ -89,7 +89,7 @@ def load(filename: str | os.PathLike[str] | IO[bytes], mmap_mode: str | None = N
         if mmap_mode is not None:
             warnings.warn(f"mmap_mode={mmap_mode!r} has no effect on an open file; pass its path", UserWarning, stacklevel=2)
         try:
-            return read(StreamInput(filename, HEAD_BYTES), Reader(PICKLE))[1]
+            return read(StreamInput(filename, HEAD_BYTES), Reader(PICKLE)).value
         except DamagedEntryError as error:
             raise ValueError(f"{filename!r:.200} cannot be loaded: {error}") from error
     mode = None if mmap_mode is None else _MAP_MODES[mmap_mode]
@@ -97,11 +97,11 @@ def load(filename: str | os.PathLike[str] | IO[bytes], mmap_mode: str | None = N
     try:
         source = FileInput(fd)
         if bytes(source.first[:8]) == _OURS:
-            head, value = read(source, Reader(PICKLE, map_mode=mode))
-            if mode is not None and head.compression:
+            found = read(source, Reader(PICKLE, map_mode=mode))
+            if mode is not None and found.is_compressed:
                 message = f"mmap_mode={mmap_mode!r} has no effect on {os.fspath(filename)}, because it is compressed"
                 warnings.warn(message, UserWarning, stacklevel=2)
-            return value
+            return found.value
     except DamagedEntryError as error:
         raise ValueError(f"{os.fspath(filename)} cannot be loaded: {error}") from error
     finally:

@@ -18,12 +18,12 @@ from hashlib import blake2b
 from typing import Any, NamedTuple, TypeAlias
 
 from asyncpar._basics.wording import short_repr
-from asyncpar._cache.entries import DamagedEntryError, Head, verify
+from asyncpar._cache.entries import DamagedEntryError, Found, verify
 from asyncpar._cache.inputs import FileInput
 from asyncpar._cache.keys import Keyer
 from asyncpar._cache.locks import Claim
 from asyncpar._cache.pruning import ROOM, Limits, Usage, prune
-from asyncpar._cache.store import Found, Store
+from asyncpar._cache.store import Store
 from asyncpar._cache.tally import Totals, read_tally, reset
 
 Validate: TypeAlias = Callable[[dict[str, Any]], object]
@@ -62,7 +62,7 @@ class Shelf:
 
     def checked(self, found: Found | None, arguments: Arguments) -> Found | None:
         """What has been found, if it is still valid. Counts hits and misses."""
-        if found is None or (self._may_grow_old and not self._is_valid(found.head, arguments)):
+        if found is None or (self._may_grow_old and not self._is_valid(found, arguments)):
             self.store.tally.miss()
             return None
         self.store.tally.hit()
@@ -71,7 +71,7 @@ class Shelf:
     def look_again(self, key: bytes, since: float, *, breathe: bool = False) -> Found | None:
         """The result that somebody else may have kept since the call was looked up, at that time. It needs no validation."""
         found = self.store.read(self.folder, key, breathe=breathe)
-        if found is None or (self._may_grow_old and found.head.created < since):
+        if found is None or (self._may_grow_old and found.created < since):
             return None
         return found
 
@@ -81,12 +81,12 @@ class Shelf:
         if fd is None:
             return False
         try:
-            head = verify(FileInput(fd), self.store.reader, with_buffers=False)
+            found = verify(FileInput(fd), self.store.reader, with_buffers=False)
         except (DamagedEntryError, OSError):
             return False
         finally:
             os.close(fd)
-        return head.key == key and self._is_valid(head, arguments)
+        return found.key == key and self._is_valid(found, arguments)
 
     def claim(self, key: bytes) -> Claim | None:
         """The right to compute a key; None while another process has it. `store.locks.wait` then waits for it."""
@@ -102,19 +102,19 @@ class Shelf:
             self._see_to_limits()
         return True
 
-    def metadata(self, head: Head, arguments: Arguments) -> dict[str, Any]:
+    def metadata(self, found: Found, arguments: Arguments) -> dict[str, Any]:
         """What `cache_validation_callback` gets."""
-        return {"duration": head.seconds, "time": head.created, "input_args": self.shown(arguments)}
+        return {"duration": found.seconds, "time": found.created, "input_args": self.shown(arguments)}
 
     def shown(self, arguments: Arguments) -> dict[str, str]:
         """The arguments that count, as short texts."""
         return {name: short_repr(value) for name, value in self.keyer.shown(*arguments).items()}
 
-    def _is_valid(self, head: Head, arguments: Arguments) -> bool:
+    def _is_valid(self, found: Found, arguments: Arguments) -> bool:
         rules = self._rules
-        if rules.age is not None and time.time() - head.created > rules.age:
+        if rules.age is not None and time.time() - found.created > rules.age:
             return False
-        return rules.validate is None or bool(rules.validate(self.metadata(head, arguments)))
+        return rules.validate is None or bool(rules.validate(self.metadata(found, arguments)))
 
     def _see_to_limits(self) -> None:
         size, age = self._rules.size, self._rules.age

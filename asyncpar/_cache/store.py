@@ -33,12 +33,12 @@ from collections.abc import Sequence
 from functools import cached_property
 from itertools import count
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from asyncpar._basics.wording import in_words
 from asyncpar._cache.compression import Compression
-from asyncpar._cache.entries import DamagedEntryError, Head, Reader, assemble, read
-from asyncpar._cache.inputs import FileInput
+from asyncpar._cache.entries import DamagedEntryError, Found, Reader, assemble, read, read_small
+from asyncpar._cache.inputs import FIRST_BYTES, FileInput
 from asyncpar._cache.locks import KeyLocks, locks_of
 from asyncpar._cache.pruning import folders
 from asyncpar._cache.tally import Tally
@@ -54,13 +54,6 @@ _TOUCHED_SECONDS = 3600.0  # a hit says at most so often that the entry is in us
 _CLEARING_ATTEMPTS = 3
 _WRITTEN_BYTES = 1 << 20  # at once, for the reason given in inputs.py
 _WRITTEN_PARTS = 512  # at once; the limit of Linux is 1024
-
-
-class Found(NamedTuple):
-    """An entry's value, and what the entry says about itself."""
-
-    value: Any
-    head: Head
 
 
 class Store:
@@ -121,8 +114,9 @@ class Store:
 
     def open(self, folder: str, key: bytes) -> int | None:
         """A descriptor of the entry, which `read_open` closes."""
+        name = key.hex()
         try:
-            return os.open(path_of(folder, key), os.O_RDONLY | _CLOEXEC)
+            return os.open(f"{folder}/{name[:2]}/{name[2:]}", _READING)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -132,11 +126,13 @@ class Store:
     def read_open(self, fd: int, folder: str, key: bytes, *, breathe: bool = False) -> Found | None:
         """The entry that has been opened; None if it is damaged."""
         try:
-            head, value = read(FileInput(fd), self.reader, breathe=breathe)
-            if head.key != key:
+            first = os.read(fd, FIRST_BYTES)
+            found = read_small(first, self.reader) or read(FileInput(fd, first), self.reader, breathe=breathe)
+            if found.key != key:
                 raise DamagedEntryError("it is the entry of another call")
-            self._touch(fd, head)
-            return Found(value, head)
+            if time.time() - found.created > _TOUCHED_SECONDS:
+                self._touch(fd)
+            return found
         except DamagedEntryError as error:
             self._remove_damaged(folder, key, error)
         except OSError as error:
@@ -183,7 +179,7 @@ class Store:
 
     def _write(self, path: str, pieces: Sequence[Buffer]) -> int:
         size = sum(map(len, pieces))
-        temporary = os.path.join(self.folder, NEW_FOLDER, f"{self._token}-{os.getpid()}-{next(self._names)}")
+        temporary = f"{self.folder}/{NEW_FOLDER}/{self._token}-{os.getpid()}-{next(self._names)}"
         fd = self._create(temporary)
         try:
             try:
@@ -231,9 +227,9 @@ class Store:
             with contextlib.suppress(OSError):  # it is there already; if not, what needs it says so
                 path.mkdir(self._folder_mode)
 
-    def _touch(self, fd: int, head: Head) -> None:
+    def _touch(self, fd: int) -> None:
         now = time.time()
-        if now - head.created > _TOUCHED_SECONDS and now - os.fstat(fd).st_mtime > _TOUCHED_SECONDS:
+        if now - os.fstat(fd).st_mtime > _TOUCHED_SECONDS:
             with contextlib.suppress(OSError):
                 os.utime(fd, (now, now))
 
@@ -251,6 +247,7 @@ class Store:
 
 
 _CLOEXEC = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_READING = os.O_RDONLY | _CLOEXEC
 
 
 def path_of(folder: str, key: bytes) -> str:

@@ -99,7 +99,7 @@ def test_a_compressed_file_is_not_mapped_and_says_so(tmp_path: Path) -> None:
         (lambda data: data[:-10], "cannot be loaded: it ends too early"),
         (lambda data: data[:-10] + b"x" * 10, "cannot be loaded: the checksum of a buffer is wrong"),
         (lambda data: data[:120] + b"xx" + data[122:], "cannot be loaded: its checksum is wrong"),
-        (lambda data: data[:8] + b"\x09" + data[9:], "has format 9"),
+        (lambda data: data[:40] + b"\x09" + data[41:], "has format 9"),
     ],
 )
 def test_foreign_and_damaged_files_are_refused_with_the_reason(tmp_path: Path, spoil: Any, message: str) -> None:
