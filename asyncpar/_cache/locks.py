@@ -38,7 +38,7 @@ except ImportError:  # Windows
 
 _MOST = 512
 _BUSY = {errno.EACCES, errno.EAGAIN}
-_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
+_DEADLOCK = {errno.EDEADLK}
 _RETRY_SECONDS = 0.005
 _THREADS = 32
 _LARGEST_OFFSET = (1 << 62) - 1
@@ -141,21 +141,14 @@ class KeyLocks:
                     self._threads -= 1
                     return
                 key = self._waiting.popleft()
-            while (claim := self._lock_patiently(key)) is None:
+            while (claim := self._lock(key, blocking=True)) is None:
                 time.sleep(_RETRY_SECONDS)
             with self._mutex:
                 handover = self._waits.pop(key)
             handover.give(claim)
 
-    def _lock_patiently(self, key: bytes) -> Claim | None:
-        try:
-            return self._lock(key, blocking=True)
-        except OSError as error:
-            if error.errno != errno.EDEADLK:
-                return Claim(self, key, is_locked=False)  # the file system gives no reason to go on waiting
-            return None
-
     def _lock(self, key: bytes, *, blocking: bool) -> Claim | None:
+        """None: try again, because another process has it, or because the kernel believes in a deadlock."""
         with self._mutex:
             fd = self._open()
         if fd is None or fcntl is None:
@@ -164,11 +157,9 @@ class KeyLocks:
             fcntl.lockf(fd, fcntl.LOCK_EX if blocking else fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _offset(key))
         except OSError as error:
             self._leave()
-            if not blocking and error.errno in _BUSY:
+            if error.errno in (_DEADLOCK if blocking else _BUSY):
                 return None
-            if error.errno in _NO_LOCKS:
-                return Claim(self, key, is_locked=False)
-            raise
+            return Claim(self, key, is_locked=False)  # the file system has no locks, or none left
         return Claim(self, key, is_locked=True)
 
     def _unlock(self, key: bytes) -> None:

@@ -207,4 +207,6 @@ _BY_NAME: dict[tuple[str, str], Rule] = {  # so that they need not be imported
 _BASES: tuple[tuple[type, Rule], ...] = (
     (enum.Enum, lambda value: (value.name, value.value)),
     (pathlib.PurePath, str),
+    (set, lambda value: (frozenset(value), getattr(value, "__dict__", None))),  # whose pickles list them in any order
+    (frozenset, lambda value: (frozenset(value), getattr(value, "__dict__", None))),
 )

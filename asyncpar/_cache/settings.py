@@ -6,7 +6,7 @@ import os
 import re
 import threading
 import weakref
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, cast
 
@@ -33,7 +33,7 @@ class Settings:
     mmap_mode: str | None = None
     compress: CompressOption = False
     durable: bool = False
-    key: bytes | None = None
+    key: bytes | None = field(default=None, repr=False)
     serializer: Any = "pickle"
     verify: str = "auto"
 

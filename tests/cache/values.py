@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import collections
 import dataclasses
 import datetime
@@ -44,6 +45,10 @@ class Boat:
 class Pair(NamedTuple):
     one: int
     other: int
+
+
+class Words(set[str]):
+    pass
 
 
 class Order(pydantic.BaseModel):
@@ -113,6 +118,8 @@ MAKERS: dict[str, Callable[[], Any]] = {
     "large dict": lambda: {str(x): x for x in range(100)},
     "table": lambda: [{"a": x, "b": str(x)} for x in range(100)],
     "table of one column": lambda: [{"a": x} for x in range(100)],
+    "set of a subclass": lambda: Words({"a", "b", "c", "d"}),
+    "array of the standard library": lambda: array.array("d", [1, 2]),
     "range": lambda: range(3),
     "slice": lambda: slice(1, 2),
     "ellipsis": lambda: ...,
