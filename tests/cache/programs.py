@@ -59,6 +59,19 @@ def one_call(folder: str) -> None:
     print(cached(folder, 7), time.monotonic_ns(), flush=True)
 
 
+def hold(folder: str, location: str) -> None:
+    """Takes the claims on all keys that are asked for, and keeps them until it is killed."""
+    from tests.cache.test_single_flight import double
+
+    memory = Memory(location, verbose=0)
+    cached = memory.cache(double)
+    shelf = cached._shelf
+    assert shelf is not None
+    claim = shelf.claim(shelf.key((7,), {}))
+    print("holding", claim is not None, flush=True)
+    sys.stdin.readline()
+
+
 def contend(folder: str, seed: str) -> None:
     """Four threads make calls in an order of their own, each call recording that it is computed."""
     cached = Memory(f"{folder}/cache", verbose=0).cache(record)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from asyncpar import Memory
@@ -165,6 +166,53 @@ async def test_when_the_last_caller_has_left_the_computing_is_cancelled(memory: 
     gated.gate.set()
     assert await cached(3) == 3
     assert gated.calls == 2
+
+
+async def double(x: int) -> int:
+    await anyio.lowlevel.checkpoint()
+    return 2 * x
+
+
+def double_in_a_thread(x: int) -> int:
+    return 2 * x
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+async def test_a_call_that_is_cancelled_at_any_point_leaves_nothing(memory: Memory, is_async: bool) -> None:
+    call: Any = memory.cache(double) if is_async else memory.cache(double_in_a_thread).acall
+    for steps in range(40):
+        async with anyio.create_task_group() as group:
+            group.start_soon(call, steps)
+            for _ in range(steps):
+                await anyio.lowlevel.checkpoint()
+            group.cancel_scope.cancel()
+        await wait_until(lambda: not flights._flights)
+        assert await call(steps) == 2 * steps
+    assert memory._store is not None
+    assert memory._store.locks._users == 0
+
+
+async def test_a_call_that_waits_for_another_process_can_be_cancelled_at_any_point(memory: Memory, programs: Programs) -> None:
+    process = programs.start("hold", str(memory.location))
+    assert process.stdout is not None
+    process.stdout.readline()
+    cached = memory.cache(double)
+    for steps in range(20):
+        async with anyio.create_task_group() as group:
+            group.start_soon(cached, 7)
+            for _ in range(steps):
+                await anyio.lowlevel.checkpoint()
+            group.cancel_scope.cancel()
+        await wait_until(lambda: not flights._flights)
+    async with anyio.create_task_group() as group:
+        landed: list[int] = []
+        group.start_soon(ask_and_count, cached, landed, 7)
+        await until_boarded(1)
+        process.kill()
+    assert landed == [14]
+    assert memory._store is not None
+    locks = memory._store.locks
+    await wait_until(lambda: locks._users == 0)
 
 
 async def test_an_error_reaches_all_who_waited_and_is_not_kept(memory: Memory) -> None:
