@@ -67,9 +67,9 @@ class Identity:
         Raises:
             UnstableValueError: a value in the function's closure has no form.
         """
-        seen = self._look()
-        if self._seen is not None and (not seen or all(map(is_, seen, self._seen))):
+        if self._seen is not None and (not self._seen or all(map(is_, self._look(), self._seen))):
             return self._prefix
+        seen = self._look()
         if self._fixed is None:
             followed = digest_of_package(self._function) if self._follow else None
             source = self.source

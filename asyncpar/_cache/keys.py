@@ -7,6 +7,7 @@ Whoever computes a key needs no disk, so a map can compute the keys of its items
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection
 from hashlib import blake2b
 from marshal import dumps
@@ -52,8 +53,9 @@ class Keyer:
         strict: bool = False,
     ) -> None:
         self.identity = Identity(function, version, follow=follow)
-        self._bound = self.identity.bound
-        self._bind, self._names = make_binder(self.identity.plain if self._bound else function, ignore)
+        first = self.identity.bound
+        bind, self._names = make_binder(self.identity.plain if first else function, ignore)
+        self._bind = functools.partial(bind, *first) if first else bind
         self._strict = strict
         check_surroundings(function)
 
@@ -63,7 +65,7 @@ class Keyer:
         Raises:
             TypeError: the function does not take these arguments; or (`UnstableValueError`) one of them has no stable key.
         """
-        bound = self._bind(*self._bound, *args, **kwargs)
+        bound = self._bind(*args, **kwargs)
         if SCALARS.issuperset(map(type, bound)):
             form = dumps(bound, _FORMAT)
         else:
@@ -77,7 +79,7 @@ class Keyer:
 
     def shown(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """The arguments that count, by name."""
-        return dict(zip(self._names, self._bind(*self._bound, *args, **kwargs), strict=True))
+        return dict(zip(self._names, self._bind(*args, **kwargs), strict=True))
 
     def _named(self, bound: tuple[Any, ...], error: UnstableValueError) -> UnstableValueError:
         """The error with the name of the argument that has no form."""

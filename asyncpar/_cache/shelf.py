@@ -54,18 +54,23 @@ class Shelf:
         self.folder = store.folder_of(self.name)
         self._rules = rules
         self._may_grow_old = rules.age is not None or rules.validate is not None
+        self._counts = store.tally.counts
         self._until_check = 0  # bytes to write before the size is looked at
 
     def look_up(self, key: bytes, arguments: Arguments, *, breathe: bool = False) -> Found | None:
         """The result of a call, if it is kept and still valid."""
-        return self.checked(self.store.read(self.folder, key, breathe=breathe), arguments)
+        found = self.store.read(self.folder, key, breathe)
+        if found is None or self._may_grow_old:
+            return self.checked(found, arguments)
+        self._counts.hits += 1
+        return found
 
     def checked(self, found: Found | None, arguments: Arguments) -> Found | None:
         """What has been found, if it is still valid. Counts hits and misses."""
         if found is None or (self._may_grow_old and not self._is_valid(found, arguments)):
-            self.store.tally.miss()
+            self._counts.misses += 1
             return None
-        self.store.tally.hit()
+        self._counts.hits += 1
         return found
 
     def look_again(self, key: bytes, since: float, *, breathe: bool = False) -> Found | None:

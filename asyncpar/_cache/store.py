@@ -107,10 +107,10 @@ class Store:
         """The folder of a function's entries."""
         return os.path.join(self.folder, function)
 
-    def read(self, folder: str, key: bytes, *, breathe: bool = False) -> Found | None:
+    def read(self, folder: str, key: bytes, breathe: bool = False) -> Found | None:
         """The entry of a key in a function's folder; None if there is none."""
         fd = self.open(folder, key)
-        return None if fd is None else self.read_open(fd, folder, key, breathe=breathe)
+        return None if fd is None else self.read_open(fd, folder, key, breathe)
 
     def open(self, folder: str, key: bytes) -> int | None:
         """A descriptor of the entry, which `read_open` closes."""
@@ -123,7 +123,7 @@ class Store:
             self._warn("open", f"an entry of the cache cannot be read ({error}), so its call is computed")
             return None
 
-    def read_open(self, fd: int, folder: str, key: bytes, *, breathe: bool = False) -> Found | None:
+    def read_open(self, fd: int, folder: str, key: bytes, breathe: bool = False) -> Found | None:
         """The entry that has been opened; None if it is damaged."""
         try:
             first = os.read(fd, FIRST_BYTES)

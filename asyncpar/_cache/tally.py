@@ -25,8 +25,8 @@ class Totals(NamedTuple):
     bytes: int = 0
 
 
-class _Counts:
-    """What has not been written down yet."""
+class Counts:
+    """What has not been written down yet. Any thread adds to it; a count that gets lost between two of them does not matter."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -41,23 +41,17 @@ class _Counts:
 
 
 class Tally:
-    """This process's part. Its methods are called in any thread; a count that gets lost between two of them does not matter."""
+    """This process's part."""
 
     def __init__(self, folder: str) -> None:
-        self._counts = _Counts(os.path.join(folder, _FILE))
+        self.counts = Counts(os.path.join(folder, _FILE))
         self._written = 0.0
-        weakref.finalize(self, self._counts.write)
-
-    def hit(self) -> None:
-        self._counts.hits += 1
-
-    def miss(self) -> None:
-        self._counts.misses += 1
+        weakref.finalize(self, self.counts.write)
 
     def keep(self, size: int) -> bool:
         """Counts a result. True if all counts have been written down now, which is a good time to look at the size."""
-        self._counts.kept += 1
-        self._counts.bytes += size
+        self.counts.kept += 1
+        self.counts.bytes += size
         now = time.monotonic()
         if self._written and now - self._written < _SECONDS:
             return False
@@ -67,7 +61,7 @@ class Tally:
 
     def write(self) -> None:
         """Writes the counts down."""
-        self._counts.write()
+        self.counts.write()
 
 
 def read_tally(folder: str) -> Totals:
