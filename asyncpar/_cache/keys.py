@@ -2,7 +2,7 @@
 
     key = blake2b(prefix of the function + canonical form of the bound arguments)
 
-Whoever computes a key needs no disk, so a map can compute the keys of its items before it looks any of them up.
+Making a key needs no disk, so a map can compute the keys of its items before it looks any of them up.
 """
 
 from __future__ import annotations

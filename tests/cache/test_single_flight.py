@@ -1,4 +1,4 @@
-"""Whoever asks for a key at the same time, in whatever task, thread or process: it is computed once."""
+"""A key that many tasks, threads and processes ask for at the same time is computed once."""
 
 from __future__ import annotations
 
