@@ -34,7 +34,7 @@ _INLINE_BYTES = 1 << 15  # reading and unpickling them takes at most 0.2 ms
 
 async def key_of(shelf: Shelf, arguments: Arguments) -> bytes:
     """The key of a call."""
-    if are_small(*arguments):
+    if shelf.keyer.identity.is_known and are_small(*arguments):  # finding a function's source may mean compiling a file
         return shelf.key(*arguments)
     return await run_off_loop(partial(shelf.key, *arguments, pause=_nap))
 

@@ -61,6 +61,11 @@ class Identity:
         function: Callable[..., Any] = self._function
         return function
 
+    @property
+    def is_known(self) -> bool:
+        """Whether the source of the function has been found, so that `prefix()` takes no longer than a microsecond or two."""
+        return self._fixed is not None
+
     def prefix(self) -> bytes:
         """Bytes that are different for different functions.
 

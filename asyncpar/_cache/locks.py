@@ -1,4 +1,4 @@
-"""Locks on keys, between processes: whoever holds a key's lock computes it, and the others wait.
+"""Locks on keys, between processes: the one that holds a key's lock computes it, and the others wait.
 
 One file has a byte-range lock for each key, at an offset taken from the key. POSIX locks belong to a process: the kernel
 releases them within a millisecond of its death, however it dies, and its forked children do not inherit them. `flock` and
