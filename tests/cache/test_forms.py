@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import asyncpar
+from asyncpar._cache.digests import digest, digest_in_pieces
 from asyncpar._cache.forms import Forms, UnstableValueError
 from asyncpar._cache.parts import parts_of
 from tests.cache.values import MAKERS, Boat, Order, Pair, Plain, Point
@@ -143,6 +144,19 @@ def test_strides_do_not_matter_and_fortran_order_does() -> None:
     assert form(array[::-1][::-1]) == form(array)
     assert form(np.asfortranarray(array)) != form(array)
     assert form(np.asfortranarray(array)) == form(np.asfortranarray(array.copy()))
+
+
+@pytest.mark.parametrize("count", [1000, 100_000, 524_288, 524_289, 2_000_000])
+def test_the_digest_does_not_depend_on_the_pieces(count: int) -> None:
+    array = np.arange(float(count))
+    data = memoryview(array.view(np.uint8))
+    whole = digest(data)
+    for size in (77_777, 1 << 20, 1 << 22, 1 << 23):
+        pieces = (data[begin : begin + size] for begin in range(0, len(data), size))
+        assert digest_in_pieces(pieces, len(data)) == whole
+    assert form(np.repeat(array, 2)[::2]) == form(array)
+    array[-1] += 1
+    assert digest(data) != whole
 
 
 def test_padding_between_fields_does_not_matter() -> None:

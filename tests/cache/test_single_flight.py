@@ -75,33 +75,6 @@ def memory(tmp_path: Path) -> Memory:
     return Memory(tmp_path / "cache", verbose=0)
 
 
-async def test_many_tasks_that_ask_at_once_compute_once(memory: Memory) -> None:
-    calls = 0
-
-    async def compute(x: int) -> list[int]:
-        nonlocal calls
-        calls += 1
-        await gate.wait()
-        return [x]
-
-    gate = anyio.Event()
-    cached = memory.cache(compute, version=1, ignore=[])
-    results: list[list[int]] = []
-
-    async def ask() -> None:
-        results.append(await cached(3))
-
-    async with anyio.create_task_group() as group:
-        for _ in range(20):
-            group.start_soon(ask)
-        while not calls:
-            await anyio.sleep(0.001)
-        gate.set()
-    assert calls == 1
-    assert results == [[3]] * 20
-    assert len({id(result) for result in results}) == 20
-
-
 async def until_boarded(count: int) -> None:
     """Waits until so many callers wait for one flight."""
     await wait_until(lambda: [len(flight._callbacks) for flight in flights._flights.values()] == [count])
@@ -132,6 +105,24 @@ class Gated:
             self.cancelled = True
             raise
         return x
+
+
+async def test_many_tasks_that_ask_at_once_compute_once(memory: Memory) -> None:
+    async def compute(x: int, gated: Gated) -> list[int]:
+        return [await gated.compute(x)]
+
+    gated = Gated()
+    cached = memory.cache(compute, ignore=["gated"])
+    landed: list[list[int]] = []
+    async with anyio.create_task_group() as group:
+        for _ in range(20):
+            group.start_soon(ask_and_count, cached, landed, 3, gated)
+        await gated.began.wait()
+        await until_boarded(20)
+        gated.gate.set()
+    assert gated.calls == 1
+    assert landed == [[3]] * 20
+    assert len({id(result) for result in landed}) == 20
 
 
 async def test_a_caller_that_is_cancelled_disturbs_no_other(memory: Memory) -> None:
