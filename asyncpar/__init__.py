@@ -10,6 +10,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from asyncpar._cache.memory import Memory as Memory
+    from asyncpar._cache.memory import expires_after as expires_after
+    from asyncpar._cache.parts import register_hasher as register_hasher
+    from asyncpar._cache.persist import dump as dump
+    from asyncpar._cache.persist import hash as hash  # noqa: A004 - joblib's name
+    from asyncpar._cache.persist import load as load
+    from asyncpar._cache.shelved import MemorizedResult as MemorizedResult
     from asyncpar._contract.executor import Executor as Executor
     from asyncpar._map.pmap import ParallelMap as ParallelMap
     from asyncpar._map.pmap import pmap as pmap
@@ -28,6 +35,7 @@ if TYPE_CHECKING:
     from asyncpar._sync.parallel import wrap_non_picklable_objects as wrap_non_picklable_objects
     from asyncpar._sync.pool_executor import PoolExecutor as PoolExecutor
     from asyncpar.errors import AsyncparError as AsyncparError
+    from asyncpar.errors import CacheWarning as CacheWarning
     from asyncpar.errors import CallTimeoutError as CallTimeoutError
     from asyncpar.errors import ConsumedError as ConsumedError
     from asyncpar.errors import ExecutorSaturatedError as ExecutorSaturatedError
@@ -35,6 +43,7 @@ if TYPE_CHECKING:
     from asyncpar.errors import PicklingError as PicklingError
     from asyncpar.errors import RemoteError as RemoteError
     from asyncpar.errors import RemoteTraceback as RemoteTraceback
+    from asyncpar.errors import UnsafeCacheError as UnsafeCacheError
     from asyncpar.errors import WorkerDiedError as WorkerDiedError
     from asyncpar.executors.futures import FuturesExecutor as FuturesExecutor
     from asyncpar.executors.inline import InlineExecutor as InlineExecutor
@@ -45,6 +54,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "AsyncparError": "errors",
+    "CacheWarning": "errors",
     "CallTimeoutError": "errors",
     "ConsumedError": "errors",
     "Executor": "_contract.executor",
@@ -52,6 +62,8 @@ _HOMES = {
     "ExecutorUnavailableError": "errors",
     "FuturesExecutor": "executors.futures",
     "InlineExecutor": "executors.inline",
+    "MemorizedResult": "_cache.shelved",
+    "Memory": "_cache.memory",
     "Outcome": "_run.outcomes",
     "Parallel": "_sync.parallel",
     "ParallelMap": "_map.pmap",
@@ -62,15 +74,21 @@ _HOMES = {
     "RemoteTraceback": "errors",
     "Statistics": "_run.statistics",
     "ThreadExecutor": "executors.thread",
+    "UnsafeCacheError": "errors",
     "WorkerDiedError": "errors",
     "call": "_sync.call",
     "cpu_count": "_platform.cpus",
     "delayed": "_sync.parallel",
+    "dump": "_cache.persist",
     "effective_n_jobs": "_sync.config",
+    "expires_after": "_cache.memory",
+    "hash": "_cache.persist",
+    "load": "_cache.persist",
     "map": "_sync.blocking_map",
     "parallel_backend": "_sync.config",
     "parallel_config": "_sync.config",
     "pmap": "_map.pmap",
+    "register_hasher": "_cache.parts",
     "register_parallel_backend": "_sync.config",
     "run": "_map.run",
     "wrap_non_picklable_objects": "_sync.parallel",
@@ -78,6 +96,7 @@ _HOMES = {
 
 __all__ = [
     "AsyncparError",
+    "CacheWarning",
     "CallTimeoutError",
     "ConsumedError",
     "Executor",
@@ -85,6 +104,8 @@ __all__ = [
     "ExecutorUnavailableError",
     "FuturesExecutor",
     "InlineExecutor",
+    "MemorizedResult",
+    "Memory",
     "Outcome",
     "Parallel",
     "ParallelMap",
@@ -95,15 +116,21 @@ __all__ = [
     "RemoteTraceback",
     "Statistics",
     "ThreadExecutor",
+    "UnsafeCacheError",
     "WorkerDiedError",
     "call",
     "cpu_count",
     "delayed",
+    "dump",
     "effective_n_jobs",
+    "expires_after",
+    "hash",
+    "load",
     "map",
     "parallel_backend",
     "parallel_config",
     "pmap",
+    "register_hasher",
     "register_parallel_backend",
     "run",
     "wrap_non_picklable_objects",

@@ -15,6 +15,12 @@ class AsyncparError(Exception):
     __module__ = "asyncpar"
 
 
+class CacheWarning(UserWarning):
+    """The cache could not read or keep something. The call has its result all the same."""
+
+    __module__ = "asyncpar"
+
+
 class ConsumedError(AsyncparError, RuntimeError):
     """A `ParallelMap` was consumed a second time. One object serves one run."""
 
@@ -51,6 +57,12 @@ class PicklingError(AsyncparError, pickle.PicklingError):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class UnsafeCacheError(AsyncparError, PermissionError):
+    """Others could put something into a cache that would run as code when it is read. The message says what to do."""
+
+    __module__ = "asyncpar"
 
 
 class WorkerDiedError(AsyncparError):

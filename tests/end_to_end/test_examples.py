@@ -335,3 +335,11 @@ def _environment() -> dict[str, str]:
     """This process's, with asyncpar where a script outside the repository finds it too."""
     paths = [str(EXAMPLES.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONWARNINGS": "default"}
+
+
+def test_the_grid_search_fits_each_transformer_once(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    command = [sys.executable, str(EXAMPLES / "cached_grid_search.py"), str(tmp_path)]
+    for fits in (6, 6):  # a second search finds what the first has kept
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
+        assert done.stdout.startswith(f"fitted {fits} times for 18 models")

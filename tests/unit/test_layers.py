@@ -12,13 +12,14 @@ PACKAGE = Path(__file__).parents[2] / "asyncpar"
 
 # From the top down. The packages of one layer do not know each other.
 LAYERS = [
-    ["testing"],
+    ["testing", "__main__"],
     ["_sync"],
     ["_map"],
     ["executors", "_run"],
     ["_processes"],
     ["_contract"],
     ["_child"],
+    ["_cache"],
     ["_wire"],
     ["_memory"],
     ["_platform"],
@@ -29,7 +30,7 @@ LEVEL = {package: level for level, layer in enumerate(LAYERS) for package in lay
 MODULES = sorted(path.relative_to(PACKAGE).with_suffix("").as_posix() for path in PACKAGE.rglob("*.py"))
 INSIDE = [module for module in MODULES if module != "__init__"]
 CHILD_SIDE = [
-    *(module for module in MODULES if module.startswith(("_child/", "_wire/", "_memory/", "_basics/"))),
+    *(module for module in MODULES if module.startswith(("_child/", "_cache/", "_wire/", "_memory/", "_basics/"))),
     "errors",
     "_platform/nesting",
 ]
@@ -38,6 +39,10 @@ HEAVY = {"asyncio", "anyio", "numpy", "uvloop", "subprocess", "multiprocessing",
 ALLOWED = {
     "_child/run_coroutines": {"asyncio"},  # imported only by a worker with a coroutine function
     "_wire/arrays": {"numpy"},  # imported only where numpy is
+    "_cache/array_parts": {"numpy"},  # these, too
+    "_cache/frame_parts": {"numpy"},
+    "_cache/arrow_parts": {"numpy"},
+    "_cache/async_calls": {"anyio"},  # imported only by a call that is awaited
 }
 
 

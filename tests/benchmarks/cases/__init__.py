@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.benchmarks.cases import (
     big_arrays,
     busy_calls,
+    cache,
     cold_start,
     coroutine_stream,
     imports,
@@ -43,4 +44,5 @@ CASES: tuple[Case, ...] = (
     *cold_start.CASES,
     *parallel.CASES,
     *joblib_habits.CASES,
+    *cache.CASES,
 )
