@@ -278,8 +278,10 @@ class ProcessAnswer:
         if has_read_apart or decoder.has_read_apart:
             self._pickled.one_by_one = True
         values = column if type(column) is list else list(column)
-        with reading(self._definitions):
-            errors = {position: unpack_error(PackedError(*packed)) for position, packed in packed_errors.items()}
+        errors: dict[int, BaseException] = {}
+        if packed_errors:
+            with reading(self._definitions):
+                errors = {position: unpack_error(PackedError(*packed)) for position, packed in packed_errors.items()}
         if spoiled:
             _unpack_undeliverables(values, errors)
         if errors:

@@ -1,7 +1,7 @@
 """Reads messages and columns (`codec.py`)."""
 
 import pickle
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -54,12 +54,15 @@ class Decoder:
         payload, buffers = frame.payload, self._buffers
         self.message: Any = pickle.loads(payload, buffers=buffers) if pace is None else load(payload, buffers, pace)
 
-    def columns(self, encoded_columns: Iterable[EncodedColumn]) -> tuple[list[Column], bool]:
+    def columns(self, encoded_columns: Sequence[EncodedColumn]) -> tuple[list[Column], bool]:
         """The columns, and whether any element in them is an `Undeliverable`.
 
         Raises:
             TooLarge: a column must be read element by element, and may not.
         """
+        if max(map(len, encoded_columns), default=1) == 1:  # nothing to read: 2 µs less for a single call, on each side
+            plain: list[Any] = [encoded[0] for encoded in encoded_columns]
+            return plain, False
         quietly = CollectorPaused() if self._pace is None else nullcontext()  # a thread may take long
         with reading(self.definitions), quietly:
             columns = [self._column(encoded) for encoded in encoded_columns]
