@@ -5,8 +5,8 @@ the event loop, at once. If an object turns out to be large, it is left unfinish
 
     sent = SentProgram(fn, ...)               # once per run, or once for all runs of an importable function
     parcel = PickledProgram(...).pack(...)    # for each batch
-    frame = parcel.frame(known=..., ...)      # when the worker is known: the program goes only to one that does not hold it
-    done = ProcessAnswer(...).read()
+    frame = parcel.frame(pickles_read=..., …) # when the worker is known: the program goes only to one that does not hold it
+    done = ProcessAnswer(...).read()          # None: a thread must do it
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ worker is left alone with the last one:
     size    <= GROWTH * the calls of the newest batch            (an estimate from few calls is trusted only so far)
     size    <= MOST_CALLS                                        (the event loop pickles and unpickles a batch in one go)
     size    <= MOST_ERRORS / the share of calls that fail        (the loop also reads and notes errors in one go)
-    size    <= what the loop packs and reads in half a millisecond, as the executor weighs it, if that is FEW_CALLS or more;
-               else MOST_TURNS times that                        (fewer and larger objects are left to threads)
+    size    <= what the loop packs and reads in its time for one batch, as the executor measures it, if that is FEW_CALLS or
+               more; else MOST_TURNS times that                  (fewer and larger objects are left to threads)
     budget   = PATIENCE * the time that the batch should take    (a worker past it gives the rest back)
 
 **Seconds per call** are an exponentially weighted mean over batches, of logarithms, so that a tenfold error upwards weighs as
@@ -44,7 +44,7 @@ RECENT = 0.4  # weight of the newest batch; a guess
 OUTLIER = 4.0  # largest factor by which one batch may differ from the estimate; a guess
 FORGET = 1.05  # by which the least overhead grows with each batch, until a newer one is the least; a guess
 FEW_CALLS = 64  # whose packing takes longer than the rest of a batch, even in a thread; a guess
-MOST_TURNS = 16  # of half a millisecond that a thread packs or reads at once: 2 MiB, which stay in the processor's cache
+MOST_TURNS = 16  # such times that a thread packs or reads at once: 3 MiB, about what stays in the processor's cache; a guess
 PATIENCE = 2.0  # a batch that takes twice its time was cut by a wrong estimate; a guess
 
 _LEAST_CALL_SECONDS = 1e-9  # a clock may be too coarse to see the calls

@@ -27,8 +27,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from asyncpar._basics.wording import in_words, short_repr
+from asyncpar._wire.codec import PROTOCOL
 from asyncpar._wire.parts import Parts, parts_of
-from asyncpar._wire.pickler import PROTOCOL, Pickler
+from asyncpar._wire.pickler import Pickler
 from asyncpar._wire.remedies import remedy_for
 from asyncpar.errors import PicklingError
 

@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import CellType, FunctionType, GetSetDescriptorType, MemberDescriptorType
 from typing import Any, NamedTuple
 
-from asyncpar._wire.pickler import PROTOCOL, Pickler
+from asyncpar._wire.codec import PROTOCOL
+from asyncpar._wire.pickler import Pickler
 
 _LONGEST_KEY = 60  # characters; the entry of a longer key is named by its position
 

@@ -25,9 +25,9 @@ import cloudpickle
 
 from asyncpar._wire.bound_objects import reduce_text_file, reducer_of_bound
 from asyncpar._wire.code_objects import reduce_code
+from asyncpar._wire.codec import PROTOCOL as PROTOCOL
 from asyncpar._wire.definitions import Definitions, defined
 
-PROTOCOL = 5
 Reducer: TypeAlias = Callable[[Any], Any]
 
 _inherited: Any = cloudpickle.Pickler.dispatch_table  # a ChainMap over cloudpickle's own and copyreg's

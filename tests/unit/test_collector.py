@@ -6,6 +6,7 @@ import gc
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -20,6 +21,24 @@ def thresholds() -> Iterator[tuple[int, int, int]]:
     gc.enable()
 
 
+@contextmanager
+def paused_in_a_thread() -> Iterator[None]:
+    """Another thread pauses the collector for as long."""
+    began, end = threading.Event(), threading.Event()
+
+    def pause() -> None:
+        with CollectorPaused():
+            began.set()
+            end.wait()
+
+    thread = threading.Thread(target=pause)
+    thread.start()
+    began.wait()
+    yield
+    end.set()
+    thread.join()
+
+
 def test_the_collector_is_paused_until_the_last_pause_ends(thresholds: tuple[int, int, int]) -> None:
     with CollectorPaused():
         with CollectorPaused():
@@ -29,20 +48,10 @@ def test_the_collector_is_paused_until_the_last_pause_ends(thresholds: tuple[int
 
 
 def test_pauses_in_several_threads_end_with_the_last(thresholds: tuple[int, int, int]) -> None:
-    began, end = threading.Event(), threading.Event()
-
-    def pause() -> None:
+    with ExitStack() as pauses:
         with CollectorPaused():
-            began.set()
-            end.wait()
-
-    thread = threading.Thread(target=pause)
-    with CollectorPaused():
-        thread.start()
-        began.wait()
-    assert gc.get_threshold()[0] > 10_000
-    end.set()
-    thread.join()
+            pauses.enter_context(paused_in_a_thread())
+        assert gc.get_threshold()[0] > 10_000
     assert gc.get_threshold() == thresholds
 
 
@@ -57,21 +66,10 @@ def test_what_is_decided_during_a_pause_stays() -> None:
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_process_that_is_forked_during_a_pause_has_its_collector(thresholds: tuple[int, int, int]) -> None:
-    began, end = threading.Event(), threading.Event()
-
-    def pause() -> None:
-        with CollectorPaused():
-            began.set()
-            end.wait()
-
-    thread = threading.Thread(target=pause)
-    thread.start()
-    began.wait()
-    pid = os.fork()
-    if not pid:
-        with CollectorPaused():
-            paused = gc.get_threshold()[0] > 10_000
-        os._exit(0 if paused and gc.get_threshold() == thresholds else 1)
-    end.set()
-    thread.join()
+    with paused_in_a_thread():
+        pid = os.fork()
+        if not pid:
+            with CollectorPaused():
+                paused = gc.get_threshold()[0] > 10_000
+            os._exit(0 if paused and gc.get_threshold() == thresholds else 1)
     assert os.waitpid(pid, 0)[1] == 0
