@@ -22,8 +22,9 @@ def nothing_is_left_behind(tmp_path_factory: pytest.TempPathFactory, monkeypatch
     before = belongings(temporary)
     threads = set(threading.enumerate())
     yield
+    had_threads = not threads.issuperset(threading.enumerate())  # first: they may end while garbage is collected
     gc.collect()
-    if not threads.issuperset(threading.enumerate()):
+    if had_threads or not threads.issuperset(threading.enumerate()):
         join_new_threads(threads)
         gc.collect()  # what these threads held
     left = left_since(before, temporary)
