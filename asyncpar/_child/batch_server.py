@@ -17,7 +17,7 @@ from asyncpar._child.own_imports import import_own
 from asyncpar._child.protocol import DONE, FAILED, LAST, BatchMessage, DoneMessage, News, ProgramOptions
 from asyncpar._child.run_batch import BatchReport, run_batch
 from asyncpar._memory.loans import MmapMode
-from asyncpar._wire.codec import Undeliverable
+from asyncpar._wire.codec import BY_NAME, Undeliverable
 from asyncpar._wire.decoder import Decoder
 from asyncpar._wire.definitions import Definitions, reading
 from asyncpar._wire.encoder import BufferPlacer, Encoder
@@ -39,7 +39,7 @@ class _Program:
         self.fn = fn
         self.concurrency, self.stop_on_error, self.timeout, self.threshold, self.mmap_mode = options
         self.definitions = Definitions(definitions)
-        self.one_by_one = False  # how its results are pickled
+        self.manner = BY_NAME  # in which its results are pickled
 
     def define(self, data: bytes) -> None:
         """Adds a definition. If it cannot be read, only the calls that need it fail, as with any element."""
@@ -76,7 +76,7 @@ class BatchServer:
     def answer(self, decoder: Decoder, *, lends: bool) -> Frame:
         """The answer to a BATCH. `lends`: its buffers may lie in shared memory."""
         message: BatchMessage = decoder.message
-        program_id, new_program, more, news, budget, near_end, one_by_one, encoded_columns = message
+        program_id, new_program, more, news, budget, near_end, manner, encoded_columns = message
         if news is not None:
             self._take_in(news)
         memory = self._memory
@@ -96,7 +96,7 @@ class BatchServer:
         if not decoder.has_read_apart:
             definitions = definitions.with_more(decoder.listed)
         del mapped_before
-        program.one_by_one = program.one_by_one or one_by_one
+        program.manner = max(program.manner, manner)
         fn = partial(_call_unless_undeliverable, program.fn) if spoiled else program.fn
         report = self._make_calls(program, fn, columns, budget, near_end)
         self._control[POSITION] = RECEIVED
@@ -184,9 +184,9 @@ def _done(
     placer: BufferPlacer | None,
     has_read_apart: bool,
 ) -> Frame:
-    encoder = Encoder(None, placer, definitions, one_by_one=program.one_by_one)
+    encoder = Encoder(None, placer, definitions, program.manner)
     values = encoder.column(report.values, _describe_result, report.values)
-    program.one_by_one = encoder.one_by_one
+    program.manner = encoder.manner
     message: DoneMessage = (
         values,
         _pack_errors(report.errors, definitions) if report.errors else {},

@@ -42,8 +42,8 @@ News: TypeAlias = tuple[tuple[int, ...], int, bytes | None]
 
 # BATCH: calls to run. The id of the program; its function with what it brings, a column of one, and its options, if this worker
 # has not seen it; the pickles of more definitions (`_wire/definitions.py`) that it has not seen; the news, if there are any;
-# the time budget of the batch in seconds; whether the run is near its end; whether results are to be pickled one by one; and
-# the columns.
+# the time budget of the batch in seconds; whether the run is near its end; the manner in which results are to be pickled
+# (`_wire/codec.py`); and the columns.
 BatchMessage: TypeAlias = tuple[
     int,
     tuple[EncodedElements, ProgramOptions] | None,
@@ -51,7 +51,7 @@ BatchMessage: TypeAlias = tuple[
     News | None,
     float,
     bool,
-    bool,
+    int,
     tuple[EncodedColumn, ...],
 ]
 

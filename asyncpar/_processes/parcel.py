@@ -25,10 +25,18 @@ from asyncpar._contract.executor import Parcel, Program
 from asyncpar._contract.single_call import SingleCall
 from asyncpar._memory.blocks import Block
 from asyncpar._memory.buffers import Buffer
-from asyncpar._wire.codec import EncodedElements, Undeliverable
+from asyncpar._wire.codec import ONE_BY_ONE, EncodedElements, Undeliverable
 from asyncpar._wire.decoder import Decoder
 from asyncpar._wire.definitions import Candidates, Definitions, reading
-from asyncpar._wire.encoder import TEXT_SPEED, TEXT_TYPES, BufferPlacer, Encoder, encode_definition, encode_function
+from asyncpar._wire.encoder import (
+    TEXT_SPEED,
+    TEXT_TYPES,
+    BufferPlacer,
+    Encoder,
+    encode_definition,
+    encode_function,
+    first_manner,
+)
 from asyncpar._wire.failures import PackedError, unpack_error
 from asyncpar._wire.frames import Frame, weigh
 from asyncpar._wire.pace import IN_LOOP_BYTES, Breaths, Limit, Pace, TooLarge
@@ -119,13 +127,13 @@ class PickledProgram:
 
     Attributes:
         hits: how many buffers were already in shared memory when they were to be sent.
-        one_by_one: something could not be sent or read, so columns are not tried whole any more, in either direction.
+        manner, manner_of_results: in which columns of objects are pickled (`codec.py`). If something could not be sent or read,
+            they go one by one in both directions.
         packing_share, reading_share: how much of the event loop's time for one batch a call took when the last batch was packed
             and read.
     """
 
     hits = 0
-    one_by_one = False
     packing_share = reading_share = 0.0
     _too_large = sys.maxsize  # a batch of this many calls took too long in the event loop; half of it is tried again
 
@@ -133,6 +141,7 @@ class PickledProgram:
         self.program = program
         self.sent = sent
         self.placer = placer
+        self.manner = self.manner_of_results = first_manner()
         self._candidates: Candidates | None = None  # from the first that comes with a batch
 
     def pack(self, batch: Batch, budget: float) -> ProcessParcel:
@@ -144,6 +153,12 @@ class PickledProgram:
 
     def note_weight(self, calls: int, weight: int) -> None:
         self._too_large = min(self._too_large, calls) if weight >= IN_LOOP_BYTES else sys.maxsize
+
+    def note_manner(self, manner: int) -> None:
+        """A batch had to be packed in this manner. The threads that pack other batches may have noted a later one."""
+        self.manner = max(self.manner, manner)
+        if manner == ONE_BY_ONE:
+            self.manner_of_results = ONE_BY_ONE
 
     def take_in(self, brought: list[Any]) -> None:
         """Classes and functions have come with a batch. Those that will come again are sent only once from now on."""
@@ -177,14 +192,14 @@ class ProcessParcel(Parcel):
 
     def _encode(self, pace: Pace) -> None:
         pickled, batch = self.pickled, self.batch
-        encoder = Encoder(pace, pickled.placer, self.sent.definitions, one_by_one=pickled.one_by_one)
+        encoder = Encoder(pace, pickled.placer, self.sent.definitions, pickled.manner)
         self._columns = tuple(
             [encoder.column(column, _describe_argument, batch, which) for which, column in enumerate(batch.columns)]
         )
         self._encoder = encoder
         self.loop_share = max(encoder.object_weight / _AT_ONCE, encoder.object_seconds / _SECONDS_AT_ONCE)
         pickled.packing_share = self.loop_share / len(batch)
-        pickled.one_by_one = pickled.one_by_one or encoder.one_by_one
+        pickled.note_manner(encoder.manner)
         self.unfinished = False
 
     @property
@@ -216,7 +231,7 @@ class ProcessParcel(Parcel):
             news,
             self.budget,
             self.batch.near_end,
-            pickled.one_by_one,
+            pickled.manner_of_results,
             self._columns,
         )
         return encoder.frame(BATCH, message, buffers)
@@ -276,7 +291,7 @@ class ProcessAnswer:
             self.loop_share = max(decoder.weight / _AT_ONCE, (time.thread_time() - began) / _SECONDS_AT_ONCE)
             self._pickled.reading_share = self.loop_share / len(column)
         if has_read_apart or decoder.has_read_apart:
-            self._pickled.one_by_one = True
+            self._pickled.note_manner(ONE_BY_ONE)
         values = column if type(column) is list else list(column)
         errors: dict[int, BaseException] = {}
         if packed_errors:

@@ -5,7 +5,8 @@ A batch of calls is a tuple of columns, one for each argument; its results are o
 - **in the message**, if every element is a plain scalar, or if it is a range or an array of plain numbers: nothing in it can
   fail, and writing and reading it takes about 15 ns an element;
 - **whole**, in a pickle of its own. What recurs in it, such as a model, a class or the keys of records, is written once, and
-  elements that share an object share it at the other end, too, as they do in a plain loop;
+  elements that share an object share it at the other end, too, as they do in a plain loop. It is pickled **by name** first,
+  which is quicker, but not always enough (`pickler.py`);
 - **one by one**, each element in a pickle of its own, which takes two to five times as long.
 
 Any object may fail to be pickled or read, and then only its own call must fail. So a column is tried whole. If it cannot be
@@ -46,6 +47,9 @@ EncodedElements: TypeAlias = tuple[list[Pickled], list[int]]
 # whether its last element is the list of the definitions that it brings (`definitions.py`). As with the elements of a list,
 # calls may share pages only if each element is large by itself.
 EncodedColumn: TypeAlias = tuple[Column] | EncodedElements | tuple[Pickled, int, bool, bool]
+
+
+BY_NAME, WHOLE, ONE_BY_ONE = range(3)  # manners in which columns of objects are pickled; a run goes from one on to the next
 
 
 class Undeliverable:

@@ -11,10 +11,13 @@ from asyncpar._basics.loaded import loaded_numpy
 from asyncpar._memory.blocks import Block
 from asyncpar._memory.buffers import Buffer
 from asyncpar._wire.codec import (
+    BY_NAME,
     ELEMENT_WEIGHT,
     NOT_OF_AN_ELEMENT,
+    ONE_BY_ONE,
     OUT_OF_BAND_BYTES,
     PROTOCOL,
+    WHOLE,
     Column,
     EncodedColumn,
     EncodedElements,
@@ -29,6 +32,7 @@ from asyncpar.errors import ExecutorUnavailableError
 
 _MEMBER_WEIGHT = 32  # of an element in a column that is pickled whole
 _NUMBER_BYTES = 4
+_LARGEST_BY_NAME = 1 << 11  # bytes of an element: looking for the script's name in it takes as long as asking saves; a guess
 TEXT_SPEED = 4  # texts are copied so many times as fast as small objects are pickled
 _SPAWNED_MAIN = "__mp_main__"  # the script, in a process that multiprocessing has spawned; our workers cannot import it
 _SEQUENCES = frozenset({list, tuple, range, str, bytes})
@@ -60,7 +64,8 @@ class Encoder:
 
     Attributes:
         definitions: what the reader already has.
-        one_by_one: no column is tried whole. Set when one could not be pickled whole.
+        manner: in which a column of objects is tried first. It is raised when one could not be pickled so, or when pickling by
+            name saves nothing.
         refusal: why an element could not be pickled, if one could not.
         brought: classes and functions that were sent by value with a column.
         listed: those of them that are listed at the end of a column.
@@ -75,13 +80,12 @@ class Encoder:
         pace: Pace | None = None,
         placer: BufferPlacer | None = None,
         definitions: Definitions | None = None,
-        *,
-        one_by_one: bool = False,
+        manner: int = WHOLE,
     ) -> None:
         self._pace = pace
         self._placer = placer
         self.definitions = definitions
-        self.one_by_one = one_by_one
+        self.manner = manner
         self.brought: list[Any] = []
         self.listed: list[Any] = []
         self.object_weight = 0
@@ -137,7 +141,12 @@ class Encoder:
         return encoded
 
     def _tried_whole(self, column: Column, kind: Any, describe: Callable[[int], tuple[str, str]]) -> EncodedColumn:
-        if not self.one_by_one:
+        if self.manner == BY_NAME:
+            encoded = self._by_name(column)
+            if encoded is not None:
+                return encoded
+            self.manner = WHOLE
+        if self.manner == WHOLE:
             before = len(self._column_buffers)
             try:
                 return self._whole(column, kind, shares=True, brings=True)
@@ -146,8 +155,27 @@ class Encoder:
             except BaseException:  # raised by some element
                 _leave_blaming_to_a_thread(self._pace)
                 del self._column_buffers[before:]
-                self.one_by_one = True
+                self.manner = ONE_BY_ONE
         return self._one_by_one(column, kind, describe)
+
+    def _by_name(self, column: Column) -> EncodedColumn | None:
+        """None if it has something that needs more than its name, or that cannot be pickled at all."""
+        from asyncpar._wire.pickler import by_name, names_the_script
+
+        keep, before = self._keep, len(self._column_buffers)
+        pickler = ValuePickler(keep, by_name(_own_pickler(self._placer)), None)
+        try:
+            pieces = pickler.dump([*column, []])  # nothing is brought
+        except _NOT_OF_AN_ELEMENT:
+            raise
+        except BaseException:  # raised by some element
+            pieces = []
+        if not pieces or names_the_script(pieces):
+            del self._column_buffers[before:]
+            return None
+        if not pickler.has_reduced or sum(map(len, pieces)) > _LARGEST_BY_NAME * len(column):
+            self.manner = WHOLE
+        return keep.beside_if_large(pieces, before), len(self._column_buffers) - before, True, True
 
     def _whole(self, column: Column, kind: Any, *, shares: bool, brings: bool = False) -> EncodedColumn:
         keep, before = self._keep, len(self._column_buffers)
@@ -258,6 +286,11 @@ class ValuePickler:
         """Classes and functions that were written by value; it grows while something is pickled."""
         return getattr(self._pickler, "brought", [])
 
+    @property
+    def has_reduced(self) -> bool:
+        """Whether a pickler by name has met anything but what is built in."""
+        return bool(self._pickler.dispatch_table.found)
+
     def dump(self, value: object) -> list[Buffer]:
         """The pickle, in the pieces in which it was written."""
         if self._pace is not None:
@@ -329,17 +362,21 @@ def _keep_out_of_band(buffers: list[Any], buffer: pickle.PickleBuffer) -> bool:
 
 def pickler_class(placer: BufferPlacer | None) -> Any:
     """The pickler class for values that are not plain."""
-    from asyncpar._wire.pickler import Pickler  # takes 30 ms, since it imports cloudpickle
-
+    kind = _own_pickler(placer)
     main = sys.modules.get(_SPAWNED_MAIN)
     if main is not None and main.__name__ == _SPAWNED_MAIN:
         sys.modules["cloudpickle"].register_pickle_by_value(main)
-    kind: Any = Pickler
-    if placer is not None and loaded_numpy() is not None:
-        from asyncpar._wire.arrays import argument_pickler, result_pickler  # imports numpy
-
-        kind = result_pickler() if placer.holds_results else argument_pickler()
     return guarded(kind)
+
+
+def _own_pickler(placer: BufferPlacer | None) -> Any:
+    from asyncpar._wire.pickler import Pickler  # takes 30 ms, since it imports cloudpickle
+
+    if placer is None or loaded_numpy() is None:
+        return Pickler
+    from asyncpar._wire.arrays import argument_pickler, result_pickler  # imports numpy
+
+    return result_pickler() if placer.holds_results else argument_pickler()
 
 
 def is_importable(fn: Callable[..., Any]) -> bool:
@@ -348,8 +385,18 @@ def is_importable(fn: Callable[..., Any]) -> bool:
     module = sys.modules.get(module_name) if module_name not in ("__main__", _SPAWNED_MAIN) else None
     if module is None or getattr(module, getattr(fn, "__qualname__", ""), None) is not fn:
         return False
-    cloudpickle = sys.modules.get("cloudpickle")  # in it, users register modules whose functions are sent by value
-    return cloudpickle is None or cloudpickle.list_registry_pickle_by_value() <= {_SPAWNED_MAIN}
+    return _by_value() <= {_SPAWNED_MAIN}
+
+
+def first_manner() -> int:
+    """The manner in which columns are tried first now: by name only if no module is to be sent by value, but for the script."""
+    return BY_NAME if _SPAWNED_MAIN not in sys.modules and not _by_value() else WHOLE
+
+
+def _by_value() -> set[str]:
+    """The modules whose classes and functions are sent by value: users register them with cloudpickle."""
+    cloudpickle = sys.modules.get("cloudpickle")
+    return set() if cloudpickle is None else cloudpickle.list_registry_pickle_by_value()
 
 
 def _leave_blaming_to_a_thread(pace: Pace | None) -> None:
