@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 
 import anyio
+import psutil
 
 
 async def wait_until(condition: Callable[[], object]) -> None:
     with anyio.fail_after(30):
         while not condition():
             await anyio.sleep(0.001)
+
+
+def not_ended(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
+    """Those that go on for more than 20 s. It is enough that the others have ended: once its parent is gone, a process is reaped
+    by the system, and when is the system's affair.
+    """
+    alive = list(processes)
+    deadline = time.monotonic() + 20
+    while (alive := [process for process in alive if _goes_on(process)]) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return alive
+
+
+def _goes_on(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

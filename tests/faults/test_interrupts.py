@@ -16,7 +16,7 @@ from asyncpar import ExecutorUnavailableError, ProcessExecutor, pmap
 from tests.faults.test_deaths import family_of, started, wait_for_spinning
 from tests.faults.test_forks import LOOPS
 from tests.functions import Beacon, double
-from tests.waiting import wait_until
+from tests.waiting import not_ended, wait_until
 
 PROGRAM = """
 import asyncio, re, sys
@@ -91,7 +91,7 @@ def end(program: subprocess.Popen[str], number: signal.Signals, *, times: int = 
         os.killpg(program.pid, number)
         time.sleep(0.05 if times > 1 else 0)  # an impatient user; whatever it falls into, the outcome is the same
     _, errors = program.communicate(timeout=20)  # workers and zygote, too, hold the pipe; no call ends by itself meanwhile
-    _, alive = psutil.wait_procs(family, timeout=20)  # until they are reaped
+    alive = not_ended(family)
     for survivor in alive:
         survivor.kill()
     assert not alive
