@@ -15,6 +15,7 @@ import pytest
 from asyncpar import CallTimeoutError, Executor, InlineExecutor, ProcessExecutor, ThreadExecutor, pmap
 from tests.calls.timeouts import Stuck, hold_the_loop, nap, nap_in_asyncio, time_out_in_its_own_words
 from tests.functions import Beacon, double
+from tests.loops import on_one_loop
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.anyio
@@ -27,11 +28,20 @@ async def stoppable(request: pytest.FixtureRequest, anyio_backend: object) -> An
         yield executor
 
 
+@on_one_loop
 @pytest.mark.parametrize("batch_size", ["auto", 1, 7, 20])
 @pytest.mark.parametrize("ordered", [True, False])
 async def test_only_the_call_that_takes_too_long_fails(
     stoppable: Executor, tmp_path: Path, batch_size: Any, ordered: bool
 ) -> None:
+    await check_that_only_stuck_calls_fail(stoppable, tmp_path, batch_size, ordered)
+
+
+async def test_the_call_fails_on_every_loop(stoppable: Executor, tmp_path: Path) -> None:
+    await check_that_only_stuck_calls_fail(stoppable, tmp_path, batch_size=7, ordered=True)
+
+
+async def check_that_only_stuck_calls_fail(stoppable: Executor, tmp_path: Path, batch_size: Any, ordered: bool) -> None:
     stuck = Stuck(tmp_path)
     items = [0, 1, -2, 3, 4, 5, -6, *range(7, 20)]
     results = pmap(stuck, items, executor=stoppable, timeout=0.3, batch_size=batch_size, ordered=ordered)
