@@ -16,9 +16,7 @@ async def wait_until(condition: Callable[[], object]) -> None:
 
 
 def not_ended(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
-    """Those that go on for more than 20 s. It is enough that the others have ended: once its parent is gone, a process is reaped
-    by the system, and when is the system's affair.
-    """
+    """Those that go on for more than 20 s. The others need not be reaped: once its parent is gone, that is up to the system."""
     alive = list(processes)
     deadline = time.monotonic() + 20
     while (alive := [process for process in alive if _goes_on(process)]) and time.monotonic() < deadline:

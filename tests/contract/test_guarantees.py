@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextvars import ContextVar
 from typing import Any
 
@@ -43,7 +43,7 @@ def numbers(length: int) -> Iterator[int]:
     yield from range(length)
 
 
-SOURCES = {
+SOURCES: dict[str, Callable[[], Any]] = {
     "a list": lambda: list(range(50)),
     "a tuple": lambda: tuple(range(50)),
     "a range": lambda: range(50),
@@ -73,7 +73,8 @@ async def test_a_stream_gives_the_same_results(executor: Executor, ordered: bool
 
 
 async def test_nothing_in_gives_nothing_out(executor: Executor) -> None:
-    for empty in ([], range(0), iter(()), numbers(0), np.zeros(0)):
+    nothing: list[Any] = [[], range(0), iter(()), numbers(0), np.zeros(0)]
+    for empty in nothing:
         assert await pmap(double, empty, executor=executor) == [], empty
 
 
