@@ -132,7 +132,7 @@ async def test_odd_sources_give_what_iterating_over_them_gives(executor: Executo
     for source in SOURCES:
         name = type(source()).__name__
         for batch_size in ("auto", 25):
-            results: Any = await pmap(double, source(), executor=executor, batch_size=batch_size)  # type: ignore[call-overload]
+            results: Any = await pmap(double, source(), executor=executor, batch_size=batch_size)
             assert results == [2 * x for x in range(50)], name
         assert [result async for result in pmap(double, source(), executor=executor)] == [2 * x for x in range(50)], name
         assert await pmap(add, range(60), source(), executor=executor) == [2 * x for x in range(50)], name

@@ -229,9 +229,8 @@ async def test_hits_are_counted_once_where_packing_is_begun_anew_in_a_thread() -
 @on_every_loop
 async def test_a_budget_is_used_again_while_a_list_of_arrays_travels() -> None:
     arrays = [large(seed) for seed in range(20)]
-    async with ProcessExecutor(
-        2, preload=NUMPY, max_shared_bytes=20 * arrays[0].nbytes
-    ) as executor:  # half of it for arguments
+    budget = 20 * arrays[0].nbytes  # half of it for arguments
+    async with ProcessExecutor(2, preload=NUMPY, max_shared_bytes=budget) as executor:
         done = pmap(np.sum, arrays, executor=executor, batch_size=1, n_jobs=2)
         np.testing.assert_allclose(await done, [array.sum() for array in arrays])
         assert done.statistics().shared_bytes == 20 * arrays[0].nbytes
