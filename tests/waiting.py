@@ -19,12 +19,13 @@ def not_ended(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
     """Those that go on for more than 20 s. The others need not be reaped: once its parent is gone, that is up to the system."""
     alive = list(processes)
     deadline = time.monotonic() + 20
-    while (alive := [process for process in alive if _goes_on(process)]) and time.monotonic() < deadline:
+    while (alive := [process for process in alive if goes_on(process)]) and time.monotonic() < deadline:
         time.sleep(0.005)
     return alive
 
 
-def _goes_on(process: psutil.Process) -> bool:
+def goes_on(process: psutil.Process) -> bool:
+    """Whether it has not ended, as one that is yet to be reaped has."""
     try:
         return process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

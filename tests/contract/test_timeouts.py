@@ -68,7 +68,7 @@ async def test_the_error_stops_the_run_unless_told_otherwise(stoppable: Executor
 
 
 async def test_a_call_has_its_time_for_itself_also_late_in_a_batch(executor: Executor) -> None:
-    results = await pmap(time.sleep, [0.4] * 4, executor=executor, timeout=1.5, batch_size=4)
+    results = await pmap(time.sleep, [0.3] * 4, executor=executor, timeout=1.0, batch_size=4)
     assert results == [None] * 4
 
 

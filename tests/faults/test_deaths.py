@@ -23,7 +23,7 @@ from asyncpar._contract.executor import Fate
 from tests.calls.dying import crash_at_five, fill_and_die, start_a_sleeper
 from tests.functions import Beacon, die_on_negative, double, kill_self, process_id
 from tests.places import held_place
-from tests.waiting import not_ended, wait_until
+from tests.waiting import goes_on, not_ended, wait_until
 
 on_every_loop = pytest.mark.anyio
 
@@ -144,7 +144,7 @@ async def test_a_killed_zygote_is_replaced() -> None:
         (zygote,) = psutil.Process().children()
         workers = zygote.children()
         zygote.kill()
-        await wait_until(lambda: not any(worker.is_running() for worker in workers))  # they die with it
+        await wait_until(lambda: not any(map(goes_on, workers)))  # they die with it
         assert await pmap(double, range(10), executor=executor) == [2 * x for x in range(10)]
 
 
