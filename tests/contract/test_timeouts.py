@@ -138,7 +138,7 @@ async def test_a_timeout_that_a_call_raises_itself_arrives_as_it_was_raised(exec
 
 
 async def test_a_coroutine_call_that_holds_its_loop_is_found_and_killed() -> None:
-    async with ProcessExecutor(2) as executor:
+    async with ProcessExecutor(2, grace=0.1) as executor:
         values = await pmap(hold_the_loop, [0, 1, -2, 3], timeout=0.3, on_error="return", executor=executor)
     assert [values[0], values[1], values[3]] == [0, 1, 3]
     assert isinstance(values[2], CallTimeoutError)

@@ -59,7 +59,7 @@ elif sys.argv[1] == "uvloop":
 else:
     asyncio.run(main())
 """
-CALLS = ["spin", "hold_the_gil", "backtrack"]
+CALLS = ["hold_the_gil", "backtrack"]
 FATAL_SIGNALS = [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL]
 
 
@@ -104,12 +104,20 @@ def assert_only_the_program_was_interrupted(errors: str) -> None:
     assert "asyncpar/_child" not in errors
 
 
-@pytest.mark.parametrize("call", CALLS)
-@pytest.mark.parametrize("loop", LOOPS)
-def test_ctrl_c_ends_busy_calls(beacons: list[Beacon], loop: str, call: str) -> None:
+def check_that_ctrl_c_ends_calls(beacons: list[Beacon], loop: str, call: str) -> None:
     with started(PROGRAM, loop, call, *(beacon.path for beacon in beacons), process_group=0) as program:
         wait_for_spinning(*beacons)
         assert_only_the_program_was_interrupted(end(program, signal.SIGINT))
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_ctrl_c_ends_busy_calls(beacons: list[Beacon], loop: str) -> None:
+    check_that_ctrl_c_ends_calls(beacons, loop, "spin")
+
+
+@pytest.mark.parametrize("call", CALLS)  # which are the worker's affair, and the loop is the parent's
+def test_ctrl_c_ends_calls_that_hold_the_gil(beacons: list[Beacon], call: str) -> None:
+    check_that_ctrl_c_ends_calls(beacons, "asyncio", call)
 
 
 @pytest.mark.parametrize("loop", LOOPS)
@@ -134,7 +142,7 @@ def test_ctrl_c_twice_leaves_nothing_either(beacons: list[Beacon], loop: str) ->
 
 
 @pytest.mark.parametrize("number", FATAL_SIGNALS)
-@pytest.mark.parametrize("call", CALLS[1:])
+@pytest.mark.parametrize("call", CALLS)
 def test_calls_that_hold_the_gil_do_not_outlive_the_program(beacons: list[Beacon], call: str, number: signal.Signals) -> None:
     with started(PROGRAM, "asyncio", call, *(beacon.path for beacon in beacons), process_group=0) as program:
         wait_for_spinning(*beacons)
