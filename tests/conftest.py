@@ -54,13 +54,19 @@ def make_executor(name: str) -> asyncpar.Executor:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def nobody_looks_through_what_is_imported() -> Iterator[None]:
-    """It stays, and `gc.collect` after each test would spend a third of the tests' time on it."""
+def hypothesis_has_begun() -> Iterator[None]:
     check_nothing()
-    gc.collect()
-    gc.freeze()
     yield
     gc.unfreeze()
+
+
+@pytest.fixture(autouse=True)
+def nobody_looks_through_what_stays(hypothesis_has_begun: None) -> None:
+    """What is imported stays, and so does what pytest keeps of each test that has ended. After some thousand tests, there is so
+    much of it that `gc.collect` after each would take a third of the tests' time. What belongs to the test is made after this.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @given(st.none())

@@ -1,4 +1,5 @@
-"""Functions of columns that make the calls of a batch of explicit calls. They are sent instead of the user's function.
+"""What is sent instead of the user's function where a row of columns is not all that it is called with: functions of columns
+that make the calls of a batch of explicit calls, and the initializer of a worker.
 
 Calls with only positional arguments need none of these: their function is called with a row of the columns.
 """
@@ -42,3 +43,16 @@ class BareCall:
 def make_call(function: Callable[..., Any], arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
     """Calls of any functions: the columns are the functions, their arguments, and their keyword arguments."""
     return function(*arguments, **keywords)
+
+
+class Initializer:
+    """An executor's initializer with its arguments."""
+
+    __slots__ = ("arguments", "function")
+
+    def __init__(self, function: Callable[..., object], arguments: tuple[Any, ...]) -> None:
+        self.function = function
+        self.arguments = arguments
+
+    def __call__(self) -> None:
+        self.function(*self.arguments)

@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import anyio
 
+from asyncpar._child.call_forms import Initializer
 from asyncpar._child.control import NOT_RECEIVED, POSITION, SPAN, STOP, seconds_left
 from asyncpar._child.multiprocessing_ties import current_key
 from asyncpar._child.protocol import FAILED, FORGET, LAST, SETUP, Setup
@@ -293,15 +292,6 @@ class ProcessWorker(Place):
             await wait_through(lambda: self._zygote.wait_ended(self._process))
         finally:
             self._process.close()
-
-
-@dataclass(frozen=True, slots=True)
-class Initializer:
-    function: Callable[..., object]
-    arguments: tuple[Any, ...]
-
-    def __call__(self) -> None:
-        self.function(*self.arguments)
 
 
 class Limits(NamedTuple):

@@ -31,6 +31,7 @@ import anyio
 import anyio.lowlevel
 
 from asyncpar._basics.validation import check_inner_threads, is_int, is_positive_int, to_bytes, to_count, to_seconds
+from asyncpar._child.call_forms import Initializer
 from asyncpar._child.control import make_nameless_file
 from asyncpar._child.protocol import ProgramOptions
 from asyncpar._contract.admission import WhenFull
@@ -46,7 +47,7 @@ from asyncpar._platform.memory import available_memory
 from asyncpar._processes.call_sessions import CallSession, CallSessions
 from asyncpar._processes.parcel import PickledProgram, SentProgram
 from asyncpar._processes.reloading import generation
-from asyncpar._processes.worker import Initializer, Limits, ProcessWorker
+from asyncpar._processes.worker import Limits, ProcessWorker
 from asyncpar._processes.zygote_client import Zygote, start_zygote
 from asyncpar._processes.zygote_start import describe_lost_start, refuse_unless_supported
 from asyncpar._wire.encoder import is_importable

@@ -23,6 +23,7 @@ import pytest
 
 from asyncpar import CacheWarning, MemorizedResult, Memory, UnsafeCacheError, expires_after, pmap
 from asyncpar._cache.forms import UnstableValueError
+from tests.calls.processes import write_and_square
 from tests.loops import on_one_loop
 
 calls: list[Any] = []
@@ -479,11 +480,6 @@ def test_memories_and_twins_can_be_copied_and_pickled(memory: Memory) -> None:
     assert len(calls) == 1
     assert repr(twin) == f"<cached tests.cache.test_memory.square in {memory.location}>"
     assert repr(memory) == f"Memory(location={memory.location!r})"
-
-
-def write_and_square(folder: str, x: int) -> int:
-    Path(folder, str(os.getpid()) + "-" + str(x)).touch()
-    return x * x
 
 
 @on_one_loop

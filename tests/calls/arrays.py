@@ -31,6 +31,11 @@ def write(array: np.ndarray[Any, Any]) -> float:
     return before
 
 
+def write_one(array: Any) -> float:
+    array[0] = 1.0
+    return float(array[0])
+
+
 def add_one(row: Any) -> float:
     row += 1
     return float(row[0])

@@ -160,3 +160,29 @@ class ReadsBadly:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return raise_value_error, ("reading",)
+
+
+def raise_with_an_array(x: int) -> int:
+    if x == 1:
+        import numpy as np
+
+        raise ValueError("bad", np.arange(3))
+    return x
+
+
+async def awaits_a_cancelled_task(x: int) -> int:
+    import asyncio
+
+    if x == 3:
+        task = asyncio.ensure_future(asyncio.sleep(10))
+        task.cancel()
+        await task
+    return x
+
+
+def raise_cancelled(x: int) -> int:
+    import asyncio
+
+    if x == 3:
+        raise asyncio.CancelledError
+    return x

@@ -34,3 +34,10 @@ def stop_in_the_debugger(x: object) -> object:
 async def stop_in_the_debugger_soon(x: object) -> object:
     breakpoint()
     return x
+
+
+def linger() -> None:
+    import atexit
+    import time
+
+    atexit.register(time.sleep, 3600)

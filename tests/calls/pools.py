@@ -7,10 +7,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import anyio
-
-from asyncpar import pmap
-
 
 class Large:
     """A function of a megabyte, which counts in a file how often it is read by a worker."""
@@ -47,11 +43,15 @@ def sleep_at_two(x: int) -> int:
 
 
 async def sleep_soon(x: float) -> float:
+    import anyio
+
     await anyio.sleep(x)
     return x
 
 
 async def map_inside(x: int) -> list[int]:
+    from asyncpar import pmap
+
     pid = os.getpid()
     same = [other - pid for other in await pmap(lambda _: os.getpid(), [0])]
     return [*same, x]
@@ -74,11 +74,17 @@ def end_at_once() -> None:
 
 
 async def nap(x: int) -> int:
+    import anyio
+
     await anyio.lowlevel.checkpoint()
     return x
 
 
 def sum_of_naps(x: int) -> int:
+    import anyio
+
+    from asyncpar import pmap
+
     async def naps() -> list[int]:
         return await pmap(nap, range(x))
 

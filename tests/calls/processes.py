@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+import time
+from pathlib import Path
 from typing import Any
 
 
@@ -34,3 +36,15 @@ class CountsItsUnpickles:
 
     def __call__(self, x: int) -> int:
         return CountsItsUnpickles.read
+
+
+def write_and_square(folder: str, x: int) -> int:
+    Path(folder, f"{os.getpid()}-{x}").touch()
+    return x * x
+
+
+def say_so_and_wait(directory: Path) -> None:
+    """Says that it runs, and goes on when it may."""
+    (directory / "running").touch()
+    while not (directory / "go on").exists():
+        time.sleep(0.001)

@@ -1,4 +1,4 @@
-"""What kills the worker that reads it."""
+"""What cannot be read, or kills the worker that reads it."""
 
 from __future__ import annotations
 
@@ -13,3 +13,21 @@ def leave(code: int) -> None:
 class KillsItsReader:
     def __reduce__(self) -> Any:
         return leave, (9,)
+
+
+class NotReadThere:
+    """Can be pickled, but not read."""
+
+    def __init__(self, x: int) -> None:
+        self.x = x
+
+    def __reduce__(self) -> Any:
+        return refuse_to_be_read, (self.x,)
+
+
+def refuse_to_be_read(x: int) -> Any:
+    raise ValueError(f"not {x}")
+
+
+def unreadable_if_odd(x: int) -> Any:
+    return NotReadThere(x) if x % 2 else [x]

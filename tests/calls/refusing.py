@@ -1,4 +1,4 @@
-"""Calls that fail for chosen items."""
+"""Calls that fail for chosen items, or before they begin."""
 
 from __future__ import annotations
 
@@ -26,3 +26,11 @@ class Refusing:
 
     def expected(self, x: int) -> Any:
         return ("refused", x) if self.fails(x) else x * x
+
+
+def takes_two(a: object, b: object, c: object = None) -> None:
+    raise AssertionError("it is never called")
+
+
+async def takes_two_soon(a: object, b: object) -> None:
+    raise AssertionError("it is never called")

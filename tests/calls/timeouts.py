@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-import anyio
-
 from asyncpar import CallTimeoutError
 
 
@@ -32,6 +30,8 @@ class Stuck:
 
 
 async def nap(seconds: float) -> float:
+    import anyio
+
     await anyio.sleep(seconds)
     return seconds
 

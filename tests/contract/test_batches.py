@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from asyncpar import Executor, ProcessExecutor, ThreadExecutor, pmap
 from asyncpar._contract.batches import Batch
 from asyncpar._processes.parcel import ProcessParcel
 from asyncpar._run import batching
+from tests.calls.processes import say_so_and_wait
 from tests.functions import double, double_soon, identity
 from tests.loops import on_one_loop
 from tests.places import open_session, run_parcel
@@ -54,13 +54,6 @@ async def test_what_came_back_goes_before_what_is_new(monkeypatch: pytest.Monkey
     largest = max(state.batch_size for state in results.statistics().history)
     for position, item in enumerate(called):  # one batch was with the worker and one was packed; nothing else may lie between
         assert abs(position - item) < 2 * largest
-
-
-def say_so_and_wait(directory: Path) -> None:
-    """Says that it runs, and goes on when it may."""
-    (directory / "running").touch()
-    while not (directory / "go on").exists():
-        time.sleep(0.001)
 
 
 @pytest.mark.parametrize("kind", [ProcessExecutor, ThreadExecutor])

@@ -9,7 +9,6 @@ import traceback
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-import numpy as np
 import pytest
 
 from asyncpar import Executor, ParallelMap, PicklingError, ProcessExecutor, RemoteError, RemoteTraceback, pmap
@@ -24,6 +23,8 @@ from tests.calls.errors import (
     RefusesAtLength,
     TwoArguments,
     Unprintable,
+    awaits_a_cancelled_task,
+    raise_cancelled,
     raise_changing,
     raise_difficult,
     raise_from_another,
@@ -32,6 +33,7 @@ from tests.calls.errors import (
     raise_stop,
     raise_two_arguments,
     raise_unprintable,
+    raise_with_an_array,
     return_a_locked_model,
 )
 from tests.functions import add, double, identity, odd_only, process_id, raise_value_error
@@ -160,12 +162,6 @@ async def test_a_function_that_cannot_be_pickled_is_named() -> None:
     assert await pmap(double, [1], executor="process") == [2]
 
 
-def raise_with_an_array(x: int) -> int:
-    if x == 1:
-        raise ValueError("bad", np.arange(3))
-    return x
-
-
 @on_one_loop
 async def test_an_exception_may_hold_what_cannot_be_compared(executor: Executor) -> None:
     results = await pmap(raise_with_an_array, range(3), executor=executor, on_error="return")
@@ -198,20 +194,6 @@ async def test_an_object_that_many_calls_raise_has_one_note(executor: Executor) 
     assert all(type(result) is ValueError and len(result.__notes__) == 1 for result in results)
     assert "call 1999" in results[-1].__notes__[0] or not isinstance(executor, ProcessExecutor)
     FULL.__traceback__ = None
-
-
-async def awaits_a_cancelled_task(x: int) -> int:
-    if x == 3:
-        task = asyncio.ensure_future(asyncio.sleep(10))
-        task.cancel()
-        await task
-    return x
-
-
-def raise_cancelled(x: int) -> int:
-    if x == 3:
-        raise asyncio.CancelledError
-    return x
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
@@ -258,17 +240,16 @@ async def breaks_half_way_async(length: int) -> AsyncIterator[int]:
 
 
 @pytest.mark.parametrize("source", [breaks_half_way, breaks_half_way_async])
-@pytest.mark.parametrize("batch_size", ["auto", 1, 100])
-async def test_a_source_that_raises_half_way_delivers_what_was_computed(
-    executor: Executor, source: Any, batch_size: Any
-) -> None:
-    got = []
-    with pytest.raises(HalfWay):
-        async for result in pmap(double, source(30), executor=executor, batch_size=batch_size):
-            got.append(result)
-    assert got == [2 * x for x in range(30)]
-    with pytest.raises(HalfWay):
-        await pmap(double, source(30), executor=executor, batch_size=batch_size)
+async def test_a_source_that_raises_half_way_delivers_what_was_computed(executor: Executor, source: Any) -> None:
+    sizes: list[Any] = ["auto", 1, 100]
+    for batch_size in sizes:
+        got = []
+        with pytest.raises(HalfWay):
+            async for result in pmap(double, source(30), executor=executor, batch_size=batch_size):
+                got.append(result)
+        assert got == [2 * x for x in range(30)], batch_size
+        with pytest.raises(HalfWay):
+            await pmap(double, source(30), executor=executor, batch_size=batch_size)
 
 
 async def test_one_object_serves_one_run(executor: Executor) -> None:

@@ -39,18 +39,18 @@ PAYLOADS: dict[str, Any] = {
 
 
 @on_one_loop
-@pytest.mark.parametrize("name", PAYLOADS)
 @pytest.mark.parametrize("batch_size", [1, 3])
-async def test_a_large_item_comes_back_as_it_went(name: str, batch_size: int) -> None:
-    payload = PAYLOADS[name]
-    small_beside = [1, payload, "small", payload]
-    results = await pmap(identity, small_beside, executor="process", batch_size=batch_size)
-    for sent, got in zip(small_beside, results, strict=True):
-        assert type(got) is type(sent)
-        if type(sent) in (dict, np.ndarray):
-            np.testing.assert_equal(got, sent)
-        else:
-            assert got == sent
+async def test_a_large_item_comes_back_as_it_went(batch_size: int, subtests: pytest.Subtests) -> None:
+    for name, payload in PAYLOADS.items():
+        with subtests.test(name):
+            small_beside = [1, payload, "small", payload]
+            results = await pmap(identity, small_beside, executor="process", batch_size=batch_size)
+            for sent, got in zip(small_beside, results, strict=True):
+                assert type(got) is type(sent)
+                if type(sent) in (dict, np.ndarray):
+                    np.testing.assert_equal(got, sent)
+                else:
+                    assert got == sent
 
 
 async def test_many_texts_that_are_large_together() -> None:

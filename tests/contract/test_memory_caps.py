@@ -44,7 +44,7 @@ async def test_a_worker_that_has_grown_is_replaced_and_no_call_is_lost(tmp_path:
 async def test_a_worker_makes_no_more_calls_than_it_may(tmp_path: Path, batch_size: Any, kind: str) -> None:
     log = Logged(tmp_path / "log")
     function: Any = log if kind == "plain" else log.soon
-    async with ProcessExecutor(2, max_calls_per_worker=7) as executor:
+    async with ProcessExecutor(2, max_calls_per_worker=7, preload=["asyncio"]) as executor:  # for the many that come
         results = await pmap(function, range(40), executor=executor, batch_size=batch_size)
         more = await pmap(process_id, range(10), executor=executor, batch_size=batch_size)
     assert [x for x, _ in results] == list(range(40))

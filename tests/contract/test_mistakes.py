@@ -14,6 +14,7 @@ import pytest
 
 import asyncpar
 from asyncpar import ParallelMap, pmap
+from tests.calls.refusing import takes_two, takes_two_soon
 from tests.functions import Beacon, add, double, double_soon
 from tests.loops import on_one_loop
 from tests.waiting import wait_until
@@ -185,14 +186,6 @@ async def test_whoever_only_looks_whether_a_map_can_be_iterated_may_await_it_sti
 
 
 # Tuples of arguments
-
-
-def takes_two(a: object, b: object, c: object = None) -> None:
-    raise AssertionError("it is never called")
-
-
-async def takes_two_soon(a: object, b: object) -> None:
-    raise AssertionError("it is never called")
 
 
 @on_one_loop

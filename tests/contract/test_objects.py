@@ -13,6 +13,7 @@ import pytest
 from asyncpar import Executor, FuturesExecutor, PicklingError, ProcessExecutor, pmap
 from asyncpar._wire.definitions import MOST_DEFINITIONS, Candidates
 from tests.calls.own_classes import again, append_to, are_same, call, class_of, label_of, length, x_of
+from tests.calls.reading import NotReadThere, unreadable_if_odd
 from tests.functions import identity
 from tests.helper_processes import FORKSERVER, helper_processes
 from tests.loops import on_one_loop
@@ -207,24 +208,6 @@ async def test_what_items_of_a_batch_share_stays_shared(sending: Executor) -> No
     assert await pmap(append_to, [shared] * 4, executor=sending, batch_size=2, n_jobs=1) == [1, 2, 1, 2]
     assert await pmap(are_same, [(shared, shared)] * 3, executor=sending) == [True] * 3
     assert shared == []
-
-
-class NotReadThere:
-    """Can be pickled, but not read."""
-
-    def __init__(self, x: int) -> None:
-        self.x = x
-
-    def __reduce__(self) -> Any:
-        return refuse_to_be_read, (self.x,)
-
-
-def refuse_to_be_read(x: int) -> Any:
-    raise ValueError(f"not {x}")
-
-
-def unreadable_if_odd(x: int) -> Any:
-    return NotReadThere(x) if x % 2 else [x]
 
 
 async def test_an_item_that_cannot_be_read_costs_its_call_only(sending: Executor) -> None:

@@ -128,16 +128,14 @@ SOURCES: list[Callable[[], Any]] = [
 ]
 
 
-def names(value: Any) -> str:
-    return type(value()).__name__
-
-
-@pytest.mark.parametrize("source", SOURCES, ids=names)
-async def test_odd_sources_give_what_iterating_over_them_gives(executor: Executor, source: Any) -> None:
-    for batch_size in ("auto", 25):
-        assert await pmap(double, source(), executor=executor, batch_size=batch_size) == [2 * x for x in range(50)]
-    assert [result async for result in pmap(double, source(), executor=executor)] == [2 * x for x in range(50)]
-    assert await pmap(add, range(60), source(), executor=executor) == [2 * x for x in range(50)]
+async def test_odd_sources_give_what_iterating_over_them_gives(executor: Executor) -> None:
+    for source in SOURCES:
+        name = type(source()).__name__
+        for batch_size in ("auto", 25):
+            results: Any = await pmap(double, source(), executor=executor, batch_size=batch_size)
+            assert results == [2 * x for x in range(50)], name
+        assert [result async for result in pmap(double, source(), executor=executor)] == [2 * x for x in range(50)], name
+        assert await pmap(add, range(60), source(), executor=executor) == [2 * x for x in range(50)], name
 
 
 async def test_a_class_that_makes_async_iterables_may_be_iterated_over_itself(executor: Executor) -> None:

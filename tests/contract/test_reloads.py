@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from asyncpar import ProcessExecutor, pmap
+from tests.calls.exits import linger
 from tests.functions import process_id
 from tests.loops import on_one_loop
 from tests.places import open_session
@@ -123,13 +124,6 @@ async def test_a_run_that_is_under_way_goes_on(source: Source, tmp_path: Path, p
         assert answers["before"][:2] == ["old", "old"]
         assert answers["after"] == ["new, and better"]
         await wait_until(lambda: not any(process.is_running() for process in old))
-
-
-def linger() -> None:
-    import atexit
-    import time
-
-    atexit.register(time.sleep, 3600)
 
 
 @pytest.mark.anyio

@@ -22,16 +22,19 @@ on_every_loop = pytest.mark.anyio
 
 
 @on_every_loop
-@pytest.mark.parametrize("batch_size", ["auto", 1, 4])
 @pytest.mark.parametrize("retry_wait", [0.0, 0.01])
-async def test_a_call_that_fails_is_tried_again(executor: Executor, tmp_path: Path, batch_size: Any, retry_wait: float) -> None:
-    flaky = Flaky(tmp_path, {2: 1, 5: 2})
-    results = pmap(flaky, range(8), executor=executor, retries=2, batch_size=batch_size, retry_wait=retry_wait)
-    outcomes = [outcome async for outcome in results.outcomes()]
-    assert [outcome.unwrap() for outcome in outcomes] == [2 * x for x in range(8)]  # in input order, as ever
-    assert [outcome.attempts for outcome in outcomes] == [1, 1, 2, 1, 1, 3, 1, 1]
-    assert flaky.attempts == {x: 1 + flaky.failures.get(x, 0) for x in range(8)}
-    assert results.statistics().retried == 3
+async def test_a_call_that_fails_is_tried_again(executor: Executor, tmp_path: Path, retry_wait: float) -> None:
+    sizes: list[Any] = ["auto", 1, 4]
+    for batch_size in sizes:
+        directory = tmp_path / str(batch_size)
+        directory.mkdir()
+        flaky = Flaky(directory, {2: 1, 5: 2})
+        results = pmap(flaky, range(8), executor=executor, retries=2, batch_size=batch_size, retry_wait=retry_wait)
+        outcomes = [outcome async for outcome in results.outcomes()]
+        assert [outcome.unwrap() for outcome in outcomes] == [2 * x for x in range(8)]  # in input order, as ever
+        assert [outcome.attempts for outcome in outcomes] == [1, 1, 2, 1, 1, 3, 1, 1]
+        assert flaky.attempts == {x: 1 + flaky.failures.get(x, 0) for x in range(8)}
+        assert results.statistics().retried == 3
 
 
 @on_every_loop

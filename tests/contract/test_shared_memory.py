@@ -38,6 +38,7 @@ from tests.waiting import wait_until
 on_every_loop = pytest.mark.anyio
 
 MIB = 1 << 20
+NUMPY = ["numpy"]  # preloaded, it is imported once, and not by each worker
 
 
 def nested(array: Any) -> Any:
@@ -83,16 +84,16 @@ def assert_same(got: Any, sent: Any) -> None:
 
 @pytest.mark.anyio
 @on_one_loop
-@pytest.mark.parametrize("name", PAYLOADS)
-async def test_whatever_pickles_with_buffers_comes_back_the_same(name: str) -> None:
-    for mode in ("r", "r+", "c", None):
-        results = await pmap(identity, [PAYLOADS[name], 1], executor="process", mmap_mode=mode)
-        assert_same(results, [PAYLOADS[name], 1])
+@pytest.mark.parametrize("mode", ["r", "r+", "c", None])
+async def test_whatever_pickles_with_buffers_comes_back_the_same(mode: Any, subtests: pytest.Subtests) -> None:
+    for name, payload in PAYLOADS.items():
+        with subtests.test(name):
+            assert_same(await pmap(identity, [payload, 1], executor="process", mmap_mode=mode), [payload, 1])
 
 
 @on_every_loop
 async def test_results_are_writable_and_live_as_long_as_anybody_looks() -> None:
-    async with ProcessExecutor(2) as executor:
+    async with ProcessExecutor(2, preload=NUMPY) as executor:
         first, second = await pmap(large, [1, 2], executor=executor)
         (returned,) = await pmap(identity, [first], executor=executor)
         for _ in range(5):
@@ -109,7 +110,7 @@ async def test_results_are_writable_and_live_as_long_as_anybody_looks() -> None:
 @on_every_loop
 async def test_an_object_that_many_calls_share_is_copied_once() -> None:
     array = large()
-    async with ProcessExecutor(2) as executor:
+    async with ProcessExecutor(2, preload=NUMPY) as executor:
         results = pmap(total, [array] * 40, range(40), executor=executor, batch_size=3)
         assert await results == [float(array.sum()) + index for index in range(40)]
         statistics = results.statistics()
@@ -198,12 +199,13 @@ async def test_rows_of_a_large_array_share_one_block() -> None:
 @pytest.mark.anyio
 @on_one_loop
 @pytest.mark.parametrize("batch_size", [1, 100])
-@pytest.mark.parametrize("mmap_mode", ["r", "r+", "c", None])
-async def test_small_rows_are_each_calls_own_however_many_travel_together(batch_size: int, mmap_mode: Any) -> None:
-    table = np.zeros((200, 1000))
-    done = pmap(add_one, table, executor="process", batch_size=batch_size, max_nbytes="100K", mmap_mode=mmap_mode)
-    assert await done == [1.0] * 200
-    assert not table.any()
+async def test_small_rows_are_each_calls_own_however_many_travel_together(batch_size: int) -> None:
+    modes: list[Any] = ["r", "r+", "c", None]
+    for mode in modes:
+        table = np.zeros((200, 1000))
+        done = pmap(add_one, table, executor="process", batch_size=batch_size, max_nbytes="100K", mmap_mode=mode)
+        assert await done == [1.0] * 200, mode
+        assert not table.any(), mode
 
 
 @pytest.mark.anyio
@@ -227,7 +229,8 @@ async def test_hits_are_counted_once_where_packing_is_begun_anew_in_a_thread() -
 @on_every_loop
 async def test_a_budget_is_used_again_while_a_list_of_arrays_travels() -> None:
     arrays = [large(seed) for seed in range(20)]
-    async with ProcessExecutor(2, max_shared_bytes=20 * arrays[0].nbytes) as executor:  # half of it for arguments
+    budget = 20 * arrays[0].nbytes  # half of it for arguments
+    async with ProcessExecutor(2, preload=NUMPY, max_shared_bytes=budget) as executor:
         done = pmap(np.sum, arrays, executor=executor, batch_size=1, n_jobs=2)
         np.testing.assert_allclose(await done, [array.sum() for array in arrays])
         assert done.statistics().shared_bytes == 20 * arrays[0].nbytes
@@ -245,14 +248,14 @@ async def test_rows_that_do_not_lie_in_one_piece_are_shared_as_well() -> None:
 @pytest.mark.anyio
 @on_one_loop
 @pytest.mark.parametrize("max_nbytes", ["1M", None])
-@pytest.mark.parametrize("batch_size", [1, 50, 200])
-async def test_rows_of_a_memmap_are_those_of_the_file(tmp_path: Path, max_nbytes: Any, batch_size: int) -> None:
-    path = tmp_path / "numbers"
-    np.zeros((200, 1000)).tofile(path)
-    table = np.memmap(path, dtype=float, mode="r+", shape=(200, 1000))
-    for items in (table, list(table), table[::2], table[1::2]):
-        await pmap(add_one, items, executor="process", batch_size=batch_size, max_nbytes=max_nbytes)
-    assert (np.fromfile(path) == 3).all()
+async def test_rows_of_a_memmap_are_those_of_the_file(tmp_path: Path, max_nbytes: Any) -> None:
+    for batch_size in (1, 50, 200):
+        path = tmp_path / f"numbers for {batch_size}"
+        np.zeros((200, 1000)).tofile(path)
+        table = np.memmap(path, dtype=float, mode="r+", shape=(200, 1000))
+        for items in (table, list(table), table[::2], table[1::2]):
+            await pmap(add_one, items, executor="process", batch_size=batch_size, max_nbytes=max_nbytes)
+        assert (np.fromfile(path) == 3).all(), batch_size
 
 
 @pytest.mark.anyio
@@ -270,7 +273,7 @@ async def test_only_errors_of_shared_arrays_get_a_note_about_them() -> None:
 async def test_beyond_the_budget_arrays_travel_all_the_same() -> None:
     arrays: list[Any] = [large(seed) for seed in range(8)]
     for budget in (0, 3 * MIB, 12 * MIB):
-        async with ProcessExecutor(2, max_shared_bytes=budget) as executor:
+        async with ProcessExecutor(2, preload=NUMPY, max_shared_bytes=budget) as executor:
             results = pmap(identity, arrays, executor=executor)
             assert_same(await results, arrays)
             assert (results.statistics().shared_bytes > 0) == (budget == 12 * MIB)
@@ -363,7 +366,7 @@ async def test_threads_see_the_very_object() -> None:
 @on_every_loop
 async def test_an_idle_executor_holds_no_shared_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("asyncpar.executors.process._REST_SECONDS", 0.2)
-    async with ProcessExecutor(2) as executor:
+    async with ProcessExecutor(2, preload=NUMPY) as executor:
         for _ in range(2):
             results = await pmap(double, [large(seed) for seed in range(6)], executor=executor)
             assert shared_bytes() > MIB
@@ -377,7 +380,7 @@ async def test_an_idle_executor_holds_no_shared_memory(monkeypatch: pytest.Monke
 async def test_nothing_is_left_mapped_when_results_and_executor_are_gone() -> None:
     gc.collect()
     before = mappings()
-    async with ProcessExecutor(2) as executor:
+    async with ProcessExecutor(2, preload=NUMPY) as executor:
         results = await pmap(double, [large(seed) for seed in range(6)], executor=executor)
         assert mappings() > before
     del results
@@ -388,7 +391,7 @@ async def test_nothing_is_left_mapped_when_results_and_executor_are_gone() -> No
 @on_every_loop
 async def test_a_killed_worker_costs_its_loans_and_nothing_else() -> None:
     array = large()
-    async with ProcessExecutor(2, max_shared_bytes=80 * array.nbytes) as executor:
+    async with ProcessExecutor(2, preload=NUMPY, max_shared_bytes=80 * array.nbytes) as executor:
         for _ in range(4):
             results: list[Any] = await pmap(
                 kill_some, [array] * 6, range(6), executor=executor, on_error="return", batch_size=2
@@ -420,22 +423,24 @@ nests = st.recursive(
 )
 
 
-@settings(max_examples=25)
-@given(
+maps = st.tuples(
     st.lists(nests, max_size=8),
     st.sampled_from([1, 100, 5000, "10K", None]),
     st.sampled_from(["r", "r+", "c", None]),
     st.sampled_from(["auto", 1, 3]),
     st.booleans(),
 )
-def test_nests_of_arrays_and_scalars_come_back_equal(
-    items: list[Any], max_nbytes: Any, mmap_mode: Any, batch_size: Any, twice: bool
-) -> None:
+
+
+@settings(max_examples=5)
+@given(st.lists(maps, min_size=5, max_size=5))
+def test_nests_of_arrays_and_scalars_come_back_equal(maps: list[tuple[list[Any], Any, Any, Any, bool]]) -> None:
     async def main() -> None:
-        sent = items * (1 + twice)
-        got = await pmap(
-            identity, sent, executor="process", n_jobs=2, max_nbytes=max_nbytes, mmap_mode=mmap_mode, batch_size=batch_size
-        )
-        assert_same(got, sent)
+        for items, max_nbytes, mmap_mode, batch_size, twice in maps:
+            sent = items * (1 + twice)
+            got = await pmap(
+                identity, sent, executor="process", n_jobs=2, max_nbytes=max_nbytes, mmap_mode=mmap_mode, batch_size=batch_size
+            )
+            assert_same(got, sent)
 
     anyio.run(main)

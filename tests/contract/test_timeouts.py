@@ -15,6 +15,7 @@ import pytest
 from asyncpar import CallTimeoutError, Executor, InlineExecutor, ProcessExecutor, ThreadExecutor, pmap
 from tests.calls.timeouts import Stuck, hold_the_loop, nap, nap_in_asyncio, time_out_in_its_own_words
 from tests.functions import Beacon, double
+from tests.loops import on_one_loop
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.anyio
@@ -27,11 +28,20 @@ async def stoppable(request: pytest.FixtureRequest, anyio_backend: object) -> An
         yield executor
 
 
+@on_one_loop
 @pytest.mark.parametrize("batch_size", ["auto", 1, 7, 20])
 @pytest.mark.parametrize("ordered", [True, False])
 async def test_only_the_call_that_takes_too_long_fails(
     stoppable: Executor, tmp_path: Path, batch_size: Any, ordered: bool
 ) -> None:
+    await check_that_only_stuck_calls_fail(stoppable, tmp_path, batch_size, ordered)
+
+
+async def test_the_call_fails_on_every_loop(stoppable: Executor, tmp_path: Path) -> None:
+    await check_that_only_stuck_calls_fail(stoppable, tmp_path, batch_size=7, ordered=True)
+
+
+async def check_that_only_stuck_calls_fail(stoppable: Executor, tmp_path: Path, batch_size: Any, ordered: bool) -> None:
     stuck = Stuck(tmp_path)
     items = [0, 1, -2, 3, 4, 5, -6, *range(7, 20)]
     results = pmap(stuck, items, executor=stoppable, timeout=0.3, batch_size=batch_size, ordered=ordered)
@@ -58,7 +68,7 @@ async def test_the_error_stops_the_run_unless_told_otherwise(stoppable: Executor
 
 
 async def test_a_call_has_its_time_for_itself_also_late_in_a_batch(executor: Executor) -> None:
-    results = await pmap(time.sleep, [0.4] * 4, executor=executor, timeout=1.5, batch_size=4)
+    results = await pmap(time.sleep, [0.3] * 4, executor=executor, timeout=1.0, batch_size=4)
     assert results == [None] * 4
 
 
@@ -128,7 +138,7 @@ async def test_a_timeout_that_a_call_raises_itself_arrives_as_it_was_raised(exec
 
 
 async def test_a_coroutine_call_that_holds_its_loop_is_found_and_killed() -> None:
-    async with ProcessExecutor(2) as executor:
+    async with ProcessExecutor(2, grace=0.1) as executor:
         values = await pmap(hold_the_loop, [0, 1, -2, 3], timeout=0.3, on_error="return", executor=executor)
     assert [values[0], values[1], values[3]] == [0, 1, 3]
     assert isinstance(values[2], CallTimeoutError)

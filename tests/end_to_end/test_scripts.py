@@ -211,11 +211,13 @@ def test_large_buffers_do_not_import_numpy() -> None:
     assert run("-c", program) == "[2097152, 2097152, 2097152] False\n"
 
 
-def test_a_worker_that_computes_a_square_root_stays_light() -> None:
-    program = "import math, sys, anyio; from asyncpar import pmap\n"
+@pytest.mark.parametrize("options", ["", ", initializer=math.sqrt, initargs=(9,)"])
+def test_a_worker_that_computes_a_square_root_stays_light(options: str) -> None:
+    program = "import math, sys, anyio; from asyncpar import ProcessExecutor, pmap\n"
+    program += "heavy = {'anyio', 'asyncio', 'numpy', 'uvloop', 'multiprocessing', 'concurrent.futures'}\n"
     program += "async def main():\n"
-    program += "    await pmap(math.sqrt, [4], executor='process', n_jobs=1)\n"
-    program += "    heavy = {'anyio', 'asyncio', 'numpy', 'uvloop', 'multiprocessing', 'concurrent.futures'}\n"
-    program += "    print(await pmap(lambda _: sorted(heavy & set(sys.modules)), [0], executor='process', n_jobs=1))\n"
+    program += f"    async with ProcessExecutor(1{options}) as executor:\n"
+    program += "        await pmap(math.sqrt, [4], executor=executor)\n"
+    program += "        print(await pmap(lambda _: sorted(heavy & set(sys.modules)), [0], executor=executor))\n"
     program += "anyio.run(main)"
     assert run("-c", program) == "[[]]\n"

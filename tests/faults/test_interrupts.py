@@ -16,7 +16,7 @@ from asyncpar import ExecutorUnavailableError, ProcessExecutor, pmap
 from tests.faults.test_deaths import family_of, started, wait_for_spinning
 from tests.faults.test_forks import LOOPS
 from tests.functions import Beacon, double
-from tests.waiting import wait_until
+from tests.waiting import not_ended, wait_until
 
 PROGRAM = """
 import asyncio, re, sys
@@ -59,7 +59,7 @@ elif sys.argv[1] == "uvloop":
 else:
     asyncio.run(main())
 """
-CALLS = ["spin", "hold_the_gil", "backtrack"]
+CALLS = ["hold_the_gil", "backtrack"]
 FATAL_SIGNALS = [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL]
 
 
@@ -91,7 +91,7 @@ def end(program: subprocess.Popen[str], number: signal.Signals, *, times: int = 
         os.killpg(program.pid, number)
         time.sleep(0.05 if times > 1 else 0)  # an impatient user; whatever it falls into, the outcome is the same
     _, errors = program.communicate(timeout=20)  # workers and zygote, too, hold the pipe; no call ends by itself meanwhile
-    _, alive = psutil.wait_procs(family, timeout=20)  # until they are reaped
+    alive = not_ended(family)
     for survivor in alive:
         survivor.kill()
     assert not alive
@@ -104,12 +104,20 @@ def assert_only_the_program_was_interrupted(errors: str) -> None:
     assert "asyncpar/_child" not in errors
 
 
-@pytest.mark.parametrize("call", CALLS)
-@pytest.mark.parametrize("loop", LOOPS)
-def test_ctrl_c_ends_busy_calls(beacons: list[Beacon], loop: str, call: str) -> None:
+def check_that_ctrl_c_ends_calls(beacons: list[Beacon], loop: str, call: str) -> None:
     with started(PROGRAM, loop, call, *(beacon.path for beacon in beacons), process_group=0) as program:
         wait_for_spinning(*beacons)
         assert_only_the_program_was_interrupted(end(program, signal.SIGINT))
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_ctrl_c_ends_busy_calls(beacons: list[Beacon], loop: str) -> None:
+    check_that_ctrl_c_ends_calls(beacons, loop, "spin")
+
+
+@pytest.mark.parametrize("call", CALLS)  # which are the worker's affair, and the loop is the parent's
+def test_ctrl_c_ends_calls_that_hold_the_gil(beacons: list[Beacon], call: str) -> None:
+    check_that_ctrl_c_ends_calls(beacons, "asyncio", call)
 
 
 @pytest.mark.parametrize("loop", LOOPS)
@@ -134,7 +142,7 @@ def test_ctrl_c_twice_leaves_nothing_either(beacons: list[Beacon], loop: str) ->
 
 
 @pytest.mark.parametrize("number", FATAL_SIGNALS)
-@pytest.mark.parametrize("call", CALLS[1:])
+@pytest.mark.parametrize("call", CALLS)
 def test_calls_that_hold_the_gil_do_not_outlive_the_program(beacons: list[Beacon], call: str, number: signal.Signals) -> None:
     with started(PROGRAM, "asyncio", call, *(beacon.path for beacon in beacons), process_group=0) as program:
         wait_for_spinning(*beacons)

@@ -21,7 +21,8 @@ import pytest
 import asyncpar
 from asyncpar import CallTimeoutError, Statistics
 from asyncpar._sync.portal import close_portal
-from tests.functions import Beacon, add, double, double_soon, kill_self, odd_only
+from tests.calls.tasks import die_at_three, double_in_asyncio
+from tests.functions import Beacon, add, double, double_soon, odd_only
 
 
 class Counted:
@@ -59,13 +60,8 @@ def test_unordered_results_are_all_there(backend: str) -> None:
 
 @pytest.mark.parametrize("executor", [None, "process", "thread", "inline"])
 def test_coroutine_functions_are_awaited(executor: Any) -> None:
-    fn = double_soon if executor in (None, "inline") else _double_in_asyncio
+    fn = double_soon if executor in (None, "inline") else double_in_asyncio
     assert list(asyncpar.map(fn, range(20), executor=executor)) == [2 * number for number in range(20)]
-
-
-async def _double_in_asyncio(x: int) -> int:
-    await asyncio.sleep(0)
-    return 2 * x
 
 
 @pytest.mark.parametrize("buffersize", [1, 7, 40])
@@ -133,15 +129,9 @@ def test_a_call_that_takes_too_long_fails(backend: str) -> None:
 
 
 def test_a_worker_that_dies_costs_only_its_call() -> None:
-    results = list(asyncpar.map(_die_at_three, range(10), executor="process", on_error="return"))
+    results = list(asyncpar.map(die_at_three, range(10), executor="process", on_error="return"))
     assert [result for result in results if not isinstance(result, BaseException)] == [x for x in range(10) if x != 3]
     assert type(results[3]) is asyncpar.WorkerDiedError
-
-
-def _die_at_three(x: int) -> int:
-    if x == 3:
-        kill_self(x)
-    return x
 
 
 def test_progress_is_called_in_the_thread_that_iterates(backend: str) -> None:

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
 from asyncpar import Memory, Parallel, delayed
-
-
-def write_and_square(folder: str, x: int) -> int:
-    Path(folder, f"{os.getpid()}-{x}").touch()
-    return x * x
+from tests.calls.processes import write_and_square
 
 
 @pytest.mark.parametrize("backend", ["process", "thread", "inline"])

@@ -6,15 +6,14 @@ import heapq
 import math
 import operator
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from asyncpar import Parallel, delayed, parallel_config, wrap_non_picklable_objects
+from tests.calls.tasks import mean_of, slow_square, total_of
 
 
 def test_square_roots_in_parallel() -> None:
@@ -77,22 +76,14 @@ def test_a_memory_mapped_array_arrives_with_its_content(tmp_path: Path) -> None:
     np.save(tmp_path / "samples.npy", samples)
     mapped = np.load(tmp_path / "samples.npy", mmap_mode="r")
     windows = [slice(begin, begin + 1000) for begin in range(0, 10_000, 1000)]
-    means = Parallel(n_jobs=2)(delayed(_mean_of)(mapped, window) for window in windows)
+    means = Parallel(n_jobs=2)(delayed(mean_of)(mapped, window) for window in windows)
     assert means == [samples[window].mean() for window in windows]
     del mapped
 
 
-def _mean_of(samples: Any, window: slice) -> float:
-    return float(samples[window].mean())
-
-
 def test_arrays_larger_than_max_nbytes_arrive_whole() -> None:
     array = np.ones(10**6)
-    assert Parallel(n_jobs=2, max_nbytes=1e5)(delayed(_total)(array) for _ in range(3)) == [1e6] * 3
-
-
-def _total(array: Any) -> float:
-    return float(array.sum())
+    assert Parallel(n_jobs=2, max_nbytes=1e5)(delayed(total_of)(array) for _ in range(3)) == [1e6] * 3
 
 
 def test_parallel_calls_in_parallel_calls() -> None:
@@ -106,19 +97,14 @@ def _row(i: int) -> list[int]:
 
 def test_a_generator_gives_results_as_soon_as_they_are_there() -> None:
     parallel = Parallel(n_jobs=2, return_as="generator")
-    results = parallel(delayed(_slow_square)(i) for i in range(10))
+    results = parallel(delayed(slow_square)(i) for i in range(10))
     assert type(results).__name__ == "generator"
     assert sum(results) == sum(i**2 for i in range(10))
 
 
 def test_a_generator_gives_results_in_any_order_if_that_is_asked_for() -> None:
-    results = Parallel(n_jobs=2, return_as="generator_unordered")(delayed(_slow_square)(i) for i in range(10))
+    results = Parallel(n_jobs=2, return_as="generator_unordered")(delayed(slow_square)(i) for i in range(10))
     assert set(results) == {i**2 for i in range(10)}
-
-
-def _slow_square(i: int) -> int:
-    time.sleep(1e-3 * (10 - i))
-    return i**2
 
 
 def test_a_generator_feeds_another_parallel_call() -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from asyncpar import Parallel, PicklingError, delayed
 from tests.calls.adders import Adder, Overtime, adder, raise_overtime
+from tests.calls.arrays import write_one
 from tests.calls.odd_items import Touchy, another, pair
 from tests.contract.test_odd_objects import Unprintable
 from tests.contract.test_odd_sources import ForgetsItsEnd, HasNoLength, HasOtherItems, LongerThanItSays
@@ -71,8 +72,8 @@ def test_what_is_no_task_is_refused_even_if_it_cannot_be_printed(n_jobs: int) ->
 @pytest.mark.parametrize("batch_size", ["auto", 1])
 def test_each_task_is_of_its_own_function_however_many_there_are(backend: str, in_a_row: int, batch_size: Any) -> None:
     """None of them is kept by the caller, so that their ids are used again."""
-    numbers = [number for number in range(300) for _ in range(in_a_row)]
-    plain = (delayed(function)(1) for number in range(300) for function in [adder(number)] for _ in range(in_a_row))
+    numbers = [number for number in range(150) for _ in range(in_a_row)]
+    plain = (delayed(function)(1) for number in range(150) for function in [adder(number)] for _ in range(in_a_row))
     named = (delayed(Adder(number).add)(x=1) for number in numbers)
     for tasks in (plain, named):
         results = Parallel(2, backend, batch_size=batch_size, return_as="generator")(tasks)
@@ -131,8 +132,3 @@ def test_a_task_may_write_to_an_array_under_joblibs_modes(mmap_mode: str) -> Non
     results = Parallel(2, "loky", mmap_mode=mmap_mode)(delayed(write_one)(array) for _ in range(2))
     assert results == [1.0, 1.0]
     assert array[0] == 0.0
-
-
-def write_one(array: Any) -> float:
-    array[0] = 1.0
-    return float(array[0])

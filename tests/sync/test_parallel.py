@@ -25,6 +25,7 @@ import pytest
 import asyncpar
 from asyncpar import Parallel, Statistics, delayed
 from asyncpar._sync.calls import CallPuller
+from tests.calls.tasks import CountsPickling, FailsAtFirst, fail_on_multiples_of_five, second, third, total
 from tests.functions import Beacon, add, die_on_negative, double, identity, process_id, raise_value_error
 from tests.sync import functions
 from tests.sync.functions import Counted, Finicky, Model, double_all, nest, raise_finicky, thread_name, touch_and_wait
@@ -535,12 +536,6 @@ def test_one_parallel_may_be_called_again_and_from_several_threads_at_once() -> 
     assert results == {number: [2 * x for x in range(number)] for number in range(1, 5)}
 
 
-def fail_on_multiples_of_five(x: int) -> int:
-    if x % 5 == 0:
-        raise ValueError(x)
-    return x
-
-
 @pytest.mark.parametrize("n_jobs", [1, 2])
 @pytest.mark.parametrize("return_as", ["list", "generator"])
 def test_failed_tasks_may_be_returned_or_left_out(n_jobs: int, return_as: Any, backend: str) -> None:
@@ -550,23 +545,6 @@ def test_failed_tasks_may_be_returned_or_left_out(n_jobs: int, return_as: Any, b
     assert [x if isinstance(x, int) else x.args[0] for x in returned] == list(range(200))
     assert [x for x, result in enumerate(returned) if isinstance(result, ValueError)] == list(range(0, 200, 5))
     assert list(Parallel(on_error="skip", **options)(calls)) == [x for x in range(200) if x % 5]
-
-
-class FailsAtFirst:
-    """Fails `failures` times for each item, in whatever process it is called."""
-
-    def __init__(self, folder: Path, failures: int) -> None:
-        self.folder = folder
-        self.failures = failures
-
-    def __call__(self, x: int) -> int:
-        for attempt in range(self.failures):
-            try:
-                (self.folder / f"{x}-{attempt}").touch(exist_ok=False)
-            except FileExistsError:
-                continue
-            raise ConnectionError(x)
-        return x
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
@@ -606,28 +584,7 @@ def test_what_recurs_in_explicit_calls_is_pickled_once_a_batch() -> None:
         assert len(pickled) <= 2 * 4, "twice for each of four batches: in the event loop, and again in a thread"
 
 
-class CountsPickling:
-    def __init__(self, pickled: list[None]) -> None:
-        self._pickled = pickled
-
-    def __getstate__(self) -> dict[str, Any]:
-        self._pickled.append(None)
-        return {"_pickled": []}
-
-
-def second(model: CountsPickling, more: int = 0) -> int:
-    return 2 + more
-
-
-def third(model: CountsPickling, more: int = 0) -> int:
-    return 3 + more
-
-
 @pytest.mark.parametrize("backend", ["process", "thread"])
 def test_a_function_may_be_called_with_different_numbers_of_arguments(backend: str) -> None:
     tasks = [delayed(total)(x) for x in range(40)] + [delayed(total)(x, x) for x in range(40)] + [delayed(total)()]
     assert Parallel(n_jobs=2, backend=backend)(tasks) == [*range(40), *range(0, 80, 2), 0]
-
-
-def total(*numbers: int) -> int:
-    return sum(numbers)
