@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import itertools
-import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from asyncpar._map.pmap import pmap
 from asyncpar.errors import ExecutorUnavailableError
 from asyncpar.testing.functions import Marking, Refused, Spinning, double, double_soon
 from asyncpar.testing.kit import Kit, compare, wait_until, wrong
-from asyncpar.testing.leftovers import belongings, join_new_threads, left_since
+from asyncpar.testing.leftovers import belongings, busy_threads, join_new_threads, left_since
 
 
 class Source:
@@ -127,7 +126,7 @@ class Ends(Kit):
         """Checks the second and the third use. What the first use leaves for good, such as a pipe of the event loop, is not
         left by each executor.
         """
-        threads = set(threading.enumerate())
+        threads = busy_threads()
 
         def use() -> None:
             backend, options = (anyio_backend, {}) if isinstance(anyio_backend, str) else anyio_backend

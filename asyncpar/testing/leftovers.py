@@ -17,7 +17,7 @@ def belongings(temporary: Path) -> dict[str, set[str]]:
     """
     return {
         "processes": _processes(),
-        "threads": {thread.name for thread in threading.enumerate() if not _is_cached(thread)},
+        "threads": {thread.name for thread in busy_threads()},
         "descriptors": _descriptors(),
         "files": {path.name for path in (*temporary.iterdir(), *Path("/dev/shm").glob("*asyncpar*"))},  # noqa: S108
     }
@@ -28,12 +28,15 @@ def left_since(before: dict[str, set[str]], temporary: Path) -> dict[str, set[st
     return {kind: things - before[kind] for kind, things in belongings(temporary).items() if things - before[kind]}
 
 
+def busy_threads() -> set[threading.Thread]:
+    """All threads, except those that trio keeps idle for ten seconds, in case one is needed again."""
+    return {thread for thread in threading.enumerate() if "trio" not in thread.name.lower()}
+
+
 def join_new_threads(before: set[threading.Thread]) -> None:
-    """Waits: an event loop tells its threads to end, but does not wait for it. Those that trio keeps only have to be idle."""
+    """Waits: an event loop tells its threads to end, but does not wait for it. `before`: those that were busy before."""
     deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        if all(thread in before or _is_cached(thread) for thread in threading.enumerate()):
-            return
+    while not busy_threads() <= before and time.monotonic() < deadline:
         time.sleep(0.001)
 
 
@@ -45,11 +48,6 @@ def _processes() -> set[str]:
         except ChildProcessError:
             return set()
     return {f"{child.pid}" for child in psutil.Process().children(recursive=True)}
-
-
-def _is_cached(thread: threading.Thread) -> bool:
-    """trio keeps idle threads for ten seconds, in case one is needed again."""
-    return thread.name.startswith("Trio thread") or "trio" in thread.name.lower()
 
 
 def _descriptors() -> set[str]:

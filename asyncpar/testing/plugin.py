@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import gc
-import threading
 from collections.abc import Iterator
 
 import pytest
 
-from asyncpar.testing.leftovers import belongings, join_new_threads, left_since
+from asyncpar.testing.leftovers import belongings, busy_threads, join_new_threads, left_since
 
 
 @pytest.fixture
@@ -20,11 +19,11 @@ def nothing_is_left_behind(tmp_path_factory: pytest.TempPathFactory, monkeypatch
     monkeypatch.setattr("tempfile.tempdir", str(temporary))
     monkeypatch.setenv("TMPDIR", str(temporary))
     before = belongings(temporary)
-    threads = set(threading.enumerate())
+    threads = busy_threads()
     yield
-    had_threads = not threads.issuperset(threading.enumerate())  # first: they may end while garbage is collected
+    had_threads = not busy_threads() <= threads  # first: they may end while garbage is collected
     gc.collect()
-    if had_threads or not threads.issuperset(threading.enumerate()):
+    if had_threads or not busy_threads() <= threads:
         join_new_threads(threads)
         gc.collect()  # what these threads held
     left = left_since(before, temporary)

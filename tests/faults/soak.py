@@ -11,7 +11,6 @@ import gc
 import itertools
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 
-from asyncpar.testing.leftovers import belongings, join_new_threads, left_since
+from asyncpar.testing.leftovers import belongings, busy_threads, join_new_threads, left_since
 from tests.faults.chaos import Figures, chaos
 from tests.faults.growth import growth_of_cancelled_runs, growth_of_killed_workers, growth_of_runs
 from tests.faults.test_counts import MEMORY
@@ -59,7 +58,7 @@ def _round(seed: int, seconds: float, loop: dict[str, Any]) -> Figures:
     anyio.run(anyio.lowlevel.checkpoint, **loop)  # what an event loop makes once for the whole process is not ours
     with tempfile.TemporaryDirectory(prefix="asyncpar-soak-") as name:
         directory = Path(name)
-        before, threads = belongings(directory), set(threading.enumerate())
+        before, threads = belongings(directory), busy_threads()
         figures = anyio.run(chaos, seed, seconds, directory, **loop)
         for executions in directory.glob("executions *"):
             executions.unlink()

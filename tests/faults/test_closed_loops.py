@@ -17,7 +17,7 @@ import pytest
 
 from asyncpar import ExecutorUnavailableError, ParallelMap, ProcessExecutor, pmap
 from asyncpar._platform import closed_loops
-from asyncpar.testing.leftovers import join_new_threads
+from asyncpar.testing.leftovers import busy_threads, join_new_threads
 from tests.faults.test_forks import outcome_of
 from tests.functions import Beacon, double, identity, process_id
 
@@ -86,7 +86,7 @@ USES = [
 def test_nothing_is_left_when_a_loop_has_been_closed(
     new_loop: LoopFactory, use: Callable[[list[Any]], Awaitable[None]]
 ) -> None:
-    before, threads = children(), set(threading.enumerate())
+    before, threads = children(), busy_threads()
     loops = []
     for _ in range(3):
         kept: list[Any] = []
