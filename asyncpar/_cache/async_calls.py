@@ -11,6 +11,7 @@ other. A plain function is called in a thread.
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -107,6 +108,7 @@ class _Task:
         self._since = since
         self._compute = compute
         self._is_async = is_async
+        flight.thread = threading.get_ident()
         self._cannot_be_cancelled = False
 
     async def start(self, loop: LoopHandle) -> None:

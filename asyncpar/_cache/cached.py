@@ -263,6 +263,9 @@ def make_cached(func: Callable[..., Any], options: Options) -> CachedFunction[..
     """
     if isinstance(func, CachedFunction):
         func = func.func
+    if isinstance(func, staticmethod | classmethod):
+        kind = type(func).__name__
+        raise TypeError(f"Memory.cache takes a function, not a {kind}: put @{kind} above @memory.cache")
     if not callable(func):
         raise TypeError(f"Memory.cache takes a function, not {func!r:.200}")
     called = func if inspect.isroutine(func) else type(func).__call__ if not isinstance(func, functools.partial) else func

@@ -11,6 +11,7 @@ import functools
 from collections.abc import Callable, Collection
 from hashlib import blake2b
 from marshal import dumps
+from types import FunctionType
 from typing import Any, TypeAlias
 
 from asyncpar._cache.binding import make_binder
@@ -52,12 +53,22 @@ class Keyer:
         follow: bool = False,
         strict: bool = False,
     ) -> None:
-        self.identity = Identity(function, version, follow=follow)
-        first = self.identity.bound
-        bind, self._names = make_binder(self.identity.plain if first else function, ignore)
-        self._bind = functools.partial(bind, *first) if first else bind
+        self._function = function
+        self._ignore = ignore
+        self._version = version
+        self._follow = follow
         self._strict = strict
+        self._begin()
         check_surroundings(function)
+
+    def _begin(self) -> None:
+        """Looks at the function as it is now. Tools that reload modules put new code into functions that are there already."""
+        self.identity = Identity(self._function, self._version, self._ignore, follow=self._follow)
+        plain, first = self.identity.plain, self.identity.bound
+        bind, self._names = make_binder(plain if first else self._function, self._ignore)
+        self._bind = functools.partial(bind, *first) if first else bind
+        self._plain = plain if isinstance(plain, FunctionType) else are_small  # which nobody changes
+        self._code, self._defaults = self._plain.__code__, self._plain.__defaults__
 
     def key(self, args: tuple[Any, ...], kwargs: dict[str, Any], pause: Pause | None = None) -> Key:
         """The key of a call. `pause` is called now and then if it takes long.
@@ -65,6 +76,9 @@ class Keyer:
         Raises:
             TypeError: the function does not take these arguments; or (`UnstableValueError`) one of them has no stable key.
         """
+        plain = self._plain
+        if plain.__code__ is not self._code or plain.__defaults__ is not self._defaults:
+            self._begin()
         bound = self._bind(*args, **kwargs)
         if SCALARS.issuperset(map(type, bound)):
             form = dumps(bound, _FORMAT)

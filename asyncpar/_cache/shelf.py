@@ -29,7 +29,7 @@ from asyncpar._cache.tally import Totals, read_tally, reset
 Validate: TypeAlias = Callable[[dict[str, Any]], object]
 Arguments: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
 
-_LONGEST_NAME = 100  # of a folder: file systems allow 255 bytes
+_LONGEST_NAME = 60  # letters of a folder: file systems allow 255 bytes, and a letter has up to four
 _WRITTEN_SHARE = 0.05  # of the size limit, written by this process, after which the size is looked at again
 _PRUNED_SHARE = 0.25  # of the age limit, after which old entries are looked for again
 _PRUNING_KEY = b"\xff" * 20

@@ -71,6 +71,10 @@ def test_ignored_parameters_do_not_count(ignore: list[str]) -> None:
     assert keyer.key((7, 2), {}) != one
 
 
+def test_twins_that_ignore_different_parameters_do_not_share_keys() -> None:
+    assert Keyer(plain, ["a"]).key((1, 5), {}) != Keyer(plain, ["b"]).key((5, 1), {})
+
+
 def test_an_unknown_name_in_ignore_is_refused() -> None:
     with pytest.raises(ValueError, match=r"ignore names \['z'\], but plain has the parameters a, b, \*rest, c, \*\*others"):
         Keyer(plain, ["z"])
@@ -210,6 +214,60 @@ def test_the_object_of_a_bound_method_counts() -> None:
 @pytest.mark.parametrize("function", [math.sqrt, functools.partial(pow, 2), max, str.upper, int], ids=repr)
 def test_built_in_functions_partials_and_classes_have_keys(function: Any) -> None:
     assert key_of(function, "1") == key_of(function, "1") != key_of(function, "2")
+
+
+class FineCounter(Counter):
+    """Inherits `__call__`."""
+
+
+def listed(x: int, values: list[int]) -> int:
+    return x + len(values)
+
+
+CHANGING: dict[str, Callable[[list[int]], Callable[..., Any]]] = {
+    "argument of a partial": lambda box: functools.partial(listed, values=box),
+    "closure in a partial": lambda box: functools.partial(scaled(box)),
+    "object of a built-in method": lambda box: box.count,
+    "inherited call": FineCounter,  # type: ignore[dict-item]
+}
+
+
+@pytest.mark.parametrize("name", CHANGING)
+def test_what_changes_within_a_callable_counts(name: str) -> None:
+    box = [1]
+    keyer = Keyer(CHANGING[name](box))
+    before = keyer.key((1,), {})
+    assert keyer.key((1,), {}) == before
+    box.append(1)
+    assert keyer.key((1,), {}) != before
+
+
+def test_new_code_and_new_defaults_of_an_old_function_count(tmp_path: Path) -> None:
+    old = load(tmp_path, FUNCTION).f
+    keyer = Keyer(old)
+    before = keyer.key((1,), {})
+    old.__defaults__ = (5,)
+    assert keyer.key((1,), {}) == keyer.key((1, 5), {}) != before
+    new = load(tmp_path, "def f(x, y=1, z=2):\n    return x + y + z").f
+    old.__code__, old.__defaults__ = new.__code__, new.__defaults__
+    assert keyer.key((1,), {}) == keyer.key((1, 1, 2), {}) != before
+
+
+def test_the_body_of_a_cached_class_counts(tmp_path: Path) -> None:
+    text = "class Ship:\n    def __init__(self, x):\n        self.x = x"
+    before = key_of(load(tmp_path, text).Ship, 1)
+    assert key_of(load(tmp_path, text).Ship, 1) == before
+    assert key_of(load(tmp_path, text.replace("= x", "= -x")).Ship, 1) != before
+
+
+def test_the_functions_of_a_dispatching_one_count_and_what_it_has_met_does_not() -> None:
+    dispatching: Any = functools.singledispatch(plain)
+    keyer = Keyer(dispatching)
+    before = keyer.key((1,), {})
+    dispatching("1")
+    assert keyer.key((1,), {}) == before
+    dispatching.register(str, listed)
+    assert keyer.key((1,), {}) != before
 
 
 def test_the_version_counts() -> None:

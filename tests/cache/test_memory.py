@@ -519,3 +519,19 @@ def test_a_coroutine_functions_twin_is_a_coroutine_function_to_a_map(memory: Mem
 
     assert asyncio.run(main()) == [1, 4, 1]
     assert calls == [(1, 0), (2, 0)]
+
+
+@pytest.mark.parametrize("kind", [staticmethod, classmethod])
+def test_the_order_of_decorators_is_told(memory: Memory, kind: Any) -> None:
+    with pytest.raises(TypeError, match=f"put @{kind.__name__} above @memory.cache"):
+        memory.cache(kind(square))
+
+
+def test_a_long_name_of_long_letters_fits_a_folder(memory: Memory) -> None:
+    def named(x: int) -> int:
+        return x
+
+    named.__qualname__ = "変" * 200
+    cached = memory.cache(named)
+    assert cached(1) == 1
+    assert cached.check_call_in_cache(1)
