@@ -30,6 +30,7 @@ from asyncpar._platform.background import LoopHandle, is_own_cancellation, start
 from asyncpar._platform.off_loop import run_off_loop
 
 _NAP_SECONDS = 50e-6  # long enough for the event loop to take the GIL; as in _wire/pace.py
+_MOST_LOST = 2  # flights of one caller: one may be lost when its event loop ends; others were cancelled by what they computed
 _INLINE_BYTES = 1 << 15  # reading and unpickling them takes at most 0.2 ms
 
 
@@ -65,6 +66,7 @@ async def found_or_computed(shelf: Shelf, key: bytes, compute: Callable[[], Any]
         BaseException: what the call raises.
     """
     since = time.time()
+    lost = 0
     while True:
         flight, is_ours = begin_or_join((shelf.folder, key))
         landing = await _landing(flight, _Task(flight, shelf, key, since, compute, is_async) if is_ours else None)
@@ -76,6 +78,9 @@ async def found_or_computed(shelf: Shelf, key: bytes, compute: Callable[[], Any]
             found = await _look_again(shelf, key, since)
             if found is not None:
                 return found.value
+        lost += is_ours and landing.how == "lost"
+        if lost > _MOST_LOST:
+            raise anyio.get_cancelled_exc_class()
 
 
 async def _look_again(shelf: Shelf, key: bytes, since: float) -> Found | None:

@@ -58,6 +58,10 @@ class DamagedEntryError(ValueError):
     """A file is no entry, or not a whole one. The message says what is wrong with it."""
 
 
+class ForeignEntryError(DamagedEntryError):
+    """A file is an entry, but not one for this reader. Nothing has to be wrong with it."""
+
+
 class Found(NamedTuple):
     """An entry that has been read. `created` is a time, and `seconds` is how long computing took."""
 
@@ -124,7 +128,7 @@ def read(source: Source, reader: Reader, *, breathe: bool = False) -> Found:
     try:
         head, lines, body = _checked(source, reader)
         if head.serializer != reader.serializer.code:
-            raise DamagedEntryError("it was written by another serializer")
+            raise ForeignEntryError("it was written by another serializer")
         if head.compression:
             body = _expanded(head.compression, body, head.length)
         buffers = _buffers(source, head.compression, lines, reader) if lines else ()
@@ -196,9 +200,9 @@ def _checked(source: Source, reader: Reader) -> tuple[_Head, list[Line], Buffer]
     if magic != _MAGIC:
         raise DamagedEntryError("it was not written by asyncpar")
     if form != _FORMAT:
-        raise DamagedEntryError(f"it has format {form}, which this version does not know")
+        raise ForeignEntryError(f"it has format {form}, which this version does not know")
     if bool(signed) != (reader.signing_key is not None):
-        raise DamagedEntryError("it is signed, and there is no key" if signed else "it is not signed")
+        raise ForeignEntryError("it is signed, and there is no key" if signed else "it is not signed")
     begin = HEAD_BYTES + count * _LINE.size
     if begin + length > len(first):
         first = source.begin(begin + length)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -54,6 +55,8 @@ def entry_files(folder: str) -> Iterator[EntryFile]:
                 for file in files:
                     with contextlib.suppress(OSError):
                         status = file.stat(follow_symlinks=False)
+                        if not stat.S_ISREG(status.st_mode):
+                            continue  # somebody else's
                         yield EntryFile(file.path, function.name, status.st_mtime, status.st_size)
 
 

@@ -11,6 +11,7 @@ which thread.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -126,6 +127,7 @@ class Shelf:
         folder = self.store.folder
         if size is not None and self._until_check < 0:
             self._until_check = int(size * _WRITTEN_SHARE)
+            self.store.tally.write()  # which it may not have done for a second
             if read_tally(folder).bytes > size:
                 prune_alone(self.store, Limits(size, age=age))
                 return
@@ -166,8 +168,9 @@ def _last_pruned(folder: str) -> float:
 
 
 def _set_last_pruned(folder: str) -> None:
-    fd = os.open(os.path.join(folder, "pruned"), os.O_WRONLY | os.O_CREAT, 0o666)
-    try:
-        os.utime(fd)
-    finally:
-        os.close(fd)
+    with contextlib.suppress(OSError):  # then it is pruned again sooner than need be
+        fd = os.open(os.path.join(folder, "pruned"), os.O_WRONLY | os.O_CREAT, 0o666)
+        try:
+            os.utime(fd)
+        finally:
+            os.close(fd)

@@ -535,3 +535,34 @@ def test_a_long_name_of_long_letters_fits_a_folder(memory: Memory) -> None:
     cached = memory.cache(named)
     assert cached(1) == 1
     assert cached.check_call_in_cache(1)
+
+
+def test_a_burst_of_results_keeps_to_the_size_limit(tmp_path: Path) -> None:
+    memory = Memory(tmp_path / "cache", verbose=0, size_limit=20_000)
+    cached = memory.cache(lambda x: bytes(5000))
+    for x in range(50):
+        cached(x)
+    assert sum(file.stat().st_size for file in tmp_path.rglob("??/*")) < 30_000
+
+
+@pytest.mark.parametrize("other", [{"serializer": "plain"}, {"key": b"k" * 32}], ids=["serializer", "key"])
+def test_an_entry_of_other_settings_is_neither_used_nor_removed(tmp_path: Path, other: dict[str, Any]) -> None:
+    own, foreign = (Memory(tmp_path / "cache", verbose=0, **options).cache(square) for options in ({}, other))
+    assert own(3) == 9
+    with pytest.warns(CacheWarning, match="not used, but replaced"):
+        assert foreign._shelf.look_up(foreign._shelf.key((3,), {}), ((3,), {})) is None  # type: ignore[union-attr]
+    assert own(3) == foreign(3) == 9
+    assert calls == [(3, 0), (3, 0)]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")
+def test_a_pipe_in_the_place_of_an_entry_is_not_waited_for(memory: Memory, tmp_path: Path) -> None:
+    cached = memory.cache(square)
+    assert cached(3) == 9
+    (entry,) = tmp_path.rglob("??/" + "?" * 38)
+    entry.unlink()
+    os.mkfifo(entry)
+    with pytest.warns(CacheWarning, match="damaged"):
+        assert cached(3) == 9
+    assert cached(3) == 9
+    assert len(calls) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import subprocess
 import sys
@@ -387,3 +388,25 @@ def test_the_locks_of_a_removed_folder_are_not_taken_for_those_of_its_successor(
     assert claim is not None
     assert (second / "locks").exists()
     claim.release()
+
+
+def test_a_flight_of_a_loop_that_is_closed_before_it_has_taken_off_is_lost(programs: Programs) -> None:
+    programs.start("close_a_loop_early")
+    programs.begin()
+    assert programs.output() == ["0 49"]
+
+
+async def cancel_myself(x: int) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+    await asyncio.sleep(30)
+
+
+def test_a_function_that_cancels_the_task_it_runs_in_ends_its_callers_as_it_would_without_the_cache(memory: Memory) -> None:
+    async def main() -> None:
+        async with asyncio.timeout(20):
+            await memory.cache(cancel_myself)(1)
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(main())
