@@ -38,6 +38,7 @@ class Options(NamedTuple):
     follow: bool = False
     strict: bool = False
     verbose: int = 1
+    describe: Callable[..., object] | None = None
 
 
 class CachedFunction(Generic[P, T]):
@@ -60,7 +61,8 @@ class CachedFunction(Generic[P, T]):
         self._options = options
         self._verbose = options.verbose
         self._shelf: Shelf | None = None
-        keyer = Keyer(func, options.ignore, options.version, follow=options.follow, strict=options.strict)
+        follow, strict, describe = options.follow, options.strict, options.describe
+        keyer = Keyer(func, options.ignore, options.version, follow=follow, strict=strict, describe=describe)
         self._name = f"{getattr(func, '__module__', None)}.{keyer.identity.name}"
         if options.settings.location is not None:
             self._shelf = Shelf(options.settings.store(), keyer, options.rules)

@@ -351,3 +351,42 @@ def test_a_functions_key_is_the_same_in_a_pickle(tmp_path: Path) -> None:
 )
 def test_only_what_is_evidently_small_is_keyed_in_the_event_loop(value: Any, small: bool) -> None:
     assert are_small((value,), {}) is are_small((), {"x": value}) is small
+
+
+def first_letter(x: str, y: int = 0) -> str:
+    return x[:1]
+
+
+def tens(x: int) -> int:
+    return x // 10
+
+
+def hundreds(x: int) -> int:
+    return x // 100
+
+
+def test_a_key_of_ones_own_takes_the_place_of_the_arguments() -> None:
+    keyer = Keyer(plain, describe=first_letter)
+    assert keyer.key(("ab", 1), {}) == keyer.key(("ac",), {"y": 2}) != keyer.key(("b",), {})
+    assert keyer.key(("ab",), {}) != Keyer(plain).key(("a",), {})
+
+
+def test_the_code_of_a_key_of_ones_own_counts() -> None:
+    assert key_of(listed, 1, [], describe=lambda x, values: x) != key_of(listed, 1, [], describe=lambda x, values: -x)
+    keys = {Keyer(scaled(2), describe=describe).key((1,), {}) for describe in (tens, hundreds, scaled(1), scaled(3))}
+    assert len(keys) == 4
+
+
+def test_a_key_of_ones_own_gets_the_object_of_a_method() -> None:
+    describe: Callable[..., Any] = lambda counter, x: (counter.step, x)  # noqa: E731
+    assert key_of(Counter(1).add, 1, describe=describe) == key_of(Counter(1).add, 1, describe=describe)
+    assert key_of(Counter(1).add, 1, describe=describe) != key_of(Counter(2).add, 1, describe=describe)
+
+
+def test_a_key_of_ones_own_without_a_form_is_refused_and_its_errors_arrive() -> None:
+    with pytest.raises(UnstableValueError, match=r"what key= returns for tens: <generator"):
+        key_of(tens, 1, describe=lambda x: (y for y in ()))
+    with pytest.raises(ZeroDivisionError):
+        key_of(tens, 1, describe=lambda x: x // 0)
+    with pytest.raises(TypeError, match="missing 1 required positional argument"):
+        Keyer(tens, describe=lambda x: x).key((), {})

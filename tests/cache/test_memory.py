@@ -566,3 +566,20 @@ def test_a_pipe_in_the_place_of_an_entry_is_not_waited_for(memory: Memory, tmp_p
         assert cached(3) == 9
     assert cached(3) == 9
     assert len(calls) == 2
+
+
+async def test_a_key_of_ones_own_decides_what_is_found(memory: Memory) -> None:
+    cached = memory.cache(square, key=lambda x, y=0: x // 10)
+    assert [cached(11), cached(12), await cached.acall(15, y=3), cached(25)] == [121, 121, 121, 625]
+    acached = memory.cache(key=lambda x, y=0: x // 10)(asquare)
+    assert [await acached(11), await acached(12)] == [121, 121]
+    assert pickle.loads(cloudpickle.dumps(cached))(13) == 121
+    assert calls == [(11, 0), (25, 0), (11, 0)]
+
+
+@pytest.mark.parametrize(
+    "options", [{"key": 1}, {"key": asquare}, {"key": square, "ignore": ["y"]}], ids=["number", "coroutine function", "ignore"]
+)
+def test_a_key_that_is_no_plain_function_or_beside_ignore_is_refused(memory: Memory, options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="takes the place of ignore"):
+        memory.cache(square, **options)
