@@ -89,7 +89,8 @@ class Keyer:
             self._begin()
         bound = self._bind(*args, **kwargs)
         if self._describe is not None:
-            bound = (self._describe(*self.identity.bound, *args, **kwargs),)
+            material: Any = self._describe(*self.identity.bound, *args, **kwargs)
+            bound = (material,)
         if SCALARS.issuperset(map(type, bound)):
             form = dumps(bound, _FORMAT)
         else:

@@ -40,6 +40,7 @@ from asyncpar._cache.compression import Compression
 from asyncpar._cache.entries import DamagedEntryError, ForeignEntryError, Found, Reader, assemble, read, read_small
 from asyncpar._cache.inputs import FIRST_BYTES, FileInput
 from asyncpar._cache.locks import KeyLocks, locks_of
+from asyncpar._cache.pruner import Pruner
 from asyncpar._cache.pruning import folders
 from asyncpar._cache.tally import Tally
 from asyncpar._memory.buffers import Buffer
@@ -80,6 +81,7 @@ class Store:
         self._token = os.urandom(6).hex()
         self._locks: KeyLocks | None = None
         self.tally = Tally(self.folder)
+        self.pruner = Pruner()
         # What is signed may be shared, and the umask decides with whom. Anything else is for its owner only
         self._file_mode, self._folder_mode = (0o600, 0o700) if reader.signing_key is None else (0o666, 0o777)
         self.check()

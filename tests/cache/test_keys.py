@@ -10,7 +10,7 @@ import pickle
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -361,6 +361,10 @@ def tens(x: int) -> int:
     return x // 10
 
 
+def iter_of(x: int) -> Iterator[int]:
+    yield x
+
+
 def hundreds(x: int) -> int:
     return x // 100
 
@@ -385,7 +389,7 @@ def test_a_key_of_ones_own_gets_the_object_of_a_method() -> None:
 
 def test_a_key_of_ones_own_without_a_form_is_refused_and_its_errors_arrive() -> None:
     with pytest.raises(UnstableValueError, match=r"what key= returns for tens: <generator"):
-        key_of(tens, 1, describe=lambda x: (y for y in ()))
+        key_of(tens, 1, describe=iter_of)
     with pytest.raises(ZeroDivisionError):
         key_of(tens, 1, describe=lambda x: x // 0)
     with pytest.raises(TypeError, match="missing 1 required positional argument"):

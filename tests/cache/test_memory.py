@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 
 from asyncpar import CacheWarning, MemorizedResult, Memory, UnsafeCacheError, expires_after, pmap
+from asyncpar._cache import pruning
 from asyncpar._cache.forms import UnstableValueError
 from tests.loops import on_one_loop
 
@@ -442,6 +443,7 @@ def test_a_cache_with_a_size_limit_stays_within_it(tmp_path: Path) -> None:
         memory.cache(lambda x: bytes(10_000), version=x // 5)(x)
         assert memory._store is not None
         memory._store.tally._written = 0.0  # a second has passed
+        memory._store.pruner.wait()
     assert sum(path.stat().st_size for path in entries(memory)) <= 220_000
     assert len(entries(memory)) > 10
 
@@ -450,10 +452,15 @@ def test_old_results_are_removed_in_time(tmp_path: Path) -> None:
     memory = Memory(tmp_path / "cache", verbose=0, age_limit=1000)
     for x in range(3):
         memory.cache(square)(x)
+    assert memory._store is not None
+    memory._store.pruner.wait()
     for path in entries(memory):
         os.utime(path, (1, 1))
     os.utime(tmp_path / "cache" / "v1" / "pruned", (1, 1))
-    Memory(tmp_path / "cache", verbose=0, age_limit=1000, durable=True).cache(square)(3)
+    later = Memory(tmp_path / "cache", verbose=0, age_limit=1000, durable=True)
+    later.cache(square)(3)
+    assert later._store is not None
+    later._store.pruner.wait()
     assert len(entries(memory)) == 1
 
 
@@ -542,6 +549,8 @@ def test_a_burst_of_results_keeps_to_the_size_limit(tmp_path: Path) -> None:
     cached = memory.cache(lambda x: bytes(5000))
     for x in range(50):
         cached(x)
+    assert memory._store is not None
+    memory._store.pruner.wait()
     assert sum(file.stat().st_size for file in tmp_path.rglob("??/*")) < 30_000
 
 
@@ -583,3 +592,28 @@ async def test_a_key_of_ones_own_decides_what_is_found(memory: Memory) -> None:
 def test_a_key_that_is_no_plain_function_or_beside_ignore_is_refused(memory: Memory, options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="takes the place of ignore"):
         memory.cache(square, **options)
+
+
+def test_a_call_that_stores_does_not_wait_for_the_pruning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = Memory(tmp_path / "cache", verbose=0, size_limit=100_000)
+    cached = memory.cache(lambda x: bytes(1000))
+    go = threading.Event()
+    prunings: list[Any] = []
+    prune = pruning.prune
+
+    def prune_when_told(*args: Any, **kwargs: Any) -> Any:
+        prunings.append(threading.current_thread().name)
+        assert go.wait(30)
+        return prune(*args, **kwargs)
+
+    monkeypatch.setattr("asyncpar._cache.shelf.prune", prune_when_told)
+    number = 0
+    while not prunings:
+        cached(number)
+        number += 1
+    cached(number)  # neither does the next one, and there is no second thread
+    assert prunings == ["asyncpar cache pruning"]
+    go.set()
+    assert memory._store is not None
+    memory._store.pruner.wait()
+    assert 50 < len(entries(memory)) < 95
