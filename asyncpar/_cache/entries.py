@@ -52,6 +52,7 @@ _LONGEST_SMALL = 1 << 14
 _LINE = struct.Struct("<QQQ32s")
 _ALIGNMENT = 64  # of buffers: a cache line, and more than any type needs
 _NO_DESCRIPTOR: dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) else {}  # else each map holds one
+_OTHER_SERIALIZER = "it was written by another serializer"
 _ACCESS = {"r": mmap.ACCESS_READ, "c": mmap.ACCESS_COPY, "r+": mmap.ACCESS_WRITE}
 
 
@@ -131,7 +132,7 @@ def read(source: Source, reader: Reader, *, breathe: bool = False) -> Found:
     try:
         head, lines, body = _checked(source, reader)
         if head.serializer != reader.serializer.code:
-            raise ForeignEntryError("it was written by another serializer")
+            raise ForeignEntryError(_OTHER_SERIALIZER)
         if head.compression:
             body = _expanded(head.compression, body, head.length)
         buffers = _buffers(source, head, lines, reader) if lines else ()
@@ -170,7 +171,7 @@ def read_small(data: bytes, reader: Reader) -> Found | None:
         return None  # and the longer way says what is wrong
 
 
-def verify(source: Source, reader: Reader, *, with_buffers: bool) -> Found:
+def verify(source: Source, reader: Reader, *, with_buffers: bool, any_serializer: bool = False) -> Found:
     """An entry without its value, once its seal, and if asked for its buffers, have been checked.
 
     Raises:
@@ -178,6 +179,8 @@ def verify(source: Source, reader: Reader, *, with_buffers: bool) -> Found:
     """
     try:
         head, lines, _ = _checked(source, reader)
+        if head.serializer != reader.serializer.code and not any_serializer:
+            raise ForeignEntryError(_OTHER_SERIALIZER)
         for line in lines if with_buffers else ():
             _stored(source, line, head.method)
     except DigestUnavailableError as error:

@@ -33,10 +33,10 @@ class Pruner:
             return
         try:
             if self._thread is None or not self._thread.is_alive():  # in a forked child, the thread of its parent is not
-                self._thread = threading.Thread(target=prune, name="asyncpar cache pruning", daemon=False)
-                self._thread.start()
+                thread = threading.Thread(target=prune, name="asyncpar cache pruning", daemon=False)
+                thread.start()
+                self._thread = thread  # only now: others may be waiting to join it
         except RuntimeError:  # the interpreter is ending, or there are too many threads
-            self._thread = None
             prune()
         finally:
             self._starting.release()

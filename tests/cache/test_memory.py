@@ -558,6 +558,7 @@ def test_a_burst_of_results_keeps_to_the_size_limit(tmp_path: Path) -> None:
 def test_an_entry_of_other_settings_is_neither_used_nor_removed(tmp_path: Path, other: dict[str, Any]) -> None:
     own, foreign = (Memory(tmp_path / "cache", verbose=0, **options).cache(square) for options in ({}, other))
     assert own(3) == 9
+    assert not foreign.check_call_in_cache(3)
     with pytest.warns(CacheWarning, match="not used, but replaced"):
         assert foreign._shelf.look_up(foreign._shelf.key((3,), {}), ((3,), {})) is None  # type: ignore[union-attr]
     assert own(3) == foreign(3) == 9
