@@ -4,7 +4,8 @@ Keys say which call: `keys.py`, over `functions.py`, `sources.py` and `followed.
 `forms.py` and `parts.py` (what its arguments are), with `array_parts.py`, `frame_parts.py` and `arrow_parts.py` for libraries.
 
 Entries hold the results: `store.py`, over `entries.py`, `inputs.py`, `serializers.py`, `compression.py` and `digests.py`.
-`locks.py` and `flights.py` see that a key is computed once, `pruning.py` and `tally.py` keep to limits.
+`locks.py` and `flights.py` see that a key is computed once, `pruning.py`, `pruner.py` and `tally.py` keep to
+limits.
 
 Users meet `memory.py`, `cached.py`, `shelved.py`, `persist.py` and `command.py`. `shelf.py` is for those who use the cache
 without a twin, as maps do.

@@ -17,15 +17,17 @@ _WITH_LONG_OFFSETS = {pyarrow.large_string(), pyarrow.large_binary()}
 def parts_of(value: Any, forms: Forms) -> object | None:
     """What stands for a value of pyarrow; None if its pickle does."""
     if isinstance(value, pyarrow.Table | pyarrow.RecordBatch):
-        return str(value.schema), value.schema.metadata, [parts_of_column(column) for column in value.columns]
+        return _written(value.schema), [parts_of_column(column) for column in value.columns]
     if isinstance(value, pyarrow.Array | pyarrow.ChunkedArray):
         return parts_of_column(value)
     if isinstance(value, pyarrow.Scalar):
         return str(value.type), value.as_py()
     if isinstance(value, pyarrow.Schema):
-        return str(value), value.metadata
-    if isinstance(value, pyarrow.DataType | pyarrow.Field):
-        return str(value)
+        return _written(value)
+    if isinstance(value, pyarrow.Field):
+        return _written(pyarrow.schema([value]))
+    if isinstance(value, pyarrow.DataType):
+        return _written_type(value)
     return None
 
 
@@ -34,13 +36,25 @@ def same_as(kind: type) -> type:
     return pyarrow.Array if issubclass(kind, pyarrow.Array | pyarrow.ChunkedArray) else kind
 
 
+def _written(schema: Any) -> bytes:
+    """A schema as it is sent, with all its metadata; its text is cut off, and names may be such that it means two schemas."""
+    written: bytes = schema.serialize().to_pybytes()
+    return written
+
+
+def _written_type(kind: Any) -> bytes:
+    return _written(pyarrow.schema([("", kind)]))
+
+
 def parts_of_column(column: Any) -> object:
     """Type, length, which values are there, and those."""
     kind = column.type
     if pyarrow.types.is_dictionary(kind):
         return str(kind), parts_of_column(column.cast(kind.value_type))
     if pyarrow.types.is_nested(kind) or isinstance(kind, pyarrow.BaseExtensionType) or pyarrow.types.is_null(kind):
-        return str(kind), len(column), column.to_pylist()
+        return _written_type(kind), len(column), column.to_pylist()
+    if pyarrow.types.is_string_view(kind) or pyarrow.types.is_binary_view(kind):
+        column = column.cast(pyarrow.large_binary())  # which pyarrow can take apart
     chunks = column if isinstance(column, pyarrow.ChunkedArray) else pyarrow.chunked_array([column])
     there = chunks.is_valid().combine_chunks()
     return str(kind), len(column), _buffers(there), _buffers(chunks.drop_null().combine_chunks())
@@ -53,9 +67,6 @@ def _buffers(array: Any) -> object:
     kind = array.type
     if pyarrow.types.is_boolean(kind):
         return array.to_numpy(zero_copy_only=False).tobytes()
-    if pyarrow.types.is_string_view(kind) or pyarrow.types.is_binary_view(kind):
-        array = array.cast(pyarrow.large_binary())
-        kind = array.type
     begin, end = array.offset, array.offset + len(array)
     _, first, *others = array.buffers()
     if not len(array):

@@ -11,6 +11,7 @@ other. A plain function is called in a thread.
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -29,6 +30,7 @@ from asyncpar._platform.background import LoopHandle, is_own_cancellation, start
 from asyncpar._platform.off_loop import run_off_loop
 
 _NAP_SECONDS = 50e-6  # long enough for the event loop to take the GIL; as in _wire/pace.py
+_MOST_LOST = 2  # flights of one caller: one may be lost when its event loop ends; others were cancelled by what they computed
 _INLINE_BYTES = 1 << 15  # reading and unpickling them takes at most 0.2 ms
 
 
@@ -64,6 +66,7 @@ async def found_or_computed(shelf: Shelf, key: bytes, compute: Callable[[], Any]
         BaseException: what the call raises.
     """
     since = time.time()
+    lost = 0
     while True:
         flight, is_ours = begin_or_join((shelf.folder, key))
         landing = await _landing(flight, _Task(flight, shelf, key, since, compute, is_async) if is_ours else None)
@@ -75,6 +78,9 @@ async def found_or_computed(shelf: Shelf, key: bytes, compute: Callable[[], Any]
             found = await _look_again(shelf, key, since)
             if found is not None:
                 return found.value
+        lost += is_ours and landing.how == "lost"
+        if lost > _MOST_LOST:
+            raise anyio.get_cancelled_exc_class()
 
 
 async def _look_again(shelf: Shelf, key: bytes, since: float) -> Found | None:
@@ -107,6 +113,7 @@ class _Task:
         self._since = since
         self._compute = compute
         self._is_async = is_async
+        flight.thread = threading.get_ident()
         self._cannot_be_cancelled = False
 
     async def start(self, loop: LoopHandle) -> None:

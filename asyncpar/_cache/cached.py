@@ -38,6 +38,7 @@ class Options(NamedTuple):
     follow: bool = False
     strict: bool = False
     verbose: int = 1
+    describe: Callable[..., object] | None = None
 
 
 class CachedFunction(Generic[P, T]):
@@ -60,7 +61,8 @@ class CachedFunction(Generic[P, T]):
         self._options = options
         self._verbose = options.verbose
         self._shelf: Shelf | None = None
-        keyer = Keyer(func, options.ignore, options.version, follow=options.follow, strict=options.strict)
+        follow, strict, describe = options.follow, options.strict, options.describe
+        keyer = Keyer(func, options.ignore, options.version, follow=follow, strict=strict, describe=describe)
         self._name = f"{getattr(func, '__module__', None)}.{keyer.identity.name}"
         if options.settings.location is not None:
             self._shelf = Shelf(options.settings.store(), keyer, options.rules)
@@ -263,6 +265,9 @@ def make_cached(func: Callable[..., Any], options: Options) -> CachedFunction[..
     """
     if isinstance(func, CachedFunction):
         func = func.func
+    if isinstance(func, staticmethod | classmethod):
+        kind = type(func).__name__
+        raise TypeError(f"Memory.cache takes a function, not a {kind}: put @{kind} above @memory.cache")
     if not callable(func):
         raise TypeError(f"Memory.cache takes a function, not {func!r:.200}")
     called = func if inspect.isroutine(func) else type(func).__call__ if not isinstance(func, functools.partial) else func

@@ -12,6 +12,7 @@ Nothing is unpickled. The exit status is 1 if `verify` has found damage, or if t
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -24,7 +25,7 @@ from asyncpar._cache.inputs import FileInput
 from asyncpar._cache.pruning import EntryFile, Limits, entry_files, prune
 from asyncpar._cache.serializers import PICKLE
 from asyncpar._cache.settings import to_age, to_size
-from asyncpar._cache.store import FORMAT_FOLDER, Store
+from asyncpar._cache.store import FORMAT_FOLDER, READING, Store
 from asyncpar._cache.tally import Totals, read_tally, reset
 
 _PROGRESS_SECONDS = 0.2
@@ -138,7 +139,8 @@ def _verify(options: argparse.Namespace, folder: str) -> int:
         if problem is not None:
             damaged.append({"path": entry.path, "problem": problem})
             if options.remove:
-                os.unlink(entry.path)
+                with contextlib.suppress(OSError):
+                    os.unlink(entry.path)
     progress.end()
     if options.json:
         print(json.dumps({"entries": count, "damaged": damaged}))
@@ -151,11 +153,11 @@ def _verify(options: argparse.Namespace, folder: str) -> int:
 
 def _problem(entry: EntryFile, reader: Reader) -> str | None:
     try:
-        fd = os.open(entry.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        fd = os.open(entry.path, READING)
     except FileNotFoundError:  # removed meanwhile
         return None
     try:
-        found = verify(FileInput(fd), reader, with_buffers=True)
+        found = verify(FileInput(fd), reader, with_buffers=True, any_serializer=True)
         prefix, name = entry.path.split(os.sep)[-2:]
         return None if found.key.hex() == prefix + name else "it is the entry of another call"
     except (DamagedEntryError, OSError) as error:

@@ -31,7 +31,7 @@ from hashlib import blake2b
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from asyncpar._cache.compression import Compression, decompress
-from asyncpar._cache.digests import DIGEST_BYTES, LONG_BYTES, digest
+from asyncpar._cache.digests import BLAKE3, DIGEST_BYTES, LONG_BYTES, DigestUnavailableError, digest, own_method
 from asyncpar._cache.inputs import FileInput, StreamInput, TooShortError
 from asyncpar._cache.serializers import Packed, Serializer
 from asyncpar._memory.buffers import Buffer
@@ -42,8 +42,9 @@ Line: TypeAlias = tuple[int, int, int, bytes]  # of the table
 
 _MAGIC = b"asyncpar"
 _FORMAT = 1
-# magic, seal, format, serializer, compression, signed, buffers, key, created (ns), seconds, length of the body, and as stored
-_HEAD = struct.Struct("<8s32sBBBBI20s4xQdQQ")
+# magic, seal, format, serializer, compression, signed, buffers, key, method of digests, created (ns), seconds, length of the
+# body, and as stored
+_HEAD = struct.Struct("<8s32sBBBBI20sB3xQdQQ")
 HEAD_BYTES = _HEAD.size
 _SEALED = len(_MAGIC) + DIGEST_BYTES  # from here on, up to the end of the body
 _NO_SEAL = bytes(DIGEST_BYTES)
@@ -51,11 +52,16 @@ _LONGEST_SMALL = 1 << 14
 _LINE = struct.Struct("<QQQ32s")
 _ALIGNMENT = 64  # of buffers: a cache line, and more than any type needs
 _NO_DESCRIPTOR: dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) else {}  # else each map holds one
+_OTHER_SERIALIZER = "it was written by another serializer"
 _ACCESS = {"r": mmap.ACCESS_READ, "c": mmap.ACCESS_COPY, "r+": mmap.ACCESS_WRITE}
 
 
 class DamagedEntryError(ValueError):
     """A file is no entry, or not a whole one. The message says what is wrong with it."""
+
+
+class ForeignEntryError(DamagedEntryError):
+    """A file is an entry, but not one for this reader. Nothing has to be wrong with it."""
 
 
 class Found(NamedTuple):
@@ -90,6 +96,7 @@ def assemble(
     squeeze = (lambda data: data) if compression is None else compression.compress
     body = squeeze(packed.body)
     stored = [squeeze(buffer) for buffer in packed.buffers]
+    method = own_method() if any(len(part) >= LONG_BYTES for part in (body, *stored)) else BLAKE3
     head = _HEAD.pack(
         _MAGIC,
         _NO_SEAL,
@@ -99,6 +106,7 @@ def assemble(
         signing_key is not None,
         len(stored),
         key,
+        method,
         time.time_ns(),
         seconds,
         len(packed.body),
@@ -108,11 +116,11 @@ def assemble(
     lines, pieces = [], []
     for raw, data in zip(packed.buffers, stored, strict=True):
         gap = -position % _ALIGNMENT
-        lines.append(_LINE.pack(position + gap, len(raw), len(data), digest(data)))
+        lines.append(_LINE.pack(position + gap, len(raw), len(data), digest(data, method)))
         pieces += [bytes(gap), data]
         position += gap + len(data)
     described = b"".join((head[_SEALED:], *lines))
-    return [_MAGIC + _seal(described, body, signing_key) + described, body, *pieces]
+    return [_MAGIC + _seal(described, body, signing_key, method) + described, body, *pieces]
 
 
 def read(source: Source, reader: Reader, *, breathe: bool = False) -> Found:
@@ -124,14 +132,16 @@ def read(source: Source, reader: Reader, *, breathe: bool = False) -> Found:
     try:
         head, lines, body = _checked(source, reader)
         if head.serializer != reader.serializer.code:
-            raise DamagedEntryError("it was written by another serializer")
+            raise ForeignEntryError(_OTHER_SERIALIZER)
         if head.compression:
             body = _expanded(head.compression, body, head.length)
-        buffers = _buffers(source, head.compression, lines, reader) if lines else ()
+        buffers = _buffers(source, head, lines, reader) if lines else ()
         value = reader.serializer.unpack(body, buffers, breathe=breathe)
         return Found(value, head.key, head.created, head.seconds, bool(head.compression))
     except TooShortError:
         raise DamagedEntryError("it ends too early") from None
+    except DigestUnavailableError as error:
+        raise ForeignEntryError(str(error)) from error
     except (DamagedEntryError, OSError, MemoryError):
         raise
     except Exception as error:
@@ -142,7 +152,7 @@ def read_small(data: bytes, reader: Reader) -> Found | None:
     """The same in a third of the time, for an entry that is plainly short and whole; None for all others, good or bad."""
     if len(data) < HEAD_BYTES or reader.signing_key is not None:
         return None
-    magic, seal, form, serializer, compression, signed, count, key, created, seconds, _, length = _HEAD.unpack_from(data)
+    magic, seal, form, serializer, compression, signed, count, key, _, created, seconds, _, length = _HEAD.unpack_from(data)
     if (
         len(data) != HEAD_BYTES + length
         or length >= _LONGEST_SMALL
@@ -161,7 +171,7 @@ def read_small(data: bytes, reader: Reader) -> Found | None:
         return None  # and the longer way says what is wrong
 
 
-def verify(source: Source, reader: Reader, *, with_buffers: bool) -> Found:
+def verify(source: Source, reader: Reader, *, with_buffers: bool, any_serializer: bool = False) -> Found:
     """An entry without its value, once its seal, and if asked for its buffers, have been checked.
 
     Raises:
@@ -169,8 +179,12 @@ def verify(source: Source, reader: Reader, *, with_buffers: bool) -> Found:
     """
     try:
         head, lines, _ = _checked(source, reader)
+        if head.serializer != reader.serializer.code and not any_serializer:
+            raise ForeignEntryError(_OTHER_SERIALIZER)
         for line in lines if with_buffers else ():
-            _stored(source, line)
+            _stored(source, line, head.method)
+    except DigestUnavailableError as error:
+        raise ForeignEntryError(str(error)) from error
     except TooShortError:
         raise DamagedEntryError("it ends too early") from None
     return Found(None, head.key, head.created, head.seconds, bool(head.compression))
@@ -182,6 +196,7 @@ class _Head(NamedTuple):
     serializer: int
     compression: int
     key: bytes
+    method: int
     created: float
     seconds: float
     length: int
@@ -192,27 +207,28 @@ def _checked(source: Source, reader: Reader) -> tuple[_Head, list[Line], Buffer]
     first = source.first
     if len(first) < HEAD_BYTES:
         raise DamagedEntryError("it is too short" if _MAGIC.startswith(bytes(first[:8])) else "it was not written by asyncpar")
-    magic, seal, form, serializer, compression, signed, count, key, created, seconds, raw, length = _HEAD.unpack_from(first)
+    head = _HEAD.unpack_from(first)
+    magic, seal, form, serializer, compression, signed, count, key, method, created, seconds, raw, length = head
     if magic != _MAGIC:
         raise DamagedEntryError("it was not written by asyncpar")
     if form != _FORMAT:
-        raise DamagedEntryError(f"it has format {form}, which this version does not know")
+        raise ForeignEntryError(f"it has format {form}, which this version does not know")
     if bool(signed) != (reader.signing_key is not None):
-        raise DamagedEntryError("it is signed, and there is no key" if signed else "it is not signed")
+        raise ForeignEntryError("it is signed, and there is no key" if signed else "it is not signed")
     begin = HEAD_BYTES + count * _LINE.size
     if begin + length > len(first):
         first = source.begin(begin + length)
     view = memoryview(first)
     body = view[begin : begin + length]
-    if not _same(_seal(view[_SEALED:begin], body, reader.signing_key), seal, secretly=bool(signed)):
+    if not _same(_seal(view[_SEALED:begin], body, reader.signing_key, method), seal, secretly=bool(signed)):
         raise DamagedEntryError("its signature is wrong" if signed else "its checksum is wrong")
     lines = [_LINE.unpack_from(first, HEAD_BYTES + place * _LINE.size) for place in range(count)]
-    return _Head(serializer, compression, key, created / 1e9, seconds, raw), lines, body
+    return _Head(serializer, compression, key, method, created / 1e9, seconds, raw), lines, body
 
 
-def _seal(described: Buffer, body: Buffer, signing_key: bytes | None) -> bytes:
+def _seal(described: Buffer, body: Buffer, signing_key: bytes | None, method: int) -> bytes:
     sealer = blake2b(described, digest_size=DIGEST_BYTES, key=signing_key or b"")
-    sealer.update(body if len(body) < LONG_BYTES else digest(body))
+    sealer.update(body if len(body) < LONG_BYTES else digest(body, method))
     return sealer.digest()
 
 
@@ -224,25 +240,25 @@ def _same(seal: bytes, other: bytes, *, secretly: bool) -> bool:
     return compare_digest(seal, other)
 
 
-def _buffers(source: Source, compression: int, lines: Sequence[Line], reader: Reader) -> list[Any]:
-    if compression:
-        return [_expanded(compression, _stored(source, line), line[1]) for line in lines]
+def _buffers(source: Source, head: _Head, lines: Sequence[Line], reader: Reader) -> list[Any]:
+    if head.compression:
+        return [_expanded(head.compression, _stored(source, line, head.method), line[1]) for line in lines]
     if reader.map_mode is None or not isinstance(source, FileInput):
-        return [_stored(source, line) for line in lines]
+        return [_stored(source, line, head.method) for line in lines]
     end = max(offset + stored for offset, _, stored, _ in lines)
     source.check_size(end)
     view = memoryview(mmap.mmap(source.fd, end, access=_ACCESS[reader.map_mode], **_NO_DESCRIPTOR))
     buffers = [view[offset : offset + stored] for offset, _, stored, _ in lines]
     if reader.check_maps or reader.signing_key is not None:
         for buffer, line in zip(buffers, lines, strict=True):
-            _check(buffer, line)
+            _check(buffer, line, head.method)
     return buffers
 
 
-def _stored(source: Source, line: Line) -> Buffer:
+def _stored(source: Source, line: Line, method: int) -> Buffer:
     """A buffer as it is stored, in memory of its own."""
     data = source.take(line[0], line[2])
-    _check(data, line)
+    _check(data, line, method)
     return data
 
 
@@ -253,6 +269,6 @@ def _expanded(code: int, data: Buffer, length: int) -> bytearray:
     return expanded
 
 
-def _check(data: Buffer, line: Line) -> None:
-    if digest(data) != line[3]:
+def _check(data: Buffer, line: Line, method: int) -> None:
+    if digest(data, method) != line[3]:
         raise DamagedEntryError("the checksum of a buffer is wrong")

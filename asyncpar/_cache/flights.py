@@ -13,6 +13,8 @@ caller, which waits anyway.
 - Callers that only waited read the result from the disk, so that no two callers hold one mutable object. If it could not be
   kept there, they share it.
 - A call that asks for its own result gets a RuntimeError, where it would wait for itself for ever.
+- A thread does not wait for a flight that is a task of the event loop which runs in that thread: it holds that loop. Such a
+  call is computed by itself (`is_of_this_thread`).
 
 Threads and event loops may all wait for the same flight: landing calls back, and each caller brings a callback for its kind of
 waiting.
@@ -51,7 +53,12 @@ class Flight:
         self.place = place
         self.cancel: Callable[[], object] | None = None
         self.landing: Landing | None = None
+        self.thread: int | None = None  # whose event loop it needs
         self._callbacks: dict[object, Callable[[], object]] = {}
+
+    @property
+    def is_of_this_thread(self) -> bool:
+        return self.thread == threading.get_ident()
 
     def board(self, callback: Callable[[], object]) -> object:
         """Has `callback` called when it has landed, in any thread; at once if it has. Returns a ticket for `leave`."""

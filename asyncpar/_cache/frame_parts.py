@@ -16,15 +16,15 @@ def parts_of(value: Any, forms: Forms) -> object | None:
     """What stands for a value of pandas; None if its pickle does."""
     if isinstance(value, pandas.DataFrame):
         columns = [_column(value.iloc[:, place].array) for place in range(value.shape[1])]
-        return value.columns, value.index, columns, value.attrs
+        return value.columns, value.index, columns, _settings(value)
     if isinstance(value, pandas.Series):
-        return value.name, value.index, _column(value.array), value.attrs
+        return value.name, value.index, _column(value.array), _settings(value)
     if isinstance(value, pandas.RangeIndex):
         return value.name, value.start, value.stop, value.step
     if isinstance(value, pandas.MultiIndex):
         return list(value.names), [_column(value.get_level_values(level).array) for level in range(value.nlevels)]
     if isinstance(value, pandas.Index):
-        return value.name, _column(value.array)
+        return value.name, _column(value.array), getattr(value, "freqstr", None)
     if isinstance(value, pandas.api.extensions.ExtensionArray):
         return _column(value)
     if isinstance(value, pandas.Timestamp | pandas.Timedelta):
@@ -35,6 +35,12 @@ def parts_of(value: Any, forms: Forms) -> object | None:
 def same_as(kind: type) -> type:
     """The class whose objects have the same name in a key."""
     return kind
+
+
+def _settings(value: Any) -> object:
+    """What a frame has besides labels and values. Classes derived from it name what they have added."""
+    added = {name: getattr(value, name, None) for name in value._metadata if name != "_name"}  # a series is asked for its name
+    return value.attrs, value.flags.allows_duplicate_labels, added
 
 
 def _column(array: Any) -> object:

@@ -6,7 +6,8 @@ edited, or set by a program, changes the key), and, with `follow=True`, the sour
 that the function itself sets, which are usually counters or caches.
 
 Code and source do not change, so their digest is made once. Globals and closures are looked at in each call: they cost a
-comparison of identities where nothing has changed.
+comparison of identities where nothing has changed. A callable that is no Python function (a partial, a method of a list) may
+hold what nobody sees changing, so it is looked at as a whole in each call.
 """
 
 from __future__ import annotations
@@ -14,17 +15,19 @@ from __future__ import annotations
 import builtins
 import dis
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from operator import is_
-from types import BuiltinFunctionType, CellType, CodeType, FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, CellType, CodeType, FunctionType, MappingProxyType, MethodType, ModuleType
 from typing import Any
 
+from asyncpar._cache.classes import content_of_class
 from asyncpar._cache.digests import digest
 from asyncpar._cache.followed import digest_of_package
 from asyncpar._cache.forms import SCALARS, Forms, UnstableValueError, is_flat
 from asyncpar._cache.parts import parts_of
 from asyncpar._cache.sources import CodeDigest, digest_of_code, functions_in, label_of_module
 
+_DISPATCHING = "singledispatch.<locals>.wrapper"  # of functools, which keeps classes that it has met beside its functions
 _ABSENT = "<no value>"  # of a global or a variable that has none yet
 
 
@@ -34,20 +37,23 @@ class Identity:
     Args:
         function: any callable.
         version: the user's own mark.
+        ignored: names of parameters that are not in the key, where the others stand in their order.
         follow: whether the source of what it may call counts.
     """
 
-    def __init__(self, function: Callable[..., Any], version: object = None, *, follow: bool = False) -> None:
+    def __init__(
+        self, function: Callable[..., Any], version: object = None, ignored: Collection[str] = (), *, follow: bool = False
+    ) -> None:
         plain: Any
         plain, self.bound = _plain(function)
         self.module, self.name = _name(plain)
         self._function = plain
         self._version = version
+        self._ignored = sorted(set(ignored))
         self._follow = follow
         self._globals = _watched(plain)
         self._cells = plain.__closure__ or () if isinstance(plain, FunctionType) else ()
-        self._seen: tuple[Any, ...] | None = None
-        self._prefix = b""
+        self._made: tuple[tuple[Any, ...], bytes] | None = None  # a prefix, with what had been seen then
         self._fixed: bytes | None = None
 
     @property
@@ -72,20 +78,33 @@ class Identity:
         Raises:
             UnstableValueError: a value in the function's closure has no form.
         """
-        if self._seen is not None and (not self._seen or all(map(is_, self._look(), self._seen))):
-            return self._prefix
+        made = self._made  # in one look: another thread may replace it
+        if made is not None and (not made[0] or all(map(is_, self._look(), made[0]))):
+            return made[1]
         seen = self._look()
         if self._fixed is None:
             followed = digest_of_package(self._function) if self._follow else None
             source = self.source
-            described = Forms(parts_of).form(self._function) if source is None else source.digest
-            head = (self.module, self.name, described, followed)
-            self._fixed = Forms(parts_of).form((head, self._version))
-        around = surroundings(self._function) if isinstance(self._function, FunctionType) else None
+            head = (self.module, self.name, None if source is None else source.digest, followed)
+            self._fixed = Forms(parts_of).form((head, self._version, self._ignored))
+        around = self._around()
         prefix = digest(self._fixed + Forms(parts_of).form(around))
-        if is_flat(map(_content, self._cells)):  # others may change without being replaced
-            self._seen, self._prefix = seen, prefix
+        if self._changes_visibly():
+            self._made = seen, prefix
         return prefix
+
+    def _around(self) -> object:
+        """What may change from call to call."""
+        function: Any = self._function
+        if isinstance(function, FunctionType):
+            return surroundings(function)
+        return content_of_class(function, Forms(parts_of)) if isinstance(function, type) else function
+
+    def _changes_visibly(self) -> bool:
+        """Whether `_look` shows each change: others than scalars may change without being replaced."""
+        if isinstance(self._function, FunctionType):
+            return is_flat(map(_content, self._cells))
+        return isinstance(self._function, BuiltinFunctionType) and isinstance(self._function.__self__, ModuleType)
 
     def _look(self) -> tuple[Any, ...]:
         """The values of globals and of the closure, now."""
@@ -97,6 +116,8 @@ class Identity:
 
 def surroundings(function: Any) -> object:
     """The scalar globals that a function reads, and its closure, by name."""
+    if function.__code__.co_qualname == _DISPATCHING and isinstance(getattr(function, "registry", None), MappingProxyType):
+        return None, dict(function.registry)
     space = function.__globals__
     read = {name: space[name] for name in _read_globals(function) if name in space and _is_scalar(space[name])}
     cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
@@ -117,7 +138,7 @@ def check_surroundings(function: Callable[..., Any]) -> None:
         UnstableValueError: the message names the variable.
     """
     plain, _ = _plain(function)
-    if not isinstance(plain, FunctionType):
+    if not isinstance(plain, FunctionType) or plain.__code__.co_qualname == _DISPATCHING:
         return
     for name, cell in zip(plain.__code__.co_freevars, plain.__closure__ or (), strict=True):
         try:
@@ -130,7 +151,7 @@ def _plain(function: Any) -> tuple[Any, tuple[Any, ...]]:
     """The function below a bound method or an object with `__call__`, and what it is bound to."""
     if isinstance(function, MethodType):
         return function.__func__, (function.__self__,)
-    call = vars(type(function)).get("__call__")
+    call = next((vars(base)["__call__"] for base in type(function).__mro__ if "__call__" in vars(base)), None)
     if isinstance(call, FunctionType) and not isinstance(function, FunctionType):
         return call, (function,)
     return function, ()

@@ -2,6 +2,9 @@
 
     key = blake2b(prefix of the function + canonical form of the bound arguments)
 
+Users may say what stands for the arguments (`key=`). Then the function that says so is part of the key as well, since what it
+returns means something else once it has been edited.
+
 Making a key needs no disk, so a map can compute the keys of its items before it looks any of them up.
 """
 
@@ -11,6 +14,7 @@ import functools
 from collections.abc import Callable, Collection
 from hashlib import blake2b
 from marshal import dumps
+from types import FunctionType
 from typing import Any, TypeAlias
 
 from asyncpar._cache.binding import make_binder
@@ -25,6 +29,7 @@ KEY_BYTES = 20
 _FORMAT = 2  # of marshal, as in forms.py
 _SMALL_ELEMENTS = 64  # of a container that is looked at to see whether a value is small
 _SMALL_BYTES = 1 << 14
+_DESCRIBED = b"described"  # begins no form
 _CONTAINERS = frozenset({list, tuple, dict, set, frozenset})
 
 
@@ -34,6 +39,7 @@ class Keyer:
     Args:
         function: any callable.
         ignore: parameters that do not count.
+        describe: is called with the arguments, and returns what stands for them.
         version: the user's own mark of the function.
         follow: whether the source of what it may call counts.
         strict: refuse arguments that only their pickles would describe.
@@ -51,13 +57,26 @@ class Keyer:
         *,
         follow: bool = False,
         strict: bool = False,
+        describe: Callable[..., object] | None = None,
     ) -> None:
-        self.identity = Identity(function, version, follow=follow)
-        first = self.identity.bound
-        bind, self._names = make_binder(self.identity.plain if first else function, ignore)
-        self._bind = functools.partial(bind, *first) if first else bind
+        self._function = function
+        self._ignore = ignore
+        self._version = version
+        self._follow = follow
         self._strict = strict
+        self._describe = describe
+        self._describer = None if describe is None else Identity(describe)
+        self._begin()
         check_surroundings(function)
+
+    def _begin(self) -> None:
+        """Looks at the function as it is now. Tools that reload modules put new code into functions that are there already."""
+        self.identity = Identity(self._function, self._version, self._ignore, follow=self._follow)
+        plain, first = self.identity.plain, self.identity.bound
+        bind, self._names = make_binder(plain if first else self._function, self._ignore)
+        self._bind = functools.partial(bind, *first) if first else bind
+        self._plain = plain if isinstance(plain, FunctionType) else are_small  # which nobody changes
+        self._code, self._defaults = self._plain.__code__, self._plain.__defaults__
 
     def key(self, args: tuple[Any, ...], kwargs: dict[str, Any], pause: Pause | None = None) -> Key:
         """The key of a call. `pause` is called now and then if it takes long.
@@ -65,7 +84,13 @@ class Keyer:
         Raises:
             TypeError: the function does not take these arguments; or (`UnstableValueError`) one of them has no stable key.
         """
+        plain = self._plain
+        if plain.__code__ is not self._code or plain.__defaults__ is not self._defaults:
+            self._begin()
         bound = self._bind(*args, **kwargs)
+        if self._describe is not None:
+            material: Any = self._describe(*self.identity.bound, *args, **kwargs)
+            bound = (material,)
         if SCALARS.issuperset(map(type, bound)):
             form = dumps(bound, _FORMAT)
         else:
@@ -75,7 +100,10 @@ class Keyer:
                 raise self._named(bound, error) from error
             except RecursionError as error:
                 raise UnstableValueError(f"an argument of {self.identity.name} is nested too deeply for a key") from error
-        return blake2b(self.identity.prefix() + form, digest_size=KEY_BYTES).digest()
+        prefix = self.identity.prefix()
+        if self._describer is not None:
+            prefix += _DESCRIBED + self._describer.prefix()
+        return blake2b(prefix + form, digest_size=KEY_BYTES).digest()
 
     def shown(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """The arguments that count, by name."""
@@ -83,6 +111,8 @@ class Keyer:
 
     def _named(self, bound: tuple[Any, ...], error: UnstableValueError) -> UnstableValueError:
         """The error with the name of the argument that has no form."""
+        if self._describe is not None:
+            return UnstableValueError(f"what key= returns for {self.identity.name}: {error}")
         for name, value in zip(self._names, bound, strict=True):
             try:
                 Forms(parts_of, strict=self._strict).form(value)

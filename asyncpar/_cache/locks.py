@@ -103,6 +103,7 @@ class KeyLocks:
     """The locks of one folder, in this process. Make them with `locks_of`."""
 
     def __init__(self, path: str) -> None:
+        self.folder = os.path.dirname(path)
         self._path = path
         self._fd: int | None = None
         self.reset()
@@ -203,11 +204,18 @@ def locks_of(folder: str) -> KeyLocks:
             status = os.stat(folder)
             place = status.st_dev, status.st_ino
         except OSError:
-            place = 0, 0
-        locks = _by_folder.get(place) if any(place) else None
-        if locks is None:
+            return KeyLocks(os.path.join(folder, _FILE))
+        locks = _by_folder.get(place)
+        if locks is None or not _is_same(locks.folder, status):  # a removed folder's number is given to others
             locks = _by_folder[place] = KeyLocks(os.path.join(folder, _FILE))
         return locks
+
+
+def _is_same(folder: str, status: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(os.stat(folder), status)
+    except OSError:
+        return False
 
 
 def _offset(key: bytes) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import time
 from collections.abc import Callable, Collection, Coroutine
@@ -125,6 +126,7 @@ class Memory:
         *,
         version: object = None,
         follow: bool = False,
+        key: Callable[..., object] | None = None,
     ) -> CachedCoroutineFunction[P, T]: ...
 
     @overload
@@ -138,6 +140,7 @@ class Memory:
         *,
         version: object = None,
         follow: bool = False,
+        key: Callable[..., object] | None = None,
     ) -> CachedFunction[P, T]: ...
 
     @overload
@@ -151,6 +154,7 @@ class Memory:
         *,
         version: object = None,
         follow: bool = False,
+        key: Callable[..., object] | None = None,
     ) -> Decorator: ...
 
     def cache(
@@ -163,6 +167,7 @@ class Memory:
         *,
         version: object = None,
         follow: bool = False,
+        key: Callable[..., object] | None = None,
     ) -> Any:
         """The cached twin of a function, a coroutine function, or a method. Also a decorator, with and without arguments.
 
@@ -175,13 +180,18 @@ class Memory:
                 computed) and `input_args`. If it returns a false value, the call is computed again. See `expires_after`.
             version: a mark of your own. Results of another version are not found.
             follow: also notice changes in modules of the same package that the function's module imports.
+            key: is called with the arguments of a call, in any thread, and returns what stands for them in the key: anything
+                that has a key itself. Calls for which it returns the same have the same result. It is to be quick, and gets
+                the object of a method first.
 
         Raises:
-            ValueError: `ignore` names something that is no parameter.
+            ValueError: `ignore` names something that is no parameter, or there is `key` as well.
             TypeError: `func` is a generator function, or something in its closure has no key.
         """
         if isinstance(ignore, str):
             raise ValueError(f"ignore is a list of names: [{ignore!r}]")
+        if key is not None and (ignore or not callable(key) or inspect.iscoroutinefunction(key)):
+            raise ValueError("key is a plain function of the call's arguments, and takes the place of ignore")
 
         def decorate(func: Callable[..., Any]) -> CachedFunction[..., Any]:
             settings = self._settings
@@ -190,7 +200,7 @@ class Memory:
             size, age = self._limits
             rules = Rules(size, age, cache_validation_callback)
             shown = self.verbose if verbose is None else int(verbose)
-            return make_cached(func, Options(settings, rules, tuple(ignore or ()), version, follow, self._strict, shown))
+            return make_cached(func, Options(settings, rules, tuple(ignore or ()), version, follow, self._strict, shown, key))
 
         return decorate if func is None else decorate(func)
 

@@ -5,7 +5,13 @@ version to version (paths, enums, fractions, arrays, tables), then functions, wh
 Last comes what the object's own pickling says: its class, its arguments and its state. That is content too, without the
 references that make pickles unstable, but it is the class that decides what is in it, so `strict=True` refuses it.
 
-Rules for numpy, pandas and pyarrow are loaded when a value of theirs is met.
+A dataclass may be more than its fields: a dict, an exception, or a class with slots below it. So its fields stand for it only
+if the memory of its objects has room for attributes and nothing else, and if it is pickled in the ordinary way (`layouts.py`).
+
+A class is its name, if it can be found by that. One that was made in a function is not (`classes.py`).
+
+Rules for numpy, pandas and pyarrow are loaded when a value of theirs is met. Rules call what others have written, which may
+raise anything; then the value has no form.
 """
 
 from __future__ import annotations
@@ -22,8 +28,10 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+from asyncpar._cache.classes import name_or_class, parts_of_class
 from asyncpar._cache.digests import digest
-from asyncpar._cache.forms import Forms, without_form
+from asyncpar._cache.forms import Forms, UnstableValueError, without_form
+from asyncpar._cache.layouts import attributes_of, has_only_attributes
 
 Rule: TypeAlias = Callable[[Any], object]
 
@@ -65,33 +73,35 @@ def parts_of(value: Any, forms: Forms) -> tuple[object, object]:
     Raises:
         UnstableValueError: nothing can stand for it.
     """
+    try:
+        return _parts_of(value, forms)
+    except (UnstableValueError, RecursionError):
+        raise
+    except Exception as error:
+        raise without_form(value, f"taking it apart raises {type(error).__name__}: {error}") from error
+
+
+def _parts_of(value: Any, forms: Forms) -> tuple[object, object]:
     kind = type(value)
     rule = _registered_rule(kind) or _EXACT.get(kind) or _BY_NAME.get((kind.__module__, kind.__qualname__))
     if rule is not None:
-        return class_name(kind), rule(value)
+        return name_or_class(kind), rule(value)
     for base in kind.__mro__[:-1]:
-        library = _LIBRARIES.get(base.__module__.partition(".")[0])
+        library = _LIBRARIES.get(str(base.__module__).partition(".")[0])
         if library is not None:
             rules = importlib.import_module(f"asyncpar._cache.{library}")
             parts = rules.parts_of(value, forms)
             if parts is not None:
-                return class_name(rules.same_as(kind)), parts
+                return name_or_class(rules.same_as(kind)), parts
     for base, rule in _BASES:
         if isinstance(value, base):
-            return class_name(kind), rule(value)
+            return name_or_class(kind), rule(value)
     if getattr(kind, "__wrapped_by_asyncpar__", False):
-        return parts_of(value.func, forms)
+        return _parts_of(value.func, forms)
     state = _declared_state(value, kind)
     if state is not None:
-        return class_name(kind), state
+        return name_or_class(kind), state
     return _pickled_parts(value, forms)
-
-
-def class_name(kind: type) -> str:
-    """The class as a name that is the same in every version of Python."""
-    if issubclass(kind, pathlib.PurePath):
-        return f"pathlib.{kind.__qualname__}" if kind.__module__.startswith("pathlib") else kind.__qualname__
-    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _registered_rule(kind: type) -> Rule | None:
@@ -99,7 +109,9 @@ def _registered_rule(kind: type) -> Rule | None:
 
 
 def _declared_state(value: Any, kind: type) -> object | None:
-    """What is in an object whose class declares its fields, and whatever else has been set on it; None if it declares none."""
+    """What is in an object whose class declares its fields, and whatever else has been set on it; None if it declares none, or
+    if there may be more in it.
+    """
     if dataclasses.is_dataclass(kind):
         names = [field.name for field in dataclasses.fields(value)]
     elif (attributes := getattr(kind, "__attrs_attrs__", None)) is not None:
@@ -108,11 +120,13 @@ def _declared_state(value: Any, kind: type) -> object | None:
         state: dict[str, Any] = value.__getstate__()
         return state
     elif isinstance(value, tuple) and hasattr(kind, "_fields"):
-        return tuple(value), getattr(value, "__dict__", None)
+        return tuple.__getitem__(value, slice(None)), getattr(value, "__dict__", None)
     else:
         return None
-    fields = {name: getattr(value, name, None) for name in names}
-    return fields | _without_cached(kind, getattr(value, "__dict__", {}))
+    if not has_only_attributes(kind):
+        return None
+    fields = {name: getattr(value, name) for name in names if hasattr(value, name)}
+    return fields | _without_cached(kind, attributes_of(value))
 
 
 def _without_cached(kind: type, state: dict[Any, Any]) -> dict[Any, Any]:
@@ -130,14 +144,16 @@ def _cached_properties(kind: type) -> frozenset[str]:
 def _pickled_parts(value: Any, forms: Forms) -> tuple[object, object]:
     kind = type(value)
     if isinstance(value, type):
-        return "class", class_name(value)
+        return "class", parts_of_class(value, forms)
     try:
         reducer = copyreg.dispatch_table.get(kind)
         reduced = value.__reduce_ex__(_PROTOCOL) if reducer is None else reducer(value)
     except Exception as error:
         raise without_form(value, f"it cannot be pickled ({error})") from error
     if isinstance(reduced, str):
-        return "global", (getattr(value, "__module__", None), reduced)
+        name = getattr(value, "__module__", None), reduced
+        wraps = getattr(value, "__wrapped__", None)  # `functools.lru_cache` pickles by name, but the function may change
+        return "global", name if wraps is None else (name, wraps)
     if forms.strict:
         raise without_form(value, "only its pickle says what is in it, and strict=True refuses that")
     described: tuple[Any, ...] = (*reduced, None, None, None)
@@ -145,13 +161,18 @@ def _pickled_parts(value: Any, forms: Forms) -> tuple[object, object]:
     if isinstance(state, dict):
         state = _without_cached(kind, state)
     held = None if pairs is None else (list if isinstance(value, OrderedDict) else dict)(pairs)
-    return "object", (_name_of_rebuilder(function), arguments, state, None if items is None else list(items), held)
+    content = _name_of_rebuilder(function), arguments, state, None if items is None else list(items), held
+    return "object", (name_or_class(kind), *content)
 
 
 def _name_of_rebuilder(function: Any) -> object:
-    """What makes the object from its parts, by its name: its code is that of a library, and changes from version to version."""
+    """What makes the object from its parts, by its name: its code is that of a library, and changes from version to version.
+    A name is not enough for a method, which may be that of any class, and for a function that was made in another.
+    """
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
-    return function if module is None or name is None else (module, name)
+    if module is None or name is None or "<locals>" in name or isinstance(function, types.MethodType):
+        return function
+    return module, name
 
 
 def _name_of_builtin(value: Any) -> object:
@@ -167,8 +188,18 @@ def _function(value: Any) -> object:
 
 
 def _bytes(value: Any) -> object:
-    data = memoryview(value).cast("B") if memoryview(value).contiguous else memoryview(bytes(value))
-    return digest(data)
+    view = memoryview(value)
+    return digest(view.cast("B") if view.c_contiguous and view.nbytes else view.tobytes())
+
+
+def _members(value: Any) -> object:
+    """What is in a set of a class of its own, whose pickles list them in any order."""
+    return frozenset(value), attributes_of(value)
+
+
+def _path(value: Any) -> object:
+    held = getattr(value, "__dict__", None)  # only that of a class of its own
+    return (str(value), held) if held else str(value)
 
 
 _EXACT: dict[type, Rule] = {
@@ -206,7 +237,7 @@ _BY_NAME: dict[tuple[str, str], Rule] = {  # so that they need not be imported
 }
 _BASES: tuple[tuple[type, Rule], ...] = (
     (enum.Enum, lambda value: (value.name, value.value)),
-    (pathlib.PurePath, str),
-    (set, lambda value: (frozenset(value), getattr(value, "__dict__", None))),  # whose pickles list them in any order
-    (frozenset, lambda value: (frozenset(value), getattr(value, "__dict__", None))),
+    (pathlib.PurePath, _path),
+    (set, _members),
+    (frozenset, _members),
 )

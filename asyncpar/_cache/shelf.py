@@ -11,6 +11,8 @@ which thread.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import time
 from collections.abc import Callable
@@ -29,8 +31,9 @@ from asyncpar._cache.tally import Totals, read_tally, reset
 Validate: TypeAlias = Callable[[dict[str, Any]], object]
 Arguments: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
 
-_LONGEST_NAME = 100  # of a folder: file systems allow 255 bytes
+_LONGEST_NAME = 60  # letters of a folder: file systems allow 255 bytes, and a letter has up to four
 _WRITTEN_SHARE = 0.05  # of the size limit, written by this process, after which the size is looked at again
+_TOO_MUCH = 1.1  # of the size limit, above which a call that stores waits for the pruning
 _PRUNED_SHARE = 0.25  # of the age limit, after which old entries are looked for again
 _PRUNING_KEY = b"\xff" * 20
 
@@ -126,11 +129,18 @@ class Shelf:
         folder = self.store.folder
         if size is not None and self._until_check < 0:
             self._until_check = int(size * _WRITTEN_SHARE)
-            if read_tally(folder).bytes > size:
-                prune_alone(self.store, Limits(size, age=age))
+            self.store.tally.write()  # which it may not have done for a second
+            there = read_tally(folder).bytes
+            if there > size:
+                self._prune_soon(Limits(size, age=age))
+                if there > size * _TOO_MUCH:
+                    self.store.pruner.wait()
                 return
         if age is not None and time.time() - _last_pruned(folder) > age * _PRUNED_SHARE:
-            prune_alone(self.store, Limits(size, age=age))
+            self._prune_soon(Limits(size, age=age))
+
+    def _prune_soon(self, limits: Limits) -> None:
+        self.store.pruner.start(functools.partial(prune_alone, self.store, limits))
 
 
 def prune_alone(store: Store, limits: Limits) -> Usage | None:
@@ -166,8 +176,9 @@ def _last_pruned(folder: str) -> float:
 
 
 def _set_last_pruned(folder: str) -> None:
-    fd = os.open(os.path.join(folder, "pruned"), os.O_WRONLY | os.O_CREAT, 0o666)
-    try:
-        os.utime(fd)
-    finally:
-        os.close(fd)
+    with contextlib.suppress(OSError):  # then it is pruned again sooner than need be
+        fd = os.open(os.path.join(folder, "pruned"), os.O_WRONLY | os.O_CREAT, 0o666)
+        try:
+            os.utime(fd)
+        finally:
+            os.close(fd)

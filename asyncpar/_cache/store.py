@@ -10,7 +10,7 @@
 - **An entry is there whole or not at all.** It is written under another name and renamed. After a crash of the machine it may
   be torn; that is seen when it is read. (`durable=True` waits for the disk.)
 - **Whatever cannot be read is a miss.** A damaged entry is removed and warned about; the first time only, because there may be
-  many.
+  many. An entry that others can read, with other settings or another version, is left alone until there is another result.
 - **Failures to write cost the result's place in the cache and nothing else**: disk full, read-only, a value that cannot be
   pickled. They warn.
 - **Nobody else's pickles are read.** Reading a pickle runs what it says. So folders are made for their owner only, and a
@@ -37,9 +37,10 @@ from typing import Any
 
 from asyncpar._basics.wording import in_words
 from asyncpar._cache.compression import Compression
-from asyncpar._cache.entries import DamagedEntryError, Found, Reader, assemble, read, read_small
+from asyncpar._cache.entries import DamagedEntryError, ForeignEntryError, Found, Reader, assemble, read, read_small
 from asyncpar._cache.inputs import FIRST_BYTES, FileInput
 from asyncpar._cache.locks import KeyLocks, locks_of
+from asyncpar._cache.pruner import Pruner
 from asyncpar._cache.pruning import folders
 from asyncpar._cache.tally import Tally
 from asyncpar._memory.buffers import Buffer
@@ -80,6 +81,7 @@ class Store:
         self._token = os.urandom(6).hex()
         self._locks: KeyLocks | None = None
         self.tally = Tally(self.folder)
+        self.pruner = Pruner()
         # What is signed may be shared, and the umask decides with whom. Anything else is for its owner only
         self._file_mode, self._folder_mode = (0o600, 0o700) if reader.signing_key is None else (0o666, 0o777)
         self.check()
@@ -116,7 +118,7 @@ class Store:
         """A descriptor of the entry, which `read_open` closes."""
         name = key.hex()
         try:
-            return os.open(f"{folder}/{name[:2]}/{name[2:]}", _READING)
+            return os.open(f"{folder}/{name[:2]}/{name[2:]}", READING)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -133,6 +135,8 @@ class Store:
             if time.time() - found.created > _TOUCHED_SECONDS:
                 self._touch(fd)
             return found
+        except ForeignEntryError as error:
+            self._warn("foreign", f"{path_of(folder, key)} is not used, but replaced: {error}")
         except DamagedEntryError as error:
             self._remove_damaged(folder, key, error)
         except OSError as error:
@@ -247,7 +251,7 @@ class Store:
 
 
 _CLOEXEC = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-_READING = os.O_RDONLY | _CLOEXEC
+READING = os.O_RDONLY | _CLOEXEC | getattr(os, "O_NONBLOCK", 0)  # something in the place of a file might wait for ever
 
 
 def path_of(folder: str, key: bytes) -> str:

@@ -23,6 +23,8 @@ def found_or_computed(shelf: Shelf, key: bytes, compute: Compute) -> Any:
     since = time.time()
     while True:
         flight, is_ours = begin_or_join((shelf.folder, key))
+        if flight.is_of_this_thread:
+            return compute_alone(shelf, key, compute)
         landing = _fly(flight, shelf, key, since, compute) if is_ours else flight.wait()
         if landing.error is not None:
             raise landing.error
@@ -32,6 +34,13 @@ def found_or_computed(shelf: Shelf, key: bytes, compute: Compute) -> Any:
             found = shelf.look_again(key, since)
             if found is not None:
                 return found.value
+
+
+def compute_alone(shelf: Shelf, key: bytes, compute: Compute) -> Any:
+    """Computes beside a flight, which cannot be waited for."""
+    began = time.perf_counter()
+    value = compute()
+    return kept(shelf, key, value, time.perf_counter() - began).value
 
 
 def _fly(flight: Flight, shelf: Shelf, key: bytes, since: float, compute: Compute) -> Landing:

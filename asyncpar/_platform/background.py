@@ -66,10 +66,15 @@ async def start_background(fn: Callable[[], Awaitable[None]], if_lost: Callable[
         keeper = _Keeper()
         _keeper.set(weakref.ref(keeper))
         _spawn(keeper)
-    await keeper.ready.wait()
     task = BackgroundTask(if_lost)
-    # Not `start_soon`: a task that is cancelled before its first step would never be seen to end
-    await keeper.group.start(keeper.run, task, fn)
+    keeper.tasks.add(task)  # the loop may be closed before it has begun
+    try:
+        await keeper.ready.wait()
+        # Not `start_soon`: a task that is cancelled before its first step would never be seen to end
+        await keeper.group.start(keeper.run, task, fn)
+    except BaseException:
+        keeper.tasks.discard(task)
+        raise
     return task
 
 
@@ -131,7 +136,7 @@ class _Keeper:
         self.ready = anyio.Event()
         self.group = anyio.create_task_group()
         self.ended = False
-        self._tasks: set[BackgroundTask] = set()
+        self.tasks: set[BackgroundTask] = set()
 
     async def keep(self) -> None:
         try:
@@ -144,15 +149,14 @@ class _Keeper:
     async def run(
         self, task: BackgroundTask, fn: Callable[[], Awaitable[None]], *, task_status: anyio.abc.TaskStatus[None]
     ) -> None:
-        self._tasks.add(task)
         try:
             await task.run(fn, task_status=task_status)
         finally:
-            self._tasks.discard(task)
+            self.tasks.discard(task)
 
     def lose(self) -> None:
         """The loop has been closed while the tasks were waiting in it."""
-        for task in list(self._tasks):
+        for task in list(self.tasks):
             if task.if_lost is not None:
                 task.if_lost()
 

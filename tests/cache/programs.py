@@ -59,6 +59,25 @@ def one_call(folder: str) -> None:
     print(cached(folder, 7), time.monotonic_ns(), flush=True)
 
 
+def close_a_loop_early(folder: str) -> None:
+    """Closes an event loop in which a flight has begun but not its task, asks for the same key in another, and says so."""
+    Path(folder, "go-7").touch()
+    cached = Memory(f"{folder}/cache", verbose=0).cache(acompute_slowly)
+    loop = asyncio.new_event_loop()
+
+    async def begin() -> asyncio.Task[int]:
+        task = loop.create_task(cached(folder, 7))
+        while not flights._flights:
+            await asyncio.sleep(0)
+        return task
+
+    ready(folder)
+    task = loop.run_until_complete(begin())
+    loop.close()
+    print(len(flights._flights), asyncio.run(cached(folder, 7)), flush=True)
+    os._exit(task.done())  # without the complaints about the task
+
+
 def hold(folder: str, location: str) -> None:
     """Takes the claims on all keys that are asked for, and keeps them until it is killed."""
     from tests.cache.test_single_flight import double

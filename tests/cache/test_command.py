@@ -134,3 +134,13 @@ def test_it_is_a_command(folder: str) -> None:
     done = subprocess.run([*command, "cache", "stats", folder], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[1].split() == ["entries", "4"]
     assert subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode == 2
+
+
+def test_what_is_no_file_is_left_alone(tmp_path: Path) -> None:
+    Memory(tmp_path, verbose=0).cache(str.upper)("a")
+    (entry,) = tmp_path.rglob("??/" + "?" * 38)
+    (entry.parent / ("a" * 38)).mkdir()
+    (entry.parent / ("b" * 38)).symlink_to("/")
+    assert run(["verify", str(tmp_path), "--remove"]) == 0
+    assert run(["prune", str(tmp_path), "--items", "0"]) == 0
+    assert sorted(path.name[0] for path in entry.parent.iterdir()) == ["a", "b"]

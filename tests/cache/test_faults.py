@@ -157,3 +157,24 @@ def test_mapped_results_hold_no_descriptors(tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limit)
     assert len(held) == 200
+
+
+def test_a_cache_that_cannot_note_when_it_was_pruned_returns_its_results(tmp_path: Path) -> None:
+    (tmp_path / "cache" / "v1" / "pruned").mkdir(parents=True)
+    (tmp_path / "cache").chmod(0o700)
+    cached = Memory(tmp_path / "cache", verbose=0, size_limit=1, age_limit=1).cache(power)
+    assert [cached(2, 3), cached(2, 3)] == [8, 8]
+
+
+def test_a_program_that_ends_at_once_has_pruned_its_cache(tmp_path: Path) -> None:
+    program = """
+        import sys
+        from asyncpar import Memory
+
+        memory = Memory(f"{sys.argv[1]}/cache", verbose=0, size_limit=100_000)
+        cached = memory.cache(lambda x: bytes(1000))
+        for x in range(97):
+            cached(x)
+    """
+    assert output(tmp_path, program) == ""
+    assert 50 < len(entries(tmp_path)) < 95

@@ -10,7 +10,7 @@ import pickle
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -69,6 +69,10 @@ def test_ignored_parameters_do_not_count(ignore: list[str]) -> None:
     }  # fmt: skip
     assert keyer.key(*changed[ignore[0]]) == one
     assert keyer.key((7, 2), {}) != one
+
+
+def test_twins_that_ignore_different_parameters_do_not_share_keys() -> None:
+    assert Keyer(plain, ["a"]).key((1, 5), {}) != Keyer(plain, ["b"]).key((5, 1), {})
 
 
 def test_an_unknown_name_in_ignore_is_refused() -> None:
@@ -212,6 +216,60 @@ def test_built_in_functions_partials_and_classes_have_keys(function: Any) -> Non
     assert key_of(function, "1") == key_of(function, "1") != key_of(function, "2")
 
 
+class FineCounter(Counter):
+    """Inherits `__call__`."""
+
+
+def listed(x: int, values: list[int]) -> int:
+    return x + len(values)
+
+
+CHANGING: dict[str, Callable[[list[int]], Callable[..., Any]]] = {
+    "argument of a partial": lambda box: functools.partial(listed, values=box),
+    "closure in a partial": lambda box: functools.partial(scaled(box)),
+    "object of a built-in method": lambda box: box.count,
+    "inherited call": FineCounter,  # type: ignore[dict-item]
+}
+
+
+@pytest.mark.parametrize("name", CHANGING)
+def test_what_changes_within_a_callable_counts(name: str) -> None:
+    box = [1]
+    keyer = Keyer(CHANGING[name](box))
+    before = keyer.key((1,), {})
+    assert keyer.key((1,), {}) == before
+    box.append(1)
+    assert keyer.key((1,), {}) != before
+
+
+def test_new_code_and_new_defaults_of_an_old_function_count(tmp_path: Path) -> None:
+    old = load(tmp_path, FUNCTION).f
+    keyer = Keyer(old)
+    before = keyer.key((1,), {})
+    old.__defaults__ = (5,)
+    assert keyer.key((1,), {}) == keyer.key((1, 5), {}) != before
+    new = load(tmp_path, "def f(x, y=1, z=2):\n    return x + y + z").f
+    old.__code__, old.__defaults__ = new.__code__, new.__defaults__
+    assert keyer.key((1,), {}) == keyer.key((1, 1, 2), {}) != before
+
+
+def test_the_body_of_a_cached_class_counts(tmp_path: Path) -> None:
+    text = "class Ship:\n    def __init__(self, x):\n        self.x = x"
+    before = key_of(load(tmp_path, text).Ship, 1)
+    assert key_of(load(tmp_path, text).Ship, 1) == before
+    assert key_of(load(tmp_path, text.replace("= x", "= -x")).Ship, 1) != before
+
+
+def test_the_functions_of_a_dispatching_one_count_and_what_it_has_met_does_not() -> None:
+    dispatching: Any = functools.singledispatch(plain)
+    keyer = Keyer(dispatching)
+    before = keyer.key((1,), {})
+    dispatching("1")
+    assert keyer.key((1,), {}) == before
+    dispatching.register(str, listed)
+    assert keyer.key((1,), {}) != before
+
+
 def test_the_version_counts() -> None:
     assert key_of(plain, 1, version=1) == key_of(plain, 1, version=1) != key_of(plain, 1, version=2)
 
@@ -293,3 +351,46 @@ def test_a_functions_key_is_the_same_in_a_pickle(tmp_path: Path) -> None:
 )
 def test_only_what_is_evidently_small_is_keyed_in_the_event_loop(value: Any, small: bool) -> None:
     assert are_small((value,), {}) is are_small((), {"x": value}) is small
+
+
+def first_letter(x: str, y: int = 0) -> str:
+    return x[:1]
+
+
+def tens(x: int) -> int:
+    return x // 10
+
+
+def iter_of(x: int) -> Iterator[int]:
+    yield x
+
+
+def hundreds(x: int) -> int:
+    return x // 100
+
+
+def test_a_key_of_ones_own_takes_the_place_of_the_arguments() -> None:
+    keyer = Keyer(plain, describe=first_letter)
+    assert keyer.key(("ab", 1), {}) == keyer.key(("ac",), {"y": 2}) != keyer.key(("b",), {})
+    assert keyer.key(("ab",), {}) != Keyer(plain).key(("a",), {})
+
+
+def test_the_code_of_a_key_of_ones_own_counts() -> None:
+    assert key_of(listed, 1, [], describe=lambda x, values: x) != key_of(listed, 1, [], describe=lambda x, values: -x)
+    keys = {Keyer(scaled(2), describe=describe).key((1,), {}) for describe in (tens, hundreds, scaled(1), scaled(3))}
+    assert len(keys) == 4
+
+
+def test_a_key_of_ones_own_gets_the_object_of_a_method() -> None:
+    describe: Callable[..., Any] = lambda counter, x: (counter.step, x)  # noqa: E731
+    assert key_of(Counter(1).add, 1, describe=describe) == key_of(Counter(1).add, 1, describe=describe)
+    assert key_of(Counter(1).add, 1, describe=describe) != key_of(Counter(2).add, 1, describe=describe)
+
+
+def test_a_key_of_ones_own_without_a_form_is_refused_and_its_errors_arrive() -> None:
+    with pytest.raises(UnstableValueError, match=r"what key= returns for tens: <generator"):
+        key_of(tens, 1, describe=iter_of)
+    with pytest.raises(ZeroDivisionError):
+        key_of(tens, 1, describe=lambda x: x // 0)
+    with pytest.raises(TypeError, match="missing 1 required positional argument"):
+        Keyer(tens, describe=lambda x: x).key((), {})

@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 
 from asyncpar import CacheWarning, MemorizedResult, Memory, UnsafeCacheError, expires_after, pmap
+from asyncpar._cache import pruning
 from asyncpar._cache.forms import UnstableValueError
 from tests.calls.processes import write_and_square
 from tests.loops import on_one_loop
@@ -443,6 +444,7 @@ def test_a_cache_with_a_size_limit_stays_within_it(tmp_path: Path) -> None:
         memory.cache(lambda x: bytes(10_000), version=x // 5)(x)
         assert memory._store is not None
         memory._store.tally._written = 0.0  # a second has passed
+        memory._store.pruner.wait()
     assert sum(path.stat().st_size for path in entries(memory)) <= 220_000
     assert len(entries(memory)) > 10
 
@@ -451,10 +453,15 @@ def test_old_results_are_removed_in_time(tmp_path: Path) -> None:
     memory = Memory(tmp_path / "cache", verbose=0, age_limit=1000)
     for x in range(3):
         memory.cache(square)(x)
+    assert memory._store is not None
+    memory._store.pruner.wait()
     for path in entries(memory):
         os.utime(path, (1, 1))
     os.utime(tmp_path / "cache" / "v1" / "pruned", (1, 1))
-    Memory(tmp_path / "cache", verbose=0, age_limit=1000, durable=True).cache(square)(3)
+    later = Memory(tmp_path / "cache", verbose=0, age_limit=1000, durable=True)
+    later.cache(square)(3)
+    assert later._store is not None
+    later._store.pruner.wait()
     assert len(entries(memory)) == 1
 
 
@@ -515,3 +522,95 @@ def test_a_coroutine_functions_twin_is_a_coroutine_function_to_a_map(memory: Mem
 
     assert asyncio.run(main()) == [1, 4, 1]
     assert calls == [(1, 0), (2, 0)]
+
+
+@pytest.mark.parametrize("kind", [staticmethod, classmethod])
+def test_the_order_of_decorators_is_told(memory: Memory, kind: Any) -> None:
+    with pytest.raises(TypeError, match=f"put @{kind.__name__} above @memory.cache"):
+        memory.cache(kind(square))
+
+
+def test_a_long_name_of_long_letters_fits_a_folder(memory: Memory) -> None:
+    def named(x: int) -> int:
+        return x
+
+    named.__qualname__ = "変" * 200
+    cached = memory.cache(named)
+    assert cached(1) == 1
+    assert cached.check_call_in_cache(1)
+
+
+def test_a_burst_of_results_keeps_to_the_size_limit(tmp_path: Path) -> None:
+    memory = Memory(tmp_path / "cache", verbose=0, size_limit=20_000)
+    cached = memory.cache(lambda x: bytes(5000))
+    for x in range(50):
+        cached(x)
+    assert memory._store is not None
+    memory._store.pruner.wait()
+    assert sum(file.stat().st_size for file in tmp_path.rglob("??/*")) < 30_000
+
+
+@pytest.mark.parametrize("other", [{"serializer": "plain"}, {"key": b"k" * 32}], ids=["serializer", "key"])
+def test_an_entry_of_other_settings_is_neither_used_nor_removed(tmp_path: Path, other: dict[str, Any]) -> None:
+    own, foreign = (Memory(tmp_path / "cache", verbose=0, **options).cache(square) for options in ({}, other))
+    assert own(3) == 9
+    assert not foreign.check_call_in_cache(3)
+    with pytest.warns(CacheWarning, match="not used, but replaced"):
+        assert foreign._shelf.look_up(foreign._shelf.key((3,), {}), ((3,), {})) is None  # type: ignore[union-attr]
+    assert own(3) == foreign(3) == 9
+    assert calls == [(3, 0), (3, 0)]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")
+def test_a_pipe_in_the_place_of_an_entry_is_not_waited_for(memory: Memory, tmp_path: Path) -> None:
+    cached = memory.cache(square)
+    assert cached(3) == 9
+    (entry,) = tmp_path.rglob("??/" + "?" * 38)
+    entry.unlink()
+    os.mkfifo(entry)
+    with pytest.warns(CacheWarning, match="damaged"):
+        assert cached(3) == 9
+    assert cached(3) == 9
+    assert len(calls) == 2
+
+
+async def test_a_key_of_ones_own_decides_what_is_found(memory: Memory) -> None:
+    cached = memory.cache(square, key=lambda x, y=0: x // 10)
+    assert [cached(11), cached(12), await cached.acall(15, y=3), cached(25)] == [121, 121, 121, 625]
+    acached = memory.cache(key=lambda x, y=0: x // 10)(asquare)
+    assert [await acached(11), await acached(12)] == [121, 121]
+    assert pickle.loads(cloudpickle.dumps(cached))(13) == 121
+    assert calls == [(11, 0), (25, 0), (11, 0)]
+
+
+@pytest.mark.parametrize(
+    "options", [{"key": 1}, {"key": asquare}, {"key": square, "ignore": ["y"]}], ids=["number", "coroutine function", "ignore"]
+)
+def test_a_key_that_is_no_plain_function_or_beside_ignore_is_refused(memory: Memory, options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="takes the place of ignore"):
+        memory.cache(square, **options)
+
+
+def test_a_call_that_stores_does_not_wait_for_the_pruning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = Memory(tmp_path / "cache", verbose=0, size_limit=100_000)
+    cached = memory.cache(lambda x: bytes(1000))
+    go = threading.Event()
+    prunings: list[Any] = []
+    prune = pruning.prune
+
+    def prune_when_told(*args: Any, **kwargs: Any) -> Any:
+        prunings.append(threading.current_thread().name)
+        assert go.wait(30)
+        return prune(*args, **kwargs)
+
+    monkeypatch.setattr("asyncpar._cache.shelf.prune", prune_when_told)
+    number = 0
+    while not prunings:
+        cached(number)
+        number += 1
+    cached(number)  # neither does the next one, and there is no second thread
+    assert prunings == ["asyncpar cache pruning"]
+    go.set()
+    assert memory._store is not None
+    memory._store.pruner.wait()
+    assert 50 < len(entries(memory)) < 95

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 
 from asyncpar import Memory
 from asyncpar._cache import flights
+from asyncpar._cache.locks import locks_of
 from tests.cache.programs import compute_slowly, make_array, record
 from tests.waiting import wait_until
 
@@ -260,6 +262,26 @@ async def test_a_plain_function_goes_on_when_its_callers_are_cancelled_and_its_r
     assert calls == [3]
 
 
+async def test_a_plain_call_in_the_event_loop_does_not_wait_for_a_task_of_that_loop(memory: Memory) -> None:
+    def compute(x: int, go: threading.Event) -> int:
+        go.wait(30)
+        return x * x
+
+    cached = memory.cache(compute, ignore=["go"])
+    go = threading.Event()
+    results: list[int] = []
+
+    async def ask() -> None:
+        results.append(await cached.acall(3, go))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(ask)
+        await wait_until(lambda: bool(flights._flights))
+        go.set()
+        results.append(cached(3, go))  # which would wait for ever for what this loop has to end
+    assert results == [9, 9]
+
+
 def test_threads_that_ask_at_once_compute_once(memory: Memory, tmp_path: Path) -> None:
     cached = memory.cache(record)
     barrier = threading.Barrier(8)
@@ -354,3 +376,37 @@ def test_waiters_that_were_cancelled_leave_no_lock(programs: Programs, memory: M
     locks = memory._store.locks if memory._store is not None else None
     assert locks is not None
     assert locks._users == 0
+
+
+def test_the_locks_of_a_removed_folder_are_not_taken_for_those_of_its_successor(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    old = locks_of(str(first))
+    assert locks_of(str(first)) is old
+    first.rename(second)  # as if the file system had given the number of a removed folder to a new one
+    claim = locks_of(str(second)).try_claim(b"k" * 20)
+    assert claim is not None
+    assert (second / "locks").exists()
+    claim.release()
+
+
+def test_a_flight_of_a_loop_that_is_closed_before_it_has_taken_off_is_lost(programs: Programs) -> None:
+    programs.start("close_a_loop_early")
+    programs.begin()
+    assert programs.output() == ["0 49"]
+
+
+async def cancel_myself(x: int) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+    await asyncio.sleep(30)
+
+
+def test_a_function_that_cancels_the_task_it_runs_in_ends_its_callers_as_it_would_without_the_cache(memory: Memory) -> None:
+    async def main() -> None:
+        async with asyncio.timeout(20):
+            await memory.cache(cancel_myself)(1)
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(main())
