@@ -187,7 +187,8 @@ class CachedFunction(Generic[P, T]):
         if _is_importable(self):
             return self.__qualname__
         identity = Keyer(self.func).identity if self._shelf is None else self._shelf.keyer.identity
-        return _new, (type(self),), (self.func, self._options, identity.source)  # not at once: `func` may lead back to here
+        state = self.func, self._options, identity.source  # not at once: `func` may lead back to here
+        return _new_coroutine_function if isinstance(self, CachedCoroutineFunction) else _new_function, (), state
 
     def __setstate__(self, state: tuple[Callable[..., Any], Options, sources.CodeDigest | None]) -> None:
         func, options, source = state
@@ -316,5 +317,9 @@ def _is_importable(twin: CachedFunction[..., Any]) -> bool:
     return found is twin
 
 
-def _new(kind: type[CachedFunction[..., Any]]) -> CachedFunction[..., Any]:
-    return kind.__new__(kind)
+def _new_function() -> CachedFunction[..., Any]:
+    return CachedFunction.__new__(CachedFunction)
+
+
+def _new_coroutine_function() -> CachedCoroutineFunction[..., Any]:
+    return CachedCoroutineFunction.__new__(CachedCoroutineFunction)
