@@ -97,7 +97,7 @@ class CacheSource(AnsweringSource):
         self._asked: dict[int, Looked] = {}  # {index: what is known of a call that has a key and no outcome yet}
         self._doubles: dict[Key, list[_Double]] = {}  # {key of such a call: those that wait for it}
         self._settled: list[tuple[Wanted, int]] = []  # results, and the indices of the calls that waited for them
-        self._lately: dict[Key, Any] = {}  # values of calls that have succeeded while others were being looked up
+        self._lately: dict[Key, Any] | None = None  # while calls are looked up: what other calls have come to meanwhile
         self._update()
 
     def opening(self, open_inner: OpenSession | None) -> OpenSession:
@@ -145,12 +145,13 @@ class CacheSource(AnsweringSource):
 
     async def _look_up(self, function: Callable[..., Any] | None, begin: int, columns: Columns) -> None:
         rows = list(zip(*columns, strict=True))
-        self._lately.clear()
+        self._lately = {}
         began = time.monotonic()
         looked = await look_up(function or self._function, rows)
         now = time.monotonic()
         self.ahead = max(1, min(int(_AHEAD_SECONDS / max(now - began, 1e-9) * len(rows)), _GROWTH * len(rows), _MOST_AHEAD))
         self._sort(function, begin, columns, rows, looked)
+        self._lately = None
         await self.answer_doubles()
         if now > self._turned + _TURN_SECONDS:
             await anyio.lowlevel.checkpoint()
@@ -183,7 +184,7 @@ class CacheSource(AnsweringSource):
         if looked.shelf is None:
             return False
         key = _key_of(looked)
-        if key in self._lately:  # its look-up came just before the result
+        if self._lately and key in self._lately:  # its look-up came just before the result
             self._want(looked, self._lately[key], index)
             return True
         if key in self._doubles:
@@ -245,7 +246,8 @@ class CacheSource(AnsweringSource):
                 continue
             waiting = self._doubles.pop(_key_of(looked))
             if position not in done.errors:
-                self._lately[_key_of(looked)] = done.values[position]
+                if self._lately is not None:
+                    self._lately[_key_of(looked)] = done.values[position]
                 for double in waiting:
                     self._want(looked, done.values[position], double.position)
             elif waiting:

@@ -8,8 +8,9 @@ An entry that a worker kept and that is not found here (it has been cleared, or 
 more call: from there on the calls of the batch come back to be run again. They count as begun before, so they answer with their
 values.
 
-When a call that cannot be stopped is left to its thread, its flight is given up: the next one who wants its key must not wait
-for a call that perhaps never ends.
+When a call takes too long and is left to its thread, its flight is given up: the next one who wants its key must not wait for a
+call that perhaps never ends. (One that goes on because its run was cancelled is another matter. Its result will be kept, and
+whoever wants it waits for it.)
 """
 
 from __future__ import annotations
@@ -108,10 +109,10 @@ class _KeyedPlace(Place):
             answer = await self.inner.run(parcel)
         finally:
             self.fate = self.inner.fate
-            if self.fate in (Fate.LEFT, Fate.DETAINED):
-                for index in parcel.batch.indices:
-                    if index in self._asked:
-                        give_up(_flight_of(self._asked[index]))
+        if self.fate in (Fate.LEFT, Fate.DETAINED):
+            for index in parcel.batch.indices:
+                if index in self._asked:
+                    give_up(_flight_of(self._asked[index]))
         return _KeyedAnswer(answer, self._asked) if isinstance(parcel.batch, KeyedBatch) else answer
 
 

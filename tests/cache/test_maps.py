@@ -294,15 +294,26 @@ async def test_the_retry_of_a_call_that_hangs_in_its_thread_does_not_wait_for_it
     await wait_until(lambda: no_lock_is_left(memory))
 
 
-async def test_another_run_does_not_wait_for_a_call_that_was_abandoned_in_its_thread(memory: Memory, folder: str) -> None:
+async def test_another_run_does_not_wait_for_a_call_that_took_too_long_in_its_thread(memory: Memory, folder: str) -> None:
     async with make_executor("thread") as executor:
-        async with anyio.create_task_group() as group:
-            group.start_soon(_await, pmap(hang_at_first, [folder], [3], cache=memory, executor=executor))
-            await wait_until(lambda: calls_noted(folder))
-            group.cancel_scope.cancel()
+        with pytest.raises(CallTimeoutError):
+            await pmap(hang_at_first, [folder], [3], cache=memory, executor=executor, timeout=0.05)
         assert await pmap(hang_at_first, [folder], [3], cache=memory, executor=executor) == [3]
         Path(folder, "go").touch()
     await wait_until(lambda: no_lock_is_left(memory))
+
+
+async def test_another_run_waits_for_a_call_that_goes_on_after_its_run_was_cancelled(memory: Memory, folder: str) -> None:
+    async with make_executor("thread") as executor:
+        async with anyio.create_task_group() as group:
+            group.start_soon(_await, pmap(gated, [folder], [3], cache=memory, executor=executor))
+            await wait_until(lambda: calls_noted(folder))
+            group.cancel_scope.cancel()
+        async with anyio.create_task_group() as group:
+            group.start_soon(_await, pmap(gated, [folder], [3], cache=memory, executor=executor))
+            await wait_until(lambda: [len(flight._callbacks) for flight in flights._flights.values()] == [1])
+            Path(folder, "go").touch()
+    assert calls_noted(folder) == ["3"]
 
 
 async def _await(run: Any) -> None:
