@@ -45,9 +45,9 @@ def begin(process: subprocess.Popen[str]) -> None:
     process.stdin.flush()
 
 
-def until(condition: Callable[[], object]) -> None:
+def until_noted(folder: Path, calls: int) -> None:
     deadline = time.monotonic() + 30
-    while not condition():
+    while len(calls_noted(folder)) < calls:
         assert time.monotonic() < deadline
         time.sleep(0.001)
 
@@ -56,7 +56,7 @@ def test_a_program_that_was_killed_computes_what_is_missing_when_it_is_started_a
     for least in (20, 90):
         process = start()
         begin(process)
-        until(lambda least=least: len(calls_noted(tmp_path)) >= least)
+        until_noted(tmp_path, least)
         process.send_signal(signal.SIGKILL)
         process.wait()
     process = start()
@@ -79,7 +79,7 @@ def test_when_one_of_two_programs_is_killed_the_other_takes_over(start: Start, t
     processes = [start(), start()]
     for process in processes:
         begin(process)
-    until(lambda: len(calls_noted(tmp_path)) >= 20)
+    until_noted(tmp_path, 20)
     processes[0].send_signal(signal.SIGKILL)
     assert processes[1].communicate(timeout=40)[0] == "True\n"
     counts = Counter(calls_noted(tmp_path))

@@ -233,7 +233,8 @@ async def test_arrays_and_ranges_of_which_a_part_is_cached(memory: Memory, folde
         memory.cache(square)(folder, np.int64(x))  # type: ignore[arg-type]  # another key
     squares = [x * x for x in range(50)]
     assert await pmap(square, [folder] * 50, range(50), cache=memory, executor=executor) == squares
-    assert await pmap(square, [folder] * 50, np.arange(50), cache=memory, executor=executor) == squares
+    numbers: Any = np.arange(50)
+    assert await pmap(square, [folder] * 50, numbers, cache=memory, executor=executor) == squares
     assert len(calls_noted(folder)) == 100
 
 
@@ -245,7 +246,7 @@ async def test_errors_are_of_their_own_index_and_are_never_kept(
 ) -> None:
     items = [2, 1, 1, 4, 3, 2, 1]
     for times in (1, 2):
-        results = await pmap(fail_on_odd, [folder] * 7, items, cache=memory, executor=executor, on_error="return")
+        results: list[Any] = await pmap(fail_on_odd, [folder] * 7, items, cache=memory, executor=executor, on_error="return")
         errors = {index: str(error) for index, error in enumerate(results) if isinstance(error, ValueError)}
         assert errors == {1: "1 is odd", 2: "1 is odd", 4: "3 is odd", 6: "1 is odd"}
         assert all(f"raised by call {index}, item" in "".join(results[index].__notes__) for index in errors)
@@ -330,7 +331,7 @@ async def test_a_call_without_a_key_is_an_error_of_that_call(memory: Memory, fol
 
 async def test_a_call_that_lacks_arguments_is_told_what_to_write(memory: Memory, executor: asyncpar.Executor) -> None:
     with pytest.raises(TypeError) as caught:
-        await pmap(square, [("a", 1)], cache=memory, executor=executor)
+        await pmap(square, [("a", 1)], cache=memory, executor=executor)  # type: ignore[arg-type]  # as users do
     assert "pmap(f, *zip(*items))" in "".join(caught.value.__notes__)
 
 
@@ -442,7 +443,7 @@ async def test_progress_and_statistics_count_hits(memory: Memory, folder: str, e
 
 
 async def test_looking_up_does_not_hold_the_event_loop(memory: Memory) -> None:
-    cached = memory.cache(np.sum)
+    cached: Any = memory.cache(np.sum)
     arrays = [np.full(1 << 20, x, np.float64) for x in range(4)] * 3
     for array in arrays:
         cached(array)
@@ -491,7 +492,7 @@ async def test_a_large_result_that_is_cleared_before_it_is_read_is_computed_agai
     memory: Memory, folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert memory._store is not None
-    read, lost = memory._store.read, []
+    read, lost = memory._store.read, list[bytes]()
 
     def lose_the_first_two(place: str, key: bytes, breathe: bool = False) -> Any:
         found = read(place, key, breathe)

@@ -45,7 +45,7 @@ def test_equal_tasks_are_computed_once_in_whatever_form_they_come(
     tmp_path: Path, memory: Memory, backend: str, how: Any
 ) -> None:
     folder, twin = str(tmp_path), memory.cache(square)
-    tasks = [delayed(twin)(folder, 3), delayed(twin)(folder, x=3), delayed(twin)(x=3, folder=folder)] * 5
+    tasks: list[Any] = [delayed(twin)(folder, 3), delayed(twin)(folder, x=3), delayed(twin)(x=3, folder=folder)] * 5
     tasks += [delayed(abs)(-3), delayed(dict)(), delayed(twin)(folder, 4)] * 20
     random.Random(1).shuffle(tasks)
     expected = [abs(-3) if task[0] is abs else {} if task[0] is dict else (16 if 4 in task[1] else 9) for task in tasks]
