@@ -308,12 +308,12 @@ async def acompute(twin: CachedFunction[..., Any], key: bytes, arguments: Argume
 
 
 def _is_importable(twin: CachedFunction[..., Any]) -> bool:
-    module = sys.modules.get(twin.__module__)
-    if module is None or twin.__module__ == "__main__":
+    name, module = getattr(twin, "__qualname__", None), sys.modules.get(twin.__module__)
+    if name is None or module is None or twin.__module__ == "__main__":  # a partial, for one, has no name
         return False
     found: Any = module
-    for name in twin.__qualname__.split("."):
-        found = getattr(found, name, None)
+    for part in name.split("."):
+        found = getattr(found, part, None)
     return found is twin
 
 
