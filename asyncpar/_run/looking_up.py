@@ -88,7 +88,9 @@ def _if_small(call: TwinCall) -> Looked | None:
             os.close(fd)
             return None
         found = shelf.checked(store.read_open(fd, shelf.folder, key), arguments)
-    except Exception:
+    except KeyboardInterrupt:  # the program's own
+        raise
+    except BaseException:
         return _WITHOUT_KEY
     if found is not None:
         report_found(twin, found)
@@ -112,7 +114,9 @@ def _one(twin: Any, arguments: Arguments) -> Looked:
     try:
         key = shelf.key(*arguments, _nap)
         found = shelf.look_up(key, arguments, breathe=True)
-    except Exception:
+    except KeyboardInterrupt:  # the program's own
+        raise
+    except BaseException:
         return _WITHOUT_KEY
     if found is not None:
         report_found(twin, found)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import concurrent.futures
 import multiprocessing
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +102,17 @@ def no_lock_is_left(memory: Memory) -> bool:
     return memory._store.locks._users == 0 and not flights._flights
 
 
+class Raise:
+    """A function without a name."""
+
+    def __init__(self, exponent: int) -> None:
+        self.exponent = exponent
+
+    def __call__(self, folder: str, x: int) -> int:
+        square(folder, x)
+        return int(x**self.exponent)
+
+
 # What is computed, and what is found
 
 
@@ -150,6 +163,15 @@ async def test_equal_items_do_not_share_one_mutable_result(memory: Memory, folde
         assert results == [[7] * 3] * 40
         assert len({id(result) for result in results}) == 40
     assert calls_noted(folder) == ["7"] * 2
+
+
+@pytest.mark.parametrize("function", [partial(square), Raise(2)])
+async def test_functions_without_a_name_are_cached_too(
+    memory: Memory, folder: str, executor: asyncpar.Executor, function: Any
+) -> None:
+    for _ in range(2):
+        assert await pmap(function, [folder] * 3, [1, 2, 1], cache=memory, executor=executor) == [1, 4, 1]
+    assert calls_noted(folder) == ["1", "2"]
 
 
 async def test_one_item_is_found_too(memory: Memory, folder: str, executor: asyncpar.Executor) -> None:
@@ -327,6 +349,40 @@ async def test_a_call_without_a_key_is_an_error_of_that_call(memory: Memory, fol
     results = await pmap(twin, [folder] * 3, items, executor=executor, on_error="return")
     assert [results[0], results[2]] == [1, 4]
     assert isinstance(results[1], TypeError)
+
+
+class Exiting:
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise SystemExit("no key")
+
+
+async def test_an_item_that_exits_when_its_key_is_made_fails_only_its_call(
+    memory: Memory, folder: str, executor: asyncpar.Executor
+) -> None:
+    items: list[Any] = [1, Exiting(), 2]
+    results = await pmap(square, [folder] * 3, items, cache=memory, executor=executor, on_error="return")
+    assert [results[0], results[2]] == [1, 4]
+    assert isinstance(results[1], Exception)
+
+
+async def test_an_argument_that_cannot_be_sent_is_named_as_without_a_cache(memory: Memory, folder: str) -> None:
+    messages, items = [], list[Any]([Unsendable()])
+    async with ProcessExecutor(1) as executor:
+        for cache in (None, memory):
+            results = await pmap(square, [folder], items, cache=cache, executor=executor, on_error="return")
+            error: Any = results[0]
+            assert isinstance(error, asyncpar.PicklingError)
+            messages.append((str(error), error.__notes__))
+    assert messages[0] == messages[1]
+
+
+class Unsendable:
+    """Has a key, and is refused where it is sent."""
+
+    def __reduce__(self) -> Any:
+        if sys._getframe(1).f_globals["__name__"].startswith("asyncpar._cache"):
+            return Unsendable, ()
+        raise ValueError("stays here")
 
 
 async def test_a_call_that_lacks_arguments_is_told_what_to_write(memory: Memory, executor: asyncpar.Executor) -> None:
