@@ -5,11 +5,12 @@ from __future__ import annotations
 import concurrent.futures
 import multiprocessing
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import anyio
 import anyio.lowlevel
@@ -144,6 +145,7 @@ async def test_a_map_of_which_all_is_cached_starts_no_worker(memory: Memory, fol
         cached(folder, x)
     async with ProcessExecutor(2) as executor:
         assert await pmap(square, [folder] * 10, ITEMS, cache=memory, executor=executor) == SQUARES
+        assert await pmap(square, [folder], [3], cache=memory, executor=executor) == [9]
         assert await pmap(cached, [folder] * 10, ITEMS, executor=executor, ordered=False) == SQUARES
         assert [x async for x in pmap(cached, [folder] * 10, ITEMS, executor=executor)] == SQUARES
         assert executor._zygote is None
@@ -520,6 +522,27 @@ async def test_looking_up_does_not_hold_the_event_loop(memory: Memory) -> None:
     assert held < 0.1  # a machine that others use; the keys of one array take 2 ms, those of all 25
 
 
+class Keyed:
+    """Says in which thread its key is made."""
+
+    threads: ClassVar[set[int]] = set()
+
+    def __reduce__(self) -> Any:
+        self.threads.add(threading.get_ident())
+        return Keyed, ()
+
+
+async def test_keys_of_what_is_not_plain_are_made_in_a_thread(memory: Memory, folder: str) -> None:
+    Keyed.threads.clear()
+    twin = memory.cache(listed, ignore=["folder"])
+    twin(folder, 1)
+    Keyed.threads.clear()
+    items: list[Any] = [Keyed() for _ in range(3)]
+    await pmap(twin, [folder] * 3, items, executor="thread")
+    assert Keyed.threads
+    assert threading.get_ident() not in Keyed.threads
+
+
 # Large results
 
 
@@ -563,6 +586,66 @@ async def test_a_large_result_that_is_cleared_before_it_is_read_is_computed_agai
         results = await pmap(wide, [folder] * 4, range(4), cache=memory, executor=executor)
     assert [int(result[0]) for result in results] == [0, 1, 2, 3]
     assert len(lost) == 2
+
+
+class ReadsLosing:
+    """Reads the entries of a store, and loses the ones that a test chooses."""
+
+    def __init__(self, store: Any, lose: Callable[[int], bool]) -> None:
+        self.found = 0
+        self._read, self._store, self._lose = store.read, store, lose
+
+    def __call__(self, place: str, key: bytes, breathe: bool = False) -> Any:
+        found = self._read(place, key, breathe)
+        if found is None:
+            return None
+        self.found += 1
+        if not self._lose(self.found):
+            return found
+        self._store.remove(place, key)
+        return None
+
+
+async def test_only_what_comes_after_a_lost_result_in_its_batch_is_run_again(
+    memory: Memory, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory._store, "read", ReadsLosing(memory._store, lambda found: found == 3))
+    async with ProcessExecutor(1) as executor:
+        run = pmap(wide, [folder] * 5, range(5), cache=memory, executor=executor, batch_size=5)
+        outcomes = [outcome async for outcome in run.outcomes()]
+    assert [int(outcome.unwrap()[0]) for outcome in outcomes] == list(range(5))
+    first = next(index for index, outcome in enumerate(outcomes) if outcome.attempts == 2)
+    assert [outcome.attempts for outcome in outcomes] == [1] * first + [2] * (5 - first)
+    assert first > 0 or run.statistics().batches > 2
+    assert calls_noted(folder) == sorted([*"01234", str(int(outcomes[first].unwrap()[0]))])
+
+
+async def test_where_workers_keep_results_on_another_disk_they_send_them(
+    memory: Memory, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory._store, "read", ReadsLosing(memory._store, lambda found: True))
+    async with ProcessExecutor(2) as executor:
+        results = await pmap(wide, [folder] * 4, range(4), cache=memory, executor=executor)
+    assert [int(result[0]) for result in results] == [0, 1, 2, 3]
+
+
+async def test_in_threads_large_results_are_handed_over_as_they_are(
+    memory: Memory, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads = ReadsLosing(memory._store, lambda found: False)
+    monkeypatch.setattr(memory._store, "read", reads)
+    async with make_executor("thread") as executor:
+        assert len(await pmap(wide, [folder] * 4, range(4), cache=memory, executor=executor)) == 4
+    assert reads.found == 0
+
+
+async def test_results_that_could_travel_are_mapped_too_as_in_direct_calls(tmp_path: Path, executor: asyncpar.Executor) -> None:
+    memory = Memory(tmp_path / "cache", verbose=0, mmap_mode="r")
+    for _ in range(2):
+        results = await pmap(np.arange, [4000, 5000, 4000], cache=memory, executor=executor)
+        assert [len(result) for result in results] == [4000, 5000, 4000]
+        assert not any(result.flags.writeable for result in results)
+    del results
 
 
 # Deaths, cancellations, other programs
