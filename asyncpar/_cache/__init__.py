@@ -7,8 +7,8 @@ Entries hold the results: `store.py`, over `entries.py`, `inputs.py`, `serialize
 `locks.py` and `flights.py` see that a key is computed once, `pruning.py`, `pruner.py` and `tally.py` keep to
 limits.
 
-Users meet `memory.py`, `cached.py`, `shelved.py`, `persist.py` and `command.py`. `shelf.py` is for those who use the cache
-without a twin, as maps do.
+Users meet `memory.py`, `cached.py`, `shelved.py`, `persist.py` and `command.py`. Maps look twins up by `shelf.py`, and their
+workers compute by the functions at the end of `cached.py`.
 
 Workers import from here, so it imports nothing heavy before there is a call: blake3, numpy and anyio only when they are needed.
 

@@ -5,7 +5,8 @@ local file system an entry of at most `_INLINE_BYTES` is read in the event loop;
 The same goes for making the key of small arguments.
 
 Computing is a task of the event loop (`_platform/background.py`) that no caller owns, so a caller that is cancelled disturbs no
-other. A plain function is called in a thread.
+other. A plain function is called in a thread. Only the calls of a map compute in their own task, because none of them may go on
+when the map has ended; whoever has waited for such a call then begins anew.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from asyncpar._cache.flights import LOST, Flight, Landing, Within, begin_or_join
 from asyncpar._cache.keys import are_small
 from asyncpar._cache.locks import Claim, Handover
 from asyncpar._cache.shelf import Arguments, Shelf
-from asyncpar._cache.sync_calls import compute_claimed, kept
+from asyncpar._cache.sync_calls import Compute, compute_claimed, kept
 from asyncpar._platform.background import LoopHandle, is_own_cancellation, start_background
 from asyncpar._platform.off_loop import run_off_loop
 
@@ -81,6 +82,42 @@ async def found_or_computed(shelf: Shelf, key: bytes, compute: Callable[[], Any]
         lost += is_ours and landing.how == "lost"
         if lost > _MOST_LOST:
             raise anyio.get_cancelled_exc_class()
+
+
+async def landed_here(shelf: Shelf, key: bytes, compute: Compute, *, alone: bool = False) -> Landing:
+    """The same for a call of a coroutine function that is awaited in this very task, and ends with it: a call of a map.
+
+    Returns how it came about: kept or unkept. `alone`: nobody is waited for, though others may compute it, too.
+    """
+    since = time.time()
+    if alone:
+        return await _await_result(Flight((shelf.folder, key)), shelf, key, since, compute)
+    while True:
+        flight, is_ours = begin_or_join((shelf.folder, key))
+        landing = await (_fly(flight, shelf, key, since, compute) if is_ours else _landing(flight, None))
+        if landing.error is not None:
+            raise landing.error
+        if landing.how == "unkept" or (is_ours and landing.how == "kept"):
+            return landing
+        if landing.how == "kept":
+            found = await _look_again(shelf, key, since)
+            if found is not None:
+                return Landing("kept", found.value)
+
+
+async def _fly(flight: Flight, shelf: Shelf, key: bytes, since: float, compute: Compute) -> Landing:
+    landing = LOST
+    claim = None
+    try:
+        claim = await _claim(shelf, key)
+        landing = await _await_result(flight, shelf, key, since, compute)
+    except Exception as error:
+        landing = Landing("failed", error=error)
+    finally:
+        if claim is not None:
+            claim.release()
+        flight.land(landing)  # lost, if this task is cancelled
+    return landing
 
 
 async def _look_again(shelf: Shelf, key: bytes, since: float) -> Found | None:
@@ -143,7 +180,7 @@ class _Task:
         claim = await _claim(self._shelf, self._key)
         try:
             if self._is_async:
-                return await self._await_result()
+                return await _await_result(self._flight, self._shelf, self._key, self._since, self._compute)
             # A thread cannot be cancelled, so the flight goes on without callers: those who come meanwhile can still join it
             self._cannot_be_cancelled = True
             self._flight.cancel = None
@@ -154,17 +191,17 @@ class _Task:
     def _compute_in_thread(self) -> Landing:
         return compute_claimed(self._flight, self._shelf, self._key, self._since, self._compute, breathe=True)
 
-    async def _await_result(self) -> Landing:
-        shelf, key = self._shelf, self._key
-        found = await _look_again(shelf, key, self._since)
-        if found is not None:
-            return Landing("kept", found.value)
-        began = time.perf_counter()
-        with Within(self._flight):
-            awaitable: Awaitable[Any] = self._compute()
-            value = await awaitable
-        seconds = time.perf_counter() - began
-        return await run_off_loop(lambda: kept(shelf, key, value, seconds, breathe=True))
+
+async def _await_result(flight: Flight, shelf: Shelf, key: bytes, since: float, compute: Compute) -> Landing:
+    found = await _look_again(shelf, key, since)
+    if found is not None:
+        return Landing("kept", found.value)
+    began = time.perf_counter()
+    with Within(flight):
+        awaitable: Awaitable[Any] = compute()
+        value = await awaitable
+    seconds = time.perf_counter() - began
+    return await run_off_loop(lambda: kept(shelf, key, value, seconds, breathe=True))
 
 
 async def _claim(shelf: Shelf, key: bytes) -> Claim:
@@ -176,11 +213,6 @@ async def _claim(shelf: Shelf, key: bytes) -> Claim:
     loop = LoopHandle()
     handover = Handover(lambda: loop.call_soon(arrived.set))
     shelf.store.locks.wait(key, handover)
-    try:
+    with handover:
         await arrived.wait()
-    except BaseException:
-        handover.leave()
-        raise
-    claim = handover.take()
-    assert claim is not None, "it has arrived"
-    return claim
+    return handover.taken()

@@ -19,6 +19,7 @@ from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar
 
 from asyncpar._cache import reports, sources, sync_calls
 from asyncpar._cache.entries import Found
+from asyncpar._cache.flights import Landing
 from asyncpar._cache.keys import Keyer
 from asyncpar._cache.settings import Settings
 from asyncpar._cache.shelf import Arguments, Rules, Shelf
@@ -188,7 +189,8 @@ class CachedFunction(Generic[P, T]):
         if _is_importable(self):
             return self.__qualname__
         identity = Keyer(self.func).identity if self._shelf is None else self._shelf.keyer.identity
-        return _new, (type(self),), (self.func, self._options, identity.source)  # not at once: `func` may lead back to here
+        state = self.func, self._options, identity.source  # not at once: `func` may lead back to here
+        return _new_coroutine_function if isinstance(self, CachedCoroutineFunction) else _new_function, (), state
 
     def __setstate__(self, state: tuple[Callable[..., Any], Options, sources.CodeDigest | None]) -> None:
         func, options, source = state
@@ -280,15 +282,49 @@ def make_cached(func: Callable[..., Any], options: Options) -> CachedFunction[..
     return (CachedCoroutineFunction if is_async else CachedFunction)(func, options)
 
 
+def twin_of(function: Any) -> tuple[CachedFunction[..., Any], tuple[Any, ...]] | None:
+    """The twin that a function is, and the arguments that it is bound to; None for any other, and where nothing is kept."""
+    twin, bound = (function.__func__, (function.__self__,)) if isinstance(function, _Bound) else (function, ())
+    return (twin, bound) if isinstance(twin, CachedFunction) and twin._shelf is not None else None
+
+
+def shelf_of(twin: CachedFunction[..., Any]) -> Shelf:
+    """Where the results of a twin are."""
+    assert twin._shelf is not None, "`twin_of` gives only twins that keep something"
+    return twin._shelf
+
+
+def report_found(twin: CachedFunction[..., Any], found: Found) -> None:
+    """Prints that a result has been found, if the twin is to."""
+    if twin._verbose > 1:
+        twin._report_loading(found)
+
+
+def compute(twin: CachedFunction[..., Any], key: bytes, arguments: Arguments, *, alone: bool) -> Landing:
+    """A call of a map that has this key and was not found; see `sync_calls.landed`."""
+    return sync_calls.landed(shelf_of(twin), key, functools.partial(twin._compute, *arguments), alone=alone)
+
+
+async def acompute(twin: CachedFunction[..., Any], key: bytes, arguments: Arguments, *, alone: bool) -> Landing:
+    """The same for a coroutine function; see `async_calls.landed_here`."""
+    from asyncpar._cache import async_calls
+
+    return await async_calls.landed_here(shelf_of(twin), key, functools.partial(twin._acompute, *arguments), alone=alone)
+
+
 def _is_importable(twin: CachedFunction[..., Any]) -> bool:
-    module = sys.modules.get(twin.__module__)
-    if module is None or twin.__module__ == "__main__":
+    name, module = getattr(twin, "__qualname__", None), sys.modules.get(twin.__module__)
+    if name is None or module is None or twin.__module__ == "__main__":  # a partial, for one, has no name
         return False
     found: Any = module
-    for name in twin.__qualname__.split("."):
-        found = getattr(found, name, None)
+    for part in name.split("."):
+        found = getattr(found, part, None)
     return found is twin
 
 
-def _new(kind: type[CachedFunction[..., Any]]) -> CachedFunction[..., Any]:
-    return kind.__new__(kind)
+def _new_function() -> CachedFunction[..., Any]:
+    return CachedFunction.__new__(CachedFunction)
+
+
+def _new_coroutine_function() -> CachedCoroutineFunction[..., Any]:
+    return CachedCoroutineFunction.__new__(CachedCoroutineFunction)

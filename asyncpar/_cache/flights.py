@@ -6,8 +6,8 @@ caller, which waits anyway.
 
 # Guarantees
 
-- Each flight lands, whatever happens: with a result, an error, or *lost* (its event loop was closed, its caller interrupted, or
-  all callers left). Callers that wait for a lost one try again, and one of them begins the next.
+- Each flight lands, whatever happens: with a result, an error, or *lost* (its event loop was closed, its caller interrupted or
+  abandoned in its thread, or all callers left). Callers that wait for a lost one try again, and one of them begins the next.
 - Its error is raised by every caller that waited, since they asked for the same call at the same time. Later callers compute
   anew.
 - Callers that only waited read the result from the disk, so that no two callers hold one mutable object. If it could not be
@@ -32,11 +32,14 @@ Place: TypeAlias = tuple[str, bytes]  # the function's folder, and the key
 
 
 class Landing(NamedTuple):
-    """How a flight has ended. `value` is also there if it has been kept on disk."""
+    """How a flight has ended. `value` is also there if it has been kept on disk; `size` is what it takes there, where this
+    process has just written it.
+    """
 
     how: Literal["kept", "unkept", "failed", "lost"]
     value: Any = None
     error: BaseException | None = None
+    size: int = 0
 
 
 LOST = Landing("lost")
@@ -119,6 +122,13 @@ def begin_or_join(place: Place) -> tuple[Flight, bool]:
             f"a cached call of {os.path.basename(place[0])} asks for its own result: it calls itself with the same arguments"
         )
     return flight, False
+
+
+def give_up(place: Place) -> None:
+    """Nobody is to wait for this key's flight any more: the call that computes it has been abandoned, and may never end."""
+    flight = _flights.get(place)
+    if flight is not None:
+        flight.land(LOST)
 
 
 class Within:

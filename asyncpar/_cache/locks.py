@@ -63,7 +63,7 @@ class Claim:
 
 
 class Handover:
-    """Where a thread leaves a claim for the one who waits for it, who may leave at any time.
+    """Where a thread leaves a claim for the one who waits for it, who may leave at any time: `with` it, wait until it is there.
 
     Args:
         notify: is called, in that thread, when the claim is there.
@@ -84,19 +84,27 @@ class Handover:
                 return
         claim.release()
 
-    def take(self) -> Claim | None:
-        """What has been given, which is now the taker's."""
+    def taken(self) -> Claim:
+        """What has been given, which is now the taker's. Called once, after `notify`."""
+        claim = self._take()
+        assert claim is not None, "it has arrived"
+        return claim
+
+    def __enter__(self) -> None:
+        """The caller waits for `notify` from here on."""
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:  # nobody waits any more: gives the claim back, now or when it comes
+            with self._mutex:
+                self._is_wanted = False
+            claim = self._take()
+            if claim is not None:
+                claim.release()
+
+    def _take(self) -> Claim | None:
         with self._mutex:
             claim, self._claim = self._claim, None
         return claim
-
-    def leave(self) -> None:
-        """Nobody waits any more: gives the claim back, now or when it comes."""
-        with self._mutex:
-            self._is_wanted = False
-        claim = self.take()
-        if claim is not None:
-            claim.release()
 
 
 class KeyLocks:

@@ -35,6 +35,9 @@ class Memory:
     run at the same time share one computation. A coroutine function's cached twin is awaited; that of a plain function is
     called, or awaited as `twin.acall(...)`, and then neither the disk nor the function holds the event loop.
 
+    `pmap`, `asyncpar.map` and `Parallel` look the calls of a twin up before they ask a worker; `pmap(f, xs, cache=memory)` is
+    `pmap(memory.cache(f), xs)`.
+
     Entries are checked when they are read. One that is damaged is computed again, and so is one that a killed process was
     computing. A result that cannot be kept is returned all the same, with a `CacheWarning`.
 

@@ -100,15 +100,15 @@ class Shelf:
         """The right to compute a key; None while another process has it. `store.locks.wait` then waits for it."""
         return self.store.locks.try_claim(key)
 
-    def keep(self, key: bytes, value: Any, seconds: float, *, breathe: bool = False) -> bool:
-        """Keeps a result; false, with a warning, if that is not possible. Then sees to the limits."""
+    def keep(self, key: bytes, value: Any, seconds: float, *, breathe: bool = False) -> int:
+        """Keeps a result, and returns its size on disk; 0, with a warning, if that is not possible. Then sees to the limits."""
         size = self.store.write(self.folder, key, value, seconds, breathe=breathe)
         if not size:
-            return False
+            return 0
         self._until_check -= size
         if self.store.tally.keep(size) or self._until_check < 0:
             self._see_to_limits()
-        return True
+        return size
 
     def metadata(self, found: Found, arguments: Arguments) -> dict[str, Any]:
         """What `cache_validation_callback` gets."""

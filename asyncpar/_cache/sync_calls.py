@@ -20,7 +20,14 @@ def found_or_computed(shelf: Shelf, key: bytes, compute: Compute) -> Any:
     Raises:
         BaseException: what `compute` raises.
     """
+    return landed(shelf, key, compute).value
+
+
+def landed(shelf: Shelf, key: bytes, compute: Compute, *, alone: bool = False) -> Landing:
+    """The same, with how it came about: kept or unkept. `alone`: nobody is waited for, though others may compute it, too."""
     since = time.time()
+    if alone:
+        return compute_claimed(Flight((shelf.folder, key)), shelf, key, since, compute)
     while True:
         flight, is_ours = begin_or_join((shelf.folder, key))
         if flight.is_of_this_thread:
@@ -29,11 +36,11 @@ def found_or_computed(shelf: Shelf, key: bytes, compute: Compute) -> Any:
         if landing.error is not None:
             raise landing.error
         if landing.how == "unkept" or (is_ours and landing.how == "kept"):
-            return landing.value
+            return landing
         if landing.how == "kept":
             found = shelf.look_again(key, since)
             if found is not None:
-                return found.value
+                return Landing("kept", found.value)
 
 
 def compute_alone(shelf: Shelf, key: bytes, compute: Compute) -> Any:
@@ -74,24 +81,20 @@ def compute_claimed(
 
 def kept(shelf: Shelf, key: bytes, value: Any, seconds: float, *, breathe: bool = False) -> Landing:
     """Keeps a result. With `mmap_mode`, what a caller gets is mapped, as it will be next time."""
-    if not shelf.keep(key, value, seconds, breathe=breathe):
+    size = shelf.keep(key, value, seconds, breathe=breathe)
+    if not size:
         return Landing("unkept", value)
     if shelf.store.reader.map_mode is not None:
         found = shelf.store.read(shelf.folder, key, breathe=breathe)
         if found is not None:
             value = found.value
-    return Landing("kept", value)
+    return Landing("kept", value, size=size)
 
 
 def _wait_for_claim(shelf: Shelf, key: bytes) -> Claim:
     arrived = threading.Event()
     handover = Handover(arrived.set)
     shelf.store.locks.wait(key, handover)
-    try:
+    with handover:
         arrived.wait()
-    except BaseException:
-        handover.leave()
-        raise
-    claim = handover.take()
-    assert claim is not None, "it has arrived"
-    return claim
+    return handover.taken()

@@ -2,7 +2,8 @@
 
 `zygote.py` forks workers, and `process_main.py` is the main program of one. `run_batch.py` is the inner loop that makes the
 calls (threads use it, too), and `run_coroutines.py` does the same for coroutine functions. `protocol.py` defines the messages
-between parent, zygote and worker, and `control.py` the page that parent and worker share.
+between parent, zygote and worker, and `control.py` the page that parent and worker share. `keyed_calls.py` makes the calls that
+the parent has not found in the cache.
 
 The parent imports from here what both sides must agree on. Nothing here imports asyncio, anyio or numpy unless it is needed
 (only `run_coroutines.py`, which is imported for coroutine functions, needs asyncio). So a worker starts in a millisecond. The

@@ -52,6 +52,11 @@ class Batch:
         """The index of the first call."""
         return self.indices[0]
 
+    @property
+    def plain(self) -> Batch:
+        """The batch as messages show it: in some, columns have been added for the worker."""
+        return self
+
     def part(self, begin: int, end: int, *, deaths: int | None = None, again: bool = False, failed: bool = False) -> Batch:
         """The calls from position `begin` up to `end`. `again`: they may have been started. `failed`: they have also failed.
 

@@ -11,7 +11,7 @@ import operator
 from collections.abc import Callable
 from functools import partial
 from math import inf
-from typing import Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from asyncpar._basics.hints import unknown_options
 from asyncpar._basics.validation import check_timeout, is_int, is_positive_int, to_count, to_seconds
@@ -24,6 +24,9 @@ from asyncpar._run.outcomes import ON_ERROR, OnError
 from asyncpar._run.progress import Progress, check_progress
 from asyncpar._run.retrying import ErrorTypes, RetryPolicy
 from asyncpar.executors import check_executor
+
+if TYPE_CHECKING:
+    from asyncpar._cache.memory import Memory
 
 
 class RunOptions:
@@ -47,6 +50,7 @@ class RunOptions:
     max_nbytes: int | str | None = DEFAULT_MAX_NBYTES
     mmap_mode: MmapMode = "r"
     progress: Progress = None
+    cache: Memory | None = None
 
     def __init__(self, **given: Any) -> None:
         for name, value in given.items():
@@ -129,6 +133,16 @@ def _check_max_nbytes(max_nbytes: Any) -> int | str | None:
     return max_nbytes if max_nbytes is DEFAULT_MAX_NBYTES else resolve_max_nbytes(max_nbytes)
 
 
+def _check_cache(cache: Any) -> Memory | None:
+    if cache is None:
+        return None
+    from asyncpar._cache.memory import Memory
+
+    if not isinstance(cache, Memory):
+        raise TypeError(f"cache must be an asyncpar.Memory, such as Memory('a folder'), or None, not {cache!r:.200}")
+    return cache
+
+
 _CHECKS: dict[str, Callable[[Any], Any]] = {  # {option: checks its value and returns the one to use}
     "executor": check_executor,
     "n_jobs": _check_n_jobs,
@@ -144,6 +158,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {  # {option: checks its value and re
     "max_nbytes": _check_max_nbytes,
     "mmap_mode": check_mmap_mode,
     "progress": check_progress,
+    "cache": _check_cache,
 }
 OPTION_NAMES = tuple(_CHECKS)
 
@@ -169,6 +184,7 @@ class _CommonOptions(TypedDict, total=False):
     max_nbytes: int | str | None
     mmap_mode: MmapMode
     progress: Progress
+    cache: Memory | None
 
 
 class Options(_CommonOptions, total=False):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,12 +26,20 @@ def make_plan(fn: Callable[..., Any], iterables: Sequence[Any], options: RunOpti
         raise not_callable(fn, iterables)
     if not iterables:
         raise TypeError("pmap needs at least one iterable to map over")
+    if options.cache is not None:
+        fn = options.cache.cache(fn)
     concurrency = 0
     if is_coroutine_function(fn):
         concurrency = DEFAULT_CONCURRENCY if options.concurrency is None else options.concurrency
     elif options.concurrency is not None:
         raise ValueError(f"concurrency is for coroutine functions, and {fn!r} is not one; n_jobs limits the workers")
-    return Plan(fn, concurrency, open_source(iterables), options.executor, options, options.hints())
+    return Plan(fn, concurrency, open_source(iterables), options.executor, options, options.hints(), is_cached=is_twin(fn))
+
+
+def is_twin(fn: Any) -> bool:
+    """Whether a function looks for its results in a cache first."""
+    cached = sys.modules.get("asyncpar._cache.cached")  # a program that has such a function has imported it
+    return cached is not None and cached.twin_of(fn) is not None
 
 
 @dataclass(slots=True)
@@ -42,6 +51,7 @@ class Plan:
         concurrency: 0 for a plain function, else how many calls of a coroutine function one worker has under way.
         open_session: opens a session, where the executor's own `open` is not enough.
         batches_ahead: how many batches may be pulled and not yet handed, where the options do not limit the items.
+        is_cached: there may be calls of cached functions, which are looked up before a worker is asked.
     """
 
     fn: Callable[..., Any]
@@ -52,16 +62,18 @@ class Plan:
     hints: Hints
     open_session: OpenSession | None = None
     batches_ahead: int | None = None
+    is_cached: bool = False
 
     def make_run(self, sink: Sink, *, errors_are_values: bool = False, meter: Meter | None = None) -> Run:
         """A run that feeds `sink`, on the executor of the current event loop if none was given as an object."""
         options = self.options
         executor, program, in_loop = self.settle(errors_are_values=errors_are_values)
         traits = executor.traits
+        source, open_session = self._looked_up() if self.is_cached else (self.source, self.open_session)
         return Run(
             program,
             self.hints,
-            self.source,
+            source,
             executor,
             make_sizer(
                 1 if in_loop else options.batch_size,
@@ -71,7 +83,7 @@ class Plan:
                 traits.round_trip,
             ),
             sink,
-            open_session=self.open_session,
+            open_session=open_session,
             n_jobs=options.n_jobs,
             window=options.buffersize,
             batches_ahead=self.batches_ahead,
@@ -79,6 +91,12 @@ class Plan:
             retrying=options.retrying(),
             meter=open_meter(options.progress) if options.progress is not None else meter,
         )
+
+    def _looked_up(self) -> tuple[Source, OpenSession]:
+        from asyncpar._run.answering import CacheSource
+
+        source = CacheSource(self.source, self.fn)
+        return source, source.opening(self.open_session)
 
     def settle(self, *, errors_are_values: bool = False) -> tuple[Executor, Program, bool]:
         """The executor and the program of a run, and whether it awaits its calls in the current event loop."""

@@ -150,16 +150,28 @@ def pmap(fn: Callable[..., Any], /, *iterables: Items[Any], **options: Any) -> P
             writable, and live as long as somebody holds them. `numpy.memmap` arrays are mapped from their files.
         progress: True for a progress bar (needs tqdm, from the `progress` extra), or a function that is called in the event
             loop with a `Statistics` whenever calls have finished.
+        cache: a `Memory`, in which results are kept: `fn` is mapped as `cache.cache(fn)`. What was computed before, in a map or
+            not, is found without a worker. Workers compute what is missing, and keep each result at once. Equal items of one
+            run are computed once. Errors are not kept. Large results are read from where they are kept, and mapped, if the
+            memory has an `mmap_mode`. None: `fn` is cached only if `Memory.cache` has made it.
 
     Raises:
-        TypeError: `fn` cannot be called, an iterable cannot be iterated over, or there is no such option.
+        TypeError: `fn` cannot be called, an iterable cannot be iterated over, or there is no such option; or `cache` is no
+            `Memory`, or cannot cache `fn` (a generator function).
         ValueError: an option is out of range; the message names the valid values.
 
-    >>> import anyio, asyncpar
+    >>> import anyio, asyncpar, tempfile
     >>> async def main():
     ...     return await asyncpar.pmap(pow, [2, 3, 4], [5, 2, 1])
     >>> anyio.run(main)
     [32, 9, 4]
+    >>> async def again(memory):
+    ...     run = asyncpar.pmap(pow, [2, 3, 2], [5, 2, 5], cache=memory)
+    ...     return await run, run.statistics().cache_hits
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     memory = asyncpar.Memory(folder, verbose=0)
+    ...     anyio.run(again, memory), anyio.run(again, memory)
+    (([32, 9, 32], 1), ([32, 9, 32], 3))
     """
     return ParallelMap(make_plan(fn, iterables, RunOptions(**options)))
 

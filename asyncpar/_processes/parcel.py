@@ -315,6 +315,7 @@ def _unpack_undeliverables(values: list[Any], errors: dict[int, BaseException]) 
 
 
 def _describe_argument(batch: Batch, which: int, position: int) -> tuple[str, str]:
+    batch = batch.plain
     call = batch.describe(position)
     if batch.function is make_call:
         return _MIXED_COLUMNS[which][0].format(call), _MIXED_COLUMNS[which][1]

@@ -34,8 +34,9 @@ class Outcome(Generic[T]):
         error: what it raised, or None.
         seconds: how long the call took in its worker; for calls far below 10 µs, and a long one that follows them, the mean of
             the few around it.
-        attempts: how often the call may have been started: once, unless it was retried or a worker died with its batch.
-        worker: which worker ran it.
+        attempts: how often the call may have been started: once, unless it was retried or a worker died with its batch; 0 if
+            its result was found in the cache.
+        worker: which worker ran it, or "the cache".
     """
 
     index: int

@@ -55,7 +55,7 @@ from asyncpar._run.outcomes import explain_tuples, first_error, in_sequence, wit
 from asyncpar._run.progress import Meter
 from asyncpar._run.put_off import PutOff
 from asyncpar._run.retrying import RetryPolicy
-from asyncpar._run.sources import PumpedSource, Source
+from asyncpar._run.sources import AnsweringSource, PumpedSource, Source
 from asyncpar._run.statistics import Statistics
 from asyncpar._run.turns import Turns
 from asyncpar._run.window import BatchesWindow, Window
@@ -106,7 +106,7 @@ class Run:
     _attention: anyio.Event | None = None  # the task that drives the run waits for it
     _is_complete = False  # there is nothing left to do
     _slots = 1
-    _next_index = 0
+    _next_index = 0  # calls that have been cut, or answered by the source
     _blocked = False  # a slot ended because the window had no room
     _stopping = False
     _error: BaseException | None = None
@@ -114,7 +114,7 @@ class Run:
     completed = False  # every item that came has an outcome in the sink
     _finished = _failed = _batches = _retried = _abandoned = 0
     _busy_seconds = 0.0
-    _inline_bytes = _shared_bytes = 0
+    _inline_bytes = _shared_bytes = _cache_hits = 0
 
     def __init__(
         self,
@@ -138,6 +138,7 @@ class Run:
         self._hints = hints
         self._open_session = open_session
         self._source = source
+        self._answering = source if isinstance(source, AnsweringSource) else None
         self._executor = executor
         self._sizer = sizer
         self._sink = sink
@@ -235,6 +236,7 @@ class Run:
             inline_bytes=self._inline_bytes,
             shared_bytes=self._shared_bytes,
             zero_copy_hits=0 if self._session is None else self._session.counters().get("zero_copy_hits", 0),
+            cache_hits=self._cache_hits,
         )
 
     # The run's share of the executor
@@ -371,6 +373,9 @@ class Run:
         if parcel.loop_share or answer.loop_share:  # of one call
             loop_share = max(parcel.loop_share / len(parcel.batch), answer.loop_share / max(len(done.values), 1))
         self._conclude(done, None if is_queued else round_trip, loop_share)
+        if self._answering is not None:
+            await self._answering.answer_doubles()
+            self._take_answers(self._answering)
 
     def _staff(self) -> None:
         """Starts one more slot if there is work for it; that slot will start the next."""
@@ -408,7 +413,8 @@ class Run:
         if not columns:
             return None
         begin, self._next_index = self._next_index, self._next_index + len(columns[0])
-        batch = Batch(range(begin, self._next_index), columns, function=self._source.function)
+        indices = self._source.indices
+        batch = Batch(range(begin, self._next_index) if indices is None else indices, columns, function=self._source.function)
         if not is_pumped:
             window.pulled += len(batch)
         return batch
@@ -462,9 +468,23 @@ class Run:
             self._put(done)
         else:
             self._put_in_sequence(done)
+        self._show_progress()
+
+    def _show_progress(self) -> None:
         if self._meter is not None:
             remaining = self._source.remaining
             self._meter.update(self.statistics(), None if remaining is None else self._next_index + remaining)
+
+    def _take_answers(self, source: AnsweringSource) -> None:
+        """Takes in the outcomes of calls that need not be made."""
+        answers = source.take_answers()
+        for done in answers:
+            if not self._stopping:
+                self._next_index += len(done.values)
+                self._cache_hits += len(done.values)
+                self._put(done)
+        if answers:
+            self._show_progress()
 
     def _put_in_sequence(self, done: BatchDone) -> None:
         """The outcomes of retried calls need not follow each other."""
@@ -479,6 +499,8 @@ class Run:
             explain_tuples(done)
         self._finished += len(done.values)
         self._failed += len(done.errors)
+        if self._answering is not None:
+            self._answering.settle(done)
         handed = self._sink.put(done)
         if handed:
             self.hand(handed)
@@ -537,11 +559,14 @@ class Run:
     async def _pump(self, source: PumpedSource) -> None:
         try:
             while True:
+                self._window.at_least = source.ahead
                 room = await self._window.wait_for_room()
                 count = await source.pump(min(room, source.most_at_once))
                 if not count:
                     break
                 self._window.pulled += count
+                if self._answering is not None:
+                    self._take_answers(self._answering)
                 self._staff()
                 if self._window.pulled % _PUMP_PIECE == 0:
                     await anyio.lowlevel.checkpoint()  # a source that never waits must not hold the event loop

@@ -27,6 +27,7 @@ import anyio
 
 from asyncpar._basics.loaded import loaded_numpy
 from asyncpar._basics.wording import short_repr
+from asyncpar._contract.batches import BatchDone
 
 T = TypeVar("T")
 Columns: TypeAlias = tuple[Sequence[Any], ...]
@@ -47,6 +48,7 @@ class Source(ABC):
     error: BaseException | None = None
     seconds_per_item = 0.0  # what pulling one takes, if somebody has measured it
     function: Callable[..., Any] | None = None  # of the calls just taken, if they have a function of their own
+    indices: Sequence[int] | None = None  # of the calls just taken, if they do not follow those taken before
 
     @abstractmethod
     def take(self, count: int) -> Columns:
@@ -150,10 +152,30 @@ class PumpedSource(Source):
 
     is_pumped = True
     most_at_once = 1  # items that one `pump` may bring
+    ahead = 0  # items that it would have pulled ahead, if that is more than workers need
 
     @abstractmethod
     async def pump(self, count: int) -> int:
-        """Pulls up to `count` items into the store; returns how many: 0 at the end. Called by one task only."""
+        """Pulls up to `count` items; returns how many: 0 at the end. Called by one task only."""
+
+
+class AnsweringSource(PumpedSource):
+    """A source that knows the outcomes of some calls, so that no worker makes them. It numbers its calls itself (`indices`).
+
+    Calls may also wait in it for the outcome of another one, and so it is told the outcomes of all that it has given out.
+    """
+
+    @abstractmethod
+    def take_answers(self) -> list[BatchDone]:
+        """What it has answered since it was last asked."""
+
+    @abstractmethod
+    def settle(self, done: BatchDone) -> None:
+        """Tells it what became of calls that were taken."""
+
+    @abstractmethod
+    async def answer_doubles(self) -> None:
+        """Looks for the outcomes of calls that waited for those that have been settled."""
 
 
 class AsyncSource(PumpedSource):

@@ -30,6 +30,7 @@ class Statistics:
         inline_bytes: what was sent to workers and back, pickles and buffers, without what went through shared memory.
         shared_bytes: what went through shared memory, each use of a shared object counted.
         zero_copy_hits: how often a large object was to be sent with a batch and was in shared memory already.
+        cache_hits: calls that no worker made, because their results were in the cache. They are finished, too.
         history: how the estimates developed, a few hundred states at most, for plots; each has `batches`, `batch_size`,
             `seconds_per_call` and `overhead_seconds`.
     """
@@ -52,6 +53,7 @@ class Statistics:
     inline_bytes: int = 0
     shared_bytes: int = 0
     zero_copy_hits: int = 0
+    cache_hits: int = 0
 
     @property
     def utilisation(self) -> float:

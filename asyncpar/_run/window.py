@@ -31,6 +31,7 @@ class Window:
     handed = 0
     opened: anyio.Event | None = None  # set while the pump waits for it
     most_batches = sys.maxsize  # that may be under way at once
+    at_least = 0  # its size, where we choose it
 
     def __init__(self, fixed: int | None, sizer: BatchSizer, workers: int, pulled: int) -> None:
         self.workers = workers
@@ -40,7 +41,7 @@ class Window:
 
     def size(self) -> int:
         """How many items the window can hold now."""
-        return BATCHES * max(self.workers, 1) * self._sizer.size if self._fixed is None else self._fixed
+        return max(BATCHES * max(self.workers, 1) * self._sizer.size, self.at_least) if self._fixed is None else self._fixed
 
     def room(self) -> int:
         """How many more items may be pulled; 0 or less: none."""

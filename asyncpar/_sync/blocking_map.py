@@ -99,7 +99,7 @@ def map(fn: Callable[..., Any], /, *iterables: Iterable[Any], **options: Any) ->
     Args:
         fn: a function, or a coroutine function.
         iterables: several are zipped, and `fn` gets one argument from each. Async iterables are for `pmap`.
-        options: those of `pmap`, with the same meaning. `progress` is called in this thread.
+        options: those of `pmap`, with the same meaning; `cache` is one of them. `progress` is called in this thread.
 
     Raises:
         TypeError: `fn` cannot be called, an iterable cannot be iterated over, or there is no such option.
@@ -108,6 +108,10 @@ def map(fn: Callable[..., Any], /, *iterables: Iterable[Any], **options: Any) ->
     >>> import asyncpar
     >>> list(asyncpar.map(pow, [2, 3, 4], [5, 2, 1]))
     [32, 9, 4]
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     list(asyncpar.map(pow, [2, 3, 2], [5, 2, 5], cache=asyncpar.Memory(folder, verbose=0)))
+    [32, 9, 32]
     """
     plan = make_plan(fn, iterables, RunOptions(**options))
     if isinstance(plan.source, AsyncSource):

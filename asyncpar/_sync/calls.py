@@ -240,6 +240,11 @@ class CallSource(PumpedSource):
             return self._stored
         return None if self._length is None else self._length - self._taken
 
+    @property
+    def all_functions(self) -> list[Callable[..., Any]] | None:
+        """Those of all calls, if all are there."""
+        return [segment.function for segment in self._segments] if self._pumped_out else None
+
     async def pump(self, count: int) -> int:
         if self._pumped_out:
             return 0

@@ -120,6 +120,9 @@ class Parallel(Generic[R]):
     Under `with`, an executor of its own is kept from call to call. Without parameters of its own, workers are always kept warm
     for the next call.
 
+    Tasks of functions that `Memory.cache` has made are looked up before they are given to a worker, and equal ones among them
+    are computed once.
+
     Args:
         n_jobs: how many workers. -1 is all processors, -2 all but one. None: the context's setting (`parallel_config`), or 1,
             which means a plain loop in the caller's thread.
@@ -157,6 +160,12 @@ class Parallel(Generic[R]):
     >>> from asyncpar import Parallel, delayed
     >>> Parallel(n_jobs=2)(delayed(sqrt)(i**2) for i in range(5))
     [0.0, 1.0, 2.0, 3.0, 4.0]
+    >>> import tempfile
+    >>> from asyncpar import Memory
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     cached_sqrt = Memory(folder, verbose=0).cache(sqrt)
+    ...     Parallel(n_jobs=2)(delayed(cached_sqrt)(i) for i in (4, 9, 4))
+    [2.0, 3.0, 2.0]
     """
 
     @overload

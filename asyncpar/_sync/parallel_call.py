@@ -292,7 +292,8 @@ class ParallelCall:
 
     async def _drive(self, executor: Executor, sink: ListSink | HandOverSink) -> BaseException | None:
         _, _, options, hints, batches_ahead = self._request
-        plan = Plan(each_its_own, 0, self._source, executor, options, hints, CallsSession, batches_ahead)
+        is_cached = _may_be_cached(self._source)
+        plan = Plan(each_its_own, 0, self._source, executor, options, hints, CallsSession, batches_ahead, is_cached)
         self._run = run = plan.make_run(sink, meter=self if self._listener.wanted else None)
         await run.drive()
         if run.error is None and not run.completed:
@@ -325,6 +326,16 @@ class ParallelCall:
         if isinstance(executor, PooledExecutor) and backend.kind != "other":
             executor.grow(self._request.n_jobs)
         return executor, backend.key is None and self._kept is None
+
+
+def _may_be_cached(source: CallSource) -> bool:
+    """Whether some of the calls may be of cached functions. Calls that are not there yet may be."""
+    if "asyncpar._cache.cached" not in sys.modules:
+        return False
+    from asyncpar._child.keyed_calls import may_call_twins
+
+    functions = source.all_functions
+    return functions is None or any(map(may_call_twins, functions))
 
 
 def _ended_early() -> ExecutorUnavailableError:

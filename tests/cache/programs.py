@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from asyncpar import Memory
+from asyncpar import Memory, Parallel, delayed, pmap
 from asyncpar._cache import flights
+from tests.cache.mapped import slow
 
 
 def ready(folder: str) -> None:
@@ -114,6 +115,21 @@ def record(folder: str, key: int) -> int:
     Path(folder, f"computed-{key}-{os.getpid()}-{threading.get_ident()}-{time.monotonic_ns()}").touch()
     time.sleep(0.001)
     return key * key
+
+
+def map_slowly(folder: str, how: str) -> None:
+    """A map of two hundred calls of 5 ms in worker processes."""
+    memory = Memory(f"{folder}/cache", verbose=0)
+
+    async def main() -> list[int]:
+        return await pmap(slow, [folder] * 200, range(200), cache=memory, executor="process", n_jobs=2)
+
+    ready(folder)
+    if how == "pmap":
+        results = asyncio.run(main())
+    else:
+        results = Parallel(n_jobs=2)(delayed(memory.cache(slow))(folder, x) for x in range(200))
+    print(results == list(range(200)), flush=True)
 
 
 def write_for_ever(folder: str) -> None:

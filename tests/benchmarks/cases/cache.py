@@ -23,6 +23,7 @@ Cache: TypeAlias = Callable[[Callable[..., Any], str], Cached]
 _HITS = 20_000
 _KEYS = 1000
 _STORES = 1000
+_MAPPED_ITEMS = 10_000
 _LARGE = 12_500_000  # floats, 100 MB
 _HASHED = 32_000_000  # floats, 256 MB
 _ARGUMENTS = (1, "abc", {"x": 1, "y": 2}, 2.5)
@@ -142,6 +143,41 @@ def _map_large(cache: Cache, quick: bool) -> float:
     with _in_folder(cache, large) as cached:
         cached(_LARGE)
         return median_seconds(lambda: cached(_LARGE), scaled(300, quick))
+
+
+async def _mapped_hits(twin: Cached, items: int) -> float:
+    from asyncpar import pmap
+
+    return await median_seconds_awaited(lambda: pmap(twin, range(items), executor="process", n_jobs=2), 5) / items
+
+
+def _hits_of_a_map(quick: bool) -> float:
+    with _in_folder(_asyncpar, small) as cached:
+        items = _fill(cached, quick)
+        return asyncio.run(_mapped_hits(cached, items))
+
+
+def _hits_of_a_loop(quick: bool) -> float:
+    with _in_folder(_asyncpar, small) as cached:
+        items = _fill(cached, quick)
+        return median_seconds(lambda: [cached(x) for x in range(items)], 5) / items
+
+
+def _hits_of_joblib_parallel(quick: bool) -> float:
+    from joblib import Parallel, delayed
+
+    with _in_folder(_joblib, small) as cached:
+        items = _fill(cached, quick)
+        with Parallel(n_jobs=2) as parallel:
+            return median_seconds(lambda: parallel(delayed(cached)(x) for x in range(items)), 3) / items
+
+
+def _fill(cached: Cached, quick: bool) -> int:
+    """Computes what is found then; returns how many calls."""
+    items = scaled(_MAPPED_ITEMS, quick)
+    for x in range(items):
+        cached(x)
+    return items
 
 
 def _key(make: Callable[[str], Callable[[], object]], repetitions: int, quick: bool) -> float:
@@ -266,6 +302,16 @@ CASES = (
             Contender("cashews", _async_hit_of_cashews),
         ),
         reference="cashews",
+    ),
+    Case(
+        "cache-pmap",
+        "the disk cache: a map over 10 000 items whose small results are all there, each",
+        (
+            Contender("asyncpar", _hits_of_a_map, _OURS, (Target(plus=20e-6), Target(times=1 / 4, of="joblib"))),
+            Contender("a loop", _hits_of_a_loop, "yardstick"),
+            Contender("joblib", _hits_of_joblib_parallel),
+        ),
+        reference="a loop",
     ),
     Case(
         "cache-store",

@@ -1,0 +1,318 @@
+"""Hits of a map are answered here, between the source and the scheduler, before a batch is cut or a worker is asked.
+
+    iterables ─► pump: pulls, makes keys, looks up ─┬─► answered: outcomes, straight to the sink
+                                                    ├─► misses: the store, from which batches are cut
+                                                    └─► doubles: wait for the call that has their key
+    outcomes of the misses ─► settle ─► doubles are answered, or the next of them becomes a miss
+
+The scheduler sees a source whose items must be awaited. It does not see hits as calls: they are in no batch, so the control law
+does not learn from them, and a map in which everything is found leases no place and starts no worker.
+
+# What is looked up ahead
+
+The window of a run is a few batches for each worker, at first single calls. That is too few to look up together. So as long as
+looking up is quick, the window has at least as many items as can be looked up in `_AHEAD_SECONDS`. Large arguments and large
+results take longer, so the bound is one of memory, too. A window that the user has chosen is kept to.
+
+# Equal calls
+
+Of the calls that are under way, no two have the same key. A double waits, and when the first one has succeeded it is read from
+the cache, so that no two items have one mutable object as their result; only what could not be kept is shared. When the first
+one has failed for good, the next one is made, and the others go on waiting. So the outcomes are those of a loop that makes the
+calls one after another, and what succeeds is computed once.
+
+# Invariants
+
+    every item that has been pulled and has no outcome is in exactly one of: misses, doubles, or the scheduler's hands
+    keys of `_doubles` == keys of the calls in `_asked`: each double waits for a call that will be settled
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import anyio.lowlevel
+
+from asyncpar._basics.loaded import loaded_numpy
+from asyncpar._cache.forms import SCALARS
+from asyncpar._child.keyed_calls import keyed, may_call_twins
+from asyncpar._contract.batches import Batch, BatchDone
+from asyncpar._contract.executor import Executor, Hints, Program, Session
+from asyncpar._run.keyed_session import KeyedSession
+from asyncpar._run.looking_up import FEW, Looked, Row, Wanted, copies, look_up
+from asyncpar._run.scheduler import OpenSession
+from asyncpar._run.sources import AnsweringSource, Columns, PumpedSource, Source
+
+_AHEAD_SECONDS = 2e-3  # a thread takes 0.1 ms to begin and to report; a guess
+_MOST_AHEAD = 1024  # calls; a guess
+_GROWTH = 4
+_TURN_SECONDS = 1e-3  # after which the event loop turns
+_WORKER = "the cache"
+
+Key: TypeAlias = tuple[str, bytes]  # the function's folder, and the key
+
+
+class _Misses(NamedTuple):
+    """Calls of one function that are to be made."""
+
+    function: Callable[..., Any] | None
+    indices: Sequence[int]
+    columns: Columns
+
+
+class _Double(NamedTuple):
+    """A call that waits for another one with the same key."""
+
+    function: Callable[..., Any] | None
+    position: int
+    row: Row
+
+
+class CacheSource(AnsweringSource):
+    """Looks up the calls of a source.
+
+    Args:
+        inner: the source.
+        function: what it is mapped over; the calls of a source may have functions of their own.
+    """
+
+    most_at_once = sys.maxsize
+
+    def __init__(self, inner: Source, function: Callable[..., Any]) -> None:
+        self._inner = inner
+        self._function = function
+        self.needs_closing = inner.needs_closing
+        self._began = time.time()
+        self._turned = time.monotonic()
+        self._pulled = 0  # items
+        self._left = 0  # that have an outcome, or have been taken
+        self._is_pumped_out = inner.exhausted
+        self._answered: list[BatchDone] = []
+        self._misses: deque[_Misses] = deque()
+        self._stored = 0  # calls in it
+        self._asked: dict[int, Looked] = {}  # {index: what is known of a call that has a key and no outcome yet}
+        self._doubles: dict[Key, list[_Double]] = {}  # {key of such a call: those that wait for it}
+        self._settled: list[tuple[Wanted, int]] = []  # results, and the indices of the calls that waited for them
+        self._lately: dict[Key, Any] | None = None  # while calls are looked up: what other calls have come to meanwhile
+        self._update()
+
+    def opening(self, open_inner: OpenSession | None) -> OpenSession:
+        """How sessions are opened for what it does not answer."""
+
+        def open_session(executor: Executor, program: Program, hints: Hints) -> Session:
+            if open_inner is not None:  # one for batches with functions of their own
+                return KeyedSession(open_inner(executor, program, hints), self._asked)
+            return KeyedSession(executor.open(program._replace(fn=keyed(program.fn)), hints), self._asked)
+
+        return open_session
+
+    @property
+    def stored(self) -> int:
+        return self._stored
+
+    @property
+    def remaining(self) -> int | None:
+        remaining = self._inner.remaining
+        return None if remaining is None else remaining + self._pulled - self._left
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+    # Items come in
+
+    async def pump(self, count: int) -> int:
+        columns = await self._pull(min(count, max(self.ahead, FEW)))
+        self._is_pumped_out = self._inner.exhausted
+        if columns:
+            function = self._inner.function
+            begin, self._pulled = self._pulled, self._pulled + len(columns[0])
+            if may_call_twins(function or self._function):
+                await self._look_up(function, begin, columns)
+            else:
+                self._store(_Misses(function, range(begin, self._pulled), columns))
+        self._update()
+        return len(columns[0]) if columns else 0
+
+    async def _pull(self, count: int) -> Columns:
+        inner = self._inner
+        if isinstance(inner, PumpedSource) and not inner.stored:
+            await inner.pump(min(count, inner.most_at_once))
+        return inner.take(count)
+
+    async def _look_up(self, function: Callable[..., Any] | None, begin: int, columns: Columns) -> None:
+        rows = list(zip(*columns, strict=True))
+        self._lately = {}
+        began = time.monotonic()
+        looked = await look_up(function or self._function, rows)
+        now = time.monotonic()
+        self.ahead = max(1, min(int(_AHEAD_SECONDS / max(now - began, 1e-9) * len(rows)), _GROWTH * len(rows), _MOST_AHEAD))
+        self._sort(function, begin, columns, rows, looked)
+        self._lately = None
+        await self.answer_doubles()
+        if now > self._turned + _TURN_SECONDS:
+            await anyio.lowlevel.checkpoint()
+            self._turned = time.monotonic()
+
+    def _sort(
+        self, function: Callable[..., Any] | None, begin: int, columns: Columns, rows: list[Row], looked: list[Looked]
+    ) -> None:
+        """What has been found is answered, and the rest is to be made, or waits."""
+        values: list[Any] = []  # of the last calls, which follow each other
+        misses: list[int] = []
+        for position, one in enumerate(looked):
+            if one.found is not None:
+                values.append(one.found.value)
+                continue
+            if values:
+                self._answer(begin + position - len(values), values)
+                values = []
+            if not self._is_double(function, begin + position, rows[position], one):
+                misses.append(position)
+        if values:
+            self._answer(begin + len(rows) - len(values), values)
+        if len(misses) == len(rows):
+            self._store(_Misses(function, range(begin, begin + len(rows)), columns))
+        elif misses:
+            self._store(_Misses(function, [begin + position for position in misses], _selected(columns, misses)))
+
+    def _is_double(self, function: Callable[..., Any] | None, index: int, row: Row, looked: Looked) -> bool:
+        """Whether a call waits for another one. If not, others with its key will wait for it."""
+        if looked.shelf is None:
+            return False
+        key = _key_of(looked)
+        if self._lately and key in self._lately:  # its look-up came just before the result
+            self._want(looked, self._lately[key], index)
+            return True
+        if key in self._doubles:
+            self._doubles[key].append(_Double(function, index, row))
+            return True
+        self._asked[index] = looked
+        self._doubles[key] = []
+        return False
+
+    def _store(self, misses: _Misses) -> None:
+        self._misses.append(misses)
+        self._stored += len(misses.indices)
+
+    def _answer(self, begin: int, values: list[Any]) -> None:
+        batch = Batch(range(begin, begin + len(values)), (), attempts=0)
+        self._answered.append(BatchDone(batch, values, {}, [(len(values), 0.0)], _WORKER))
+        self._left += len(values)
+
+    def _update(self) -> None:
+        self.exhausted = self._is_pumped_out and self._pulled == self._left
+        self.error = self._inner.error
+        self.seconds_per_item = self._inner.seconds_per_item
+
+    # Calls go out
+
+    def take_answers(self) -> list[BatchDone]:
+        answered, self._answered = self._answered, []
+        return answered
+
+    def take(self, count: int) -> Columns:
+        if not self._stored:
+            return ()
+        taken = self._take_of_first(count)
+        while len(taken.indices) < count and self._misses and _continue(taken, self._misses[0]):
+            more = self._take_of_first(count - len(taken.indices))
+            columns = tuple([[*column, *rest] for column, rest in zip(taken.columns, more.columns, strict=True)])
+            taken = _Misses(taken.function, [*taken.indices, *more.indices], columns)
+        self.function, self.indices = taken.function, _as_range(taken.indices)
+        self._stored -= len(taken.indices)
+        self._left += len(taken.indices)
+        self._update()
+        return taken.columns
+
+    def _take_of_first(self, count: int) -> _Misses:
+        first = self._misses.popleft()
+        if len(first.indices) <= count:
+            return first
+        self._misses.appendleft(_part(first, count, len(first.indices)))
+        return _part(first, 0, count)
+
+    # Outcomes come back
+
+    def settle(self, done: BatchDone) -> None:
+        if not self._asked:
+            return
+        for position, index in enumerate(done.batch.indices[: len(done.values)]):
+            looked = self._asked.pop(index, None)
+            if looked is None:
+                continue
+            waiting = self._doubles.pop(_key_of(looked))
+            if position not in done.errors:
+                if self._lately is not None:
+                    self._lately[_key_of(looked)] = done.values[position]
+                for double in waiting:
+                    self._want(looked, done.values[position], double.position)
+            elif waiting:
+                self._make_next(looked, waiting)
+
+    def _make_next(self, looked: Looked, waiting: list[_Double]) -> None:
+        """Another call with a key whose call has failed."""
+        function, index, row = waiting[0]
+        self._asked[index] = looked
+        self._doubles[_key_of(looked)] = waiting[1:]
+        self._misses.appendleft(_Misses(function, [index], tuple([[argument] for argument in row])))
+        self._stored += 1
+
+    def _want(self, looked: Looked, value: Any, index: int) -> None:
+        """A call whose key has a result now, although it was not found before."""
+        assert looked.shelf is not None, "only calls with a key wait for others"
+        if type(value) in SCALARS:
+            self._answer(index, [value])
+        else:
+            self._settled.append((Wanted(looked.shelf, looked.key, self._began, value), index))
+
+    async def answer_doubles(self) -> None:
+        settled, self._settled = self._settled, []
+        if settled:
+            for (_, index), value in zip(settled, await copies([wanted for wanted, _ in settled]), strict=True):
+                self._answer(index, [value])
+        self._update()
+
+
+def _key_of(looked: Looked) -> Key:
+    assert looked.shelf is not None, "it has a key"
+    return looked.shelf.folder, looked.key
+
+
+def _selected(columns: Columns, positions: list[int]) -> Columns:
+    return tuple([_selected_of(column, positions) for column in columns])
+
+
+def _selected_of(column: Any, positions: list[int]) -> Sequence[Any]:
+    if _is_array(column):
+        rows: Sequence[Any] = column[positions]
+        return rows
+    return [column[position] for position in positions]
+
+
+def _part(misses: _Misses, begin: int, end: int) -> _Misses:
+    columns = tuple([column[begin:end] for column in misses.columns])
+    return _Misses(misses.function, misses.indices[begin:end], columns)
+
+
+def _continue(first: _Misses, second: _Misses) -> bool:
+    """Whether they can be one batch: calls of one function, in lists, whose indices rise."""
+    return (
+        first.function is second.function
+        and len(first.columns) == len(second.columns)
+        and first.indices[-1] < second.indices[0]
+        and not any(_is_array(column) for column in (*first.columns, *second.columns))
+    )
+
+
+def _is_array(column: object) -> bool:
+    numpy = loaded_numpy()
+    return numpy is not None and isinstance(column, numpy.ndarray)
+
+
+def _as_range(indices: Sequence[int]) -> Sequence[int]:
+    """The same as a range, if they follow each other."""
+    return range(indices[0], indices[-1] + 1) if indices[-1] - indices[0] == len(indices) - 1 else indices

@@ -1,0 +1,146 @@
+"""Looks up the calls of a map in the cache, many at a time, without holding the event loop.
+
+Reading a small entry takes some microseconds, and handing work to a thread ten times as long. So a few small calls are looked
+up in the event loop, as long as nothing turns out to be large; all else in a thread, a stretch at a time. A stretch ends by the
+clock, because some keys take long (those of large arrays), and a run that is cancelled waits for the end of a stretch.
+
+Looking up never raises. A call that has no key, or whose validation raises, counts as one without a key. Its worker asks the
+twin itself, which raises the same, so that it is an error of that call like any other.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+from asyncpar._cache.cached import report_found, shelf_of
+from asyncpar._cache.entries import Found
+from asyncpar._cache.keys import are_small
+from asyncpar._cache.shelf import Arguments, Shelf
+from asyncpar._child.keyed_calls import TwinCall, twin_call
+from asyncpar._platform.off_loop import run_off_loop
+
+Row = tuple[Any, ...]
+
+FEW = 16  # calls that the event loop looks up itself: some 200 µs
+_INLINE_BYTES = 1 << 15  # of an entry that it reads itself; at most 0.2 ms
+_STRETCH_SECONDS = 5e-3
+_PIECE = 16  # calls between two looks at the clock
+_NAP_SECONDS = 50e-6  # long enough for the event loop to take the GIL; as in _wire/pace.py
+
+
+class Looked(NamedTuple):
+    """What looking up a call has brought. Without a key there is no shelf either, and nothing is found."""
+
+    shelf: Shelf | None = None
+    key: bytes = b""
+    found: Found | None = None
+
+
+class Wanted(NamedTuple):
+    """A result that has been kept since some time, and needs no validation; `value` is what it was."""
+
+    shelf: Shelf
+    key: bytes
+    since: float
+    value: Any
+
+
+_WITHOUT_KEY = Looked()
+
+
+async def look_up(function: Callable[..., Any], rows: Sequence[Row]) -> list[Looked]:
+    """Looks up the calls `function(*row)`."""
+    looked = _small_ones(function, rows) if len(rows) <= FEW else []
+    while len(looked) < len(rows):
+        looked += await run_off_loop(partial(_stretch, function, rows, len(looked)))
+    return looked
+
+
+def _small_ones(function: Callable[..., Any], rows: Sequence[Row]) -> list[Looked]:
+    """The first of the calls, as many as the event loop can look up."""
+    looked: list[Looked] = []
+    for row in rows:
+        call = twin_call(function, row)
+        one = _WITHOUT_KEY if call is None else _if_small(call)
+        if one is None:
+            break
+        looked.append(one)
+    return looked
+
+
+def _if_small(call: TwinCall) -> Looked | None:
+    """What looking up a call brings; None if that takes too long for the event loop."""
+    twin, arguments = call
+    shelf = shelf_of(twin)
+    store = shelf.store
+    if not (store.is_local and shelf.keyer.identity.is_known and are_small(*arguments)):
+        return None
+    try:
+        key = shelf.key(*arguments)
+        fd = store.open(shelf.folder, key)
+        if fd is None:
+            return Looked(shelf, key, shelf.checked(None, arguments))
+        if os.fstat(fd).st_size > _INLINE_BYTES:
+            os.close(fd)
+            return None
+        found = shelf.checked(store.read_open(fd, shelf.folder, key), arguments)
+    except KeyboardInterrupt:  # the program's own
+        raise
+    except BaseException:
+        return _WITHOUT_KEY
+    if found is not None:
+        report_found(twin, found)
+    return Looked(shelf, key, found)
+
+
+def _stretch(function: Callable[..., Any], rows: Sequence[Row], begin: int) -> list[Looked]:
+    """The calls from `begin` on, as many as there is time for. Runs in a thread."""
+    looked: list[Looked] = []
+    deadline = time.monotonic() + _STRETCH_SECONDS
+    for position in range(begin, len(rows)):
+        call = twin_call(function, rows[position])
+        looked.append(_WITHOUT_KEY if call is None else _one(*call))
+        if position % _PIECE == 0 and time.monotonic() > deadline:
+            break
+    return looked
+
+
+def _one(twin: Any, arguments: Arguments) -> Looked:
+    shelf = shelf_of(twin)
+    try:
+        key = shelf.key(*arguments, _nap)
+        found = shelf.look_up(key, arguments, breathe=True)
+    except KeyboardInterrupt:  # the program's own
+        raise
+    except BaseException:
+        return _WITHOUT_KEY
+    if found is not None:
+        report_found(twin, found)
+    return Looked(shelf, key, found)
+
+
+def _nap() -> None:
+    time.sleep(_NAP_SECONDS)
+
+
+async def copies(wanted: Sequence[Wanted]) -> list[Any]:
+    """A value for each call: read from the cache, so that each has its own, or the given one if it is not there."""
+    read: list[Any] = []
+    while len(read) < len(wanted):
+        read += await run_off_loop(partial(_copies, wanted, len(read)))
+    return read
+
+
+def _copies(wanted: Sequence[Wanted], begin: int) -> list[Any]:
+    read: list[Any] = []
+    deadline = time.monotonic() + _STRETCH_SECONDS
+    for shelf, key, since, value in wanted[begin:]:
+        found = shelf.look_again(key, since, breathe=True)
+        read.append(value if found is None else found.value)
+        if time.monotonic() > deadline:
+            break
+    return read
