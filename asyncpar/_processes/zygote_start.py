@@ -6,8 +6,8 @@ It is `sys.executable` with the options of this interpreter, as a program of its
   `_child/zygote.py`). A call that reads the terminal, or runs a program that does (ssh, sudo), then fails at once, and one that
   prints is never stopped (`stty tostop`). Otherwise SIGTTIN or SIGTTOU would stop the whole pool, which then could not even see
   that it should end.
-- **Imports** as in `_child/own_imports.py`: the standard library first, then asyncpar and cloudpickle from where this program
-  has them. The program's path comes with the config.
+- **Imports** as in `_platform/own_imports.py`: the standard library first, then asyncpar and cloudpickle from where this
+  program has them. The program's path comes with the config.
 - **No descriptors** but the control socket, /dev/null as stdin, and the program's stdout and stderr, or /dev/null if it has
   none. (If stdout or stderr were closed, a worker's channel or control page could get its number, and be written into.)
   posix_spawn closes descriptors that C libraries have left inheritable. It does so before the interpreter starts, so what
@@ -57,12 +57,12 @@ def refuse_unless_supported() -> None:
     if not hasattr(socket, "send_fds") or not hasattr(os, "posix_spawn"):
         raise ExecutorUnavailableError(
             f"process workers need Unix domain sockets that pass descriptors, which {sys.platform} does not have; "
-            'use executor="thread", or executor="interpreter" in a release that has it'
+            'use executor="thread"'
         )
     if getattr(sys, "frozen", False):
         raise ExecutorUnavailableError(
             f"process workers are started with a Python interpreter, and this frozen program ({sys.executable}) has none; "
-            'use executor="thread", or executor="interpreter" in a release that has it'
+            'use executor="thread"'
         )
     if not sys.executable:
         raise ExecutorUnavailableError(
@@ -86,7 +86,7 @@ def describe_lost_start() -> str:
 
 def spawn_zygote(control: socket.socket) -> int:
     """Starts an interpreter that runs the zygote, with `control` as descriptor 3; returns its process id."""
-    command = [sys.executable, "-P", *_interpreter_flags(), "-c", _PROGRAM, str(_CONTROL_FD), *_package_roots()]
+    command = [sys.executable, "-P", *_interpreter_flags(), "-c", _PROGRAM, str(_CONTROL_FD), *package_roots()]
     environment = {**os.environ, ZYGOTE_MARK: _identity(control.fileno())}
     for attempt in range(_ATTEMPTS):
         try:
@@ -148,7 +148,7 @@ def _tell_parent() -> None:
                     pass
 
 
-def _package_roots() -> list[str]:
+def package_roots() -> list[str]:
     """Where this program has asyncpar and cloudpickle, even if it has not imported them yet."""
     loaded = sys.modules.get("cloudpickle")
     spec = PathFinder.find_spec("cloudpickle") if loaded is None else loaded.__spec__
