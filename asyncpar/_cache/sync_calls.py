@@ -30,8 +30,8 @@ def landed(shelf: Shelf, key: bytes, compute: Compute, *, alone: bool = False) -
         return compute_claimed(Flight((shelf.folder, key)), shelf, key, since, compute)
     while True:
         flight, is_ours = begin_or_join((shelf.folder, key))
-        if flight.is_of_this_thread:
-            return compute_alone(shelf, key, compute)
+        if flight.is_of_this_thread:  # it cannot be waited for
+            return compute_claimed(Flight((shelf.folder, key)), shelf, key, since, compute)
         landing = _fly(flight, shelf, key, since, compute) if is_ours else flight.wait()
         if landing.error is not None:
             raise landing.error
@@ -41,13 +41,6 @@ def landed(shelf: Shelf, key: bytes, compute: Compute, *, alone: bool = False) -
             found = shelf.look_again(key, since)
             if found is not None:
                 return Landing("kept", found.value)
-
-
-def compute_alone(shelf: Shelf, key: bytes, compute: Compute) -> Any:
-    """Computes beside a flight, which cannot be waited for."""
-    began = time.perf_counter()
-    value = compute()
-    return kept(shelf, key, value, time.perf_counter() - began).value
 
 
 def _fly(flight: Flight, shelf: Shelf, key: bytes, since: float, compute: Compute) -> Landing:
