@@ -23,7 +23,8 @@ calls one after another, and what succeeds is computed once.
 
 # Invariants
 
-    every item that has been pulled and has no outcome is in exactly one of: misses, doubles, or the scheduler's hands
+    every item pulled is in exactly one of: a look-up, misses, doubles, settled, answered, or the scheduler's hands
+    exhausted only when all are in the scheduler's hands
     keys of `_doubles` == keys of the calls in `_asked`: each double waits for a call that will be settled
 """
 
@@ -68,7 +69,7 @@ class _Double(NamedTuple):
     """A call that waits for another one with the same key."""
 
     function: Callable[..., Any] | None
-    position: int
+    call: int  # its index
     row: Row
 
 
@@ -89,7 +90,7 @@ class CacheSource(AnsweringSource):
         self._began = time.time()
         self._turned = time.monotonic()
         self._pulled = 0  # items
-        self._left = 0  # that have an outcome, or have been taken
+        self._left = 0  # that have been taken, to be made or with their outcomes
         self._is_pumped_out = inner.exhausted
         self._answered: list[BatchDone] = []
         self._misses: deque[_Misses] = deque()
@@ -126,7 +127,6 @@ class CacheSource(AnsweringSource):
 
     async def pump(self, count: int) -> int:
         columns = await self._pull(min(count, max(self.ahead, FEW)))
-        self._is_pumped_out = self._inner.exhausted
         if columns:
             function = self._inner.function
             begin, self._pulled = self._pulled, self._pulled + len(columns[0])
@@ -134,6 +134,7 @@ class CacheSource(AnsweringSource):
                 await self._look_up(function, begin, columns)
             else:
                 self._store(_Misses(function, range(begin, self._pulled), columns))
+        self._is_pumped_out = self._inner.exhausted  # not before: until this returns, nobody counts what it has pulled
         self._update()
         return len(columns[0]) if columns else 0
 
@@ -201,7 +202,6 @@ class CacheSource(AnsweringSource):
     def _answer(self, begin: int, values: list[Any]) -> None:
         batch = Batch(range(begin, begin + len(values)), (), attempts=0)
         self._answered.append(BatchDone(batch, values, {}, [(len(values), 0.0)], _WORKER))
-        self._left += len(values)
 
     def _update(self) -> None:
         self.exhausted = self._is_pumped_out and self._pulled == self._left
@@ -212,6 +212,8 @@ class CacheSource(AnsweringSource):
 
     def take_answers(self) -> list[BatchDone]:
         answered, self._answered = self._answered, []
+        self._left += sum([len(done.values) for done in answered])
+        self._update()
         return answered
 
     def take(self, count: int) -> Columns:
@@ -249,7 +251,7 @@ class CacheSource(AnsweringSource):
                 if self._lately is not None:
                     self._lately[_key_of(looked)] = done.values[position]
                 for double in waiting:
-                    self._want(looked, done.values[position], double.position)
+                    self._want(looked, done.values[position], double.call)
             elif waiting:
                 self._make_next(looked, waiting)
 
@@ -274,7 +276,6 @@ class CacheSource(AnsweringSource):
         if settled:
             for (_, index), value in zip(settled, await copies([wanted for wanted, _ in settled]), strict=True):
                 self._answer(index, [value])
-        self._update()
 
 
 def _key_of(looked: Looked) -> Key:

@@ -120,10 +120,3 @@ def factorial(folder: str, location: str, x: int) -> int:
         return 1
     smaller: int = Memory(location, verbose=0).cache(factorial)(folder, location, x - 1)
     return x * smaller
-
-
-class Scale:
-    """An object with a method to cache."""
-
-    def __init__(self, factor: int) -> None:
-        self.factor = factor

@@ -21,6 +21,9 @@ import pytest
 import asyncpar
 from asyncpar import CallTimeoutError, FuturesExecutor, Memory, ProcessExecutor, Statistics, pmap
 from asyncpar._cache import flights
+from asyncpar._contract.batches import Batch, BatchDone
+from asyncpar._run.answering import CacheSource
+from asyncpar._run.sources import open_source
 from asyncpar.executors import Place, PooledExecutor, batch_done, make_calls
 from tests.cache.mapped import (
     calls_noted,
@@ -262,6 +265,22 @@ async def test_arrays_and_ranges_of_which_a_part_is_cached(memory: Memory, folde
     assert len(calls_noted(folder)) == 100
 
 
+async def test_a_source_is_exhausted_only_when_its_answers_have_been_taken(memory: Memory, folder: str) -> None:
+    twin: Any = memory.cache(square)
+    twin(folder, 1)
+    source = CacheSource(open_source([[folder] * 4, [1, 2, 2, 1]]), twin)
+    assert await source.pump(4) == 4
+    assert (source.exhausted, source.remaining, source.stored) == (False, 4, 1)
+    assert [(done.batch.start, done.values) for done in source.take_answers()] == [(0, [1]), (3, [1])]
+    assert source.take(4) == ([folder], [2])
+    assert (source.indices, source.exhausted, source.remaining) == (range(1, 2), False, 1)
+    source.settle(BatchDone(Batch([1], ([folder], [2])), [4], {}, [(1, 0.0)], "a worker"))
+    await source.answer_doubles()
+    assert [(done.batch.start, done.values) for done in source.take_answers()] == [(2, [4])]
+    assert (source.remaining, source.exhausted) == (0, True)
+    assert await source.pump(4) == 0
+
+
 # Errors, retries, timeouts
 
 
@@ -498,28 +517,6 @@ async def test_progress_and_statistics_count_hits(memory: Memory, folder: str, e
     assert seen[-1].finished == run.statistics().finished == run.statistics().pulled == run.statistics().handed == 40
     assert run.statistics().cache_hits == 20
     assert [one.finished for one in seen] == sorted(one.finished for one in seen)
-
-
-async def test_looking_up_does_not_hold_the_event_loop(memory: Memory) -> None:
-    cached: Any = memory.cache(np.sum)
-    arrays = [np.full(1 << 20, x, np.float64) for x in range(4)] * 3
-    for array in arrays:
-        cached(array)
-    held = 0.0
-
-    async def beat() -> None:
-        nonlocal held
-        while True:
-            began = time.monotonic()
-            await anyio.lowlevel.checkpoint()
-            held = max(held, time.monotonic() - began)
-
-    async with anyio.create_task_group() as group:
-        group.start_soon(beat)
-        await anyio.lowlevel.checkpoint()
-        assert len(await pmap(np.sum, arrays, cache=memory, executor="thread")) == 12
-        group.cancel_scope.cancel()
-    assert held < 0.1  # a machine that others use; the keys of one array take 2 ms, those of all 25
 
 
 class Keyed:
