@@ -13,6 +13,7 @@ context variables of the code that started it, and is always awaited by the keep
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import sys
 import weakref
@@ -41,21 +42,28 @@ class BackgroundTask:
         """Asks the task to end, and returns at once."""
         self._scope.cancel()
 
+    def lose(self) -> None:
+        """It will not go on."""
+        if self.if_lost is not None:
+            self.if_lost()
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody waits
+            self._ended.set()
+
     async def wait(self) -> None:
         """Returns when the task has ended."""
         await self._ended.wait()
 
-    async def run(self, fn: Callable[[], Awaitable[None]], *, task_status: anyio.abc.TaskStatus[None]) -> None:
+    async def run(self, fn: Callable[[], Awaitable[None]]) -> None:
         try:
             with self._scope:
-                task_status.started()
                 await fn()
         finally:
             self._ended.set()
 
 
 async def start_background(fn: Callable[[], Awaitable[None]], if_lost: Callable[[], None] | None = None) -> BackgroundTask:
-    """Runs `fn` in a task that the event loop owns, in a copy of the current context. Returns when it has begun.
+    """Runs `fn` in a task that the event loop owns, in a copy of the current context. Returns when it is sure to begin, or
+    to be lost.
 
     `if_lost` is called if the loop is closed before the task has ended. It cannot await anything.
     """
@@ -70,8 +78,8 @@ async def start_background(fn: Callable[[], Awaitable[None]], if_lost: Callable[
     keeper.tasks.add(task)  # the loop may be closed before it has begun
     try:
         await keeper.ready.wait()
-        # Not `start_soon`: a task that is cancelled before its first step would never be seen to end
-        await keeper.group.start(keeper.run, task, fn)
+        # Not `group.start`: in asyncio, a caller that is cancelled in it may wait for ever for a task that never began
+        keeper.group.start_soon(keeper.run, task, fn)
     except BaseException:
         keeper.tasks.discard(task)
         raise
@@ -145,20 +153,18 @@ class _Keeper:
                 await anyio.sleep_forever()
         finally:
             self.ended = True
+            self.lose()  # those that were cancelled before their first step, which asyncio then leaves out
 
-    async def run(
-        self, task: BackgroundTask, fn: Callable[[], Awaitable[None]], *, task_status: anyio.abc.TaskStatus[None]
-    ) -> None:
+    async def run(self, task: BackgroundTask, fn: Callable[[], Awaitable[None]]) -> None:
         try:
-            await task.run(fn, task_status=task_status)
+            await task.run(fn)
         finally:
             self.tasks.discard(task)
 
     def lose(self) -> None:
-        """The loop has been closed while the tasks were waiting in it."""
+        """The loop has been closed while the tasks were waiting in it, or before they could begin."""
         for task in list(self.tasks):
-            if task.if_lost is not None:
-                task.if_lost()
+            task.lose()
 
 
 # Weakly: an object that is kept for a loop must not keep the loop alive, as the keeper does

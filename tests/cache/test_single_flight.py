@@ -410,3 +410,26 @@ def test_a_function_that_cancels_the_task_it_runs_in_ends_its_callers_as_it_woul
 
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(main())
+
+
+# anyio drops the coroutine of a task that asyncio cancels before its first step
+@pytest.mark.filterwarnings("ignore:coroutine '_Keeper.run' was never awaited:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:.*_Keeper.run:pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("steps", range(12))
+def test_an_event_loop_that_ends_at_any_point_of_a_call_ends(memory: Memory, steps: int) -> None:
+    cached = memory.cache(compute_at_once)
+
+    async def main() -> None:
+        tasks = [asyncio.create_task(cached(key)) for key in range(3)]
+        while not flights._flights:
+            await asyncio.sleep(0)
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        assert len(tasks) == 3
+
+    asyncio.run(main())  # which cancels all tasks, ours that have not begun included, and waits for them
+    assert flights._flights == {}
+
+
+async def compute_at_once(x: int) -> int:
+    return x
