@@ -17,24 +17,23 @@ Both tables are small. What was used least recently makes way, and workers forge
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import TypeAlias
+from typing import Generic, TypeVar
 
 from asyncpar._contract.batches import Batch
 from asyncpar._contract.executor import Program
 from asyncpar._contract.lending import Pool, PooledSession
-from asyncpar._memory.placer import Placer
-from asyncpar._processes.parcel import PickledProgram, ProcessParcel, SentProgram
-from asyncpar._processes.worker import ProcessWorker
+from asyncpar._processes.frame_worker import FrameWorker
+from asyncpar._processes.parcel import PickledProgram, ProcessParcel, RunPlacer, SentProgram
 from asyncpar._wire.definitions import Definitions
 
 _MOST_IMPORTABLE = 64  # a name costs a worker a hundred bytes
 _MOST_BY_VALUE = 16  # a guess: a service calls few functions of its main script
 _LARGEST_BY_VALUE = 1 << 14  # bytes; a guess, too
 
-Release: TypeAlias = Callable[[ProcessWorker], None]
+W = TypeVar("W", bound=FrameWorker)
 
 
-class CallSession(PickledProgram, PooledSession[ProcessWorker]):
+class CallSession(PickledProgram, PooledSession[W]):
     """The session of any number of single calls of one function, some perhaps at the same time.
 
     `users`: calls under way of a function that is pickled by value. The last one that closes the session lets go of what the
@@ -45,16 +44,16 @@ class CallSession(PickledProgram, PooledSession[ProcessWorker]):
 
     def __init__(
         self,
-        pool: Pool[ProcessWorker],
-        release: Release,
+        pool: Pool[W],
+        release: Callable[[W], None],
         program: Program,
         sent: SentProgram,
-        make_placer: Callable[[], Placer],
+        make_placer: Callable[[], RunPlacer],
     ) -> None:
         self.pool = pool
         self.release = release  # type: ignore[method-assign, assignment]  # a call less, each time
         self._make_placer = make_placer
-        self.placer: Placer
+        self.placer: RunPlacer
         PickledProgram.__init__(self, program, sent, make_placer())
 
     def let_go_of_function(self) -> None:
@@ -81,15 +80,15 @@ def _pickled(*_: object) -> None:
     """Stands for a function that is needed only as a pickle."""
 
 
-class CallSessions:
+class CallSessions(Generic[W]):
     """The kept sessions of one executor. `forget` is called with the program of each that makes way."""
 
     def __init__(self, forget: Callable[[SentProgram], object]) -> None:
         self._forget = forget
-        self._importable: dict[Hashable, CallSession] = {}  # {(id of its function, concurrency, timeout): session}
-        self._by_value: dict[Hashable, CallSession] = {}  # {(its pickle, its options): session}; the newest use last
+        self._importable: dict[Hashable, CallSession[W]] = {}  # {(id of its function, concurrency, timeout): session}
+        self._by_value: dict[Hashable, CallSession[W]] = {}  # {(its pickle, its options): session}; the newest use last
 
-    def find(self, fn: object, concurrency: int, timeout: float | None) -> CallSession | None:
+    def find(self, fn: object, concurrency: int, timeout: float | None) -> CallSession[W] | None:
         """The session of an importable function."""
         key = id(fn), concurrency, timeout
         kept = self._importable.pop(key, None)
@@ -97,13 +96,13 @@ class CallSessions:
             self._importable[key] = kept
         return kept
 
-    def keep(self, session: CallSession) -> None:
+    def keep(self, session: CallSession[W]) -> None:
         """Keeps the session of an importable function."""
         fn, concurrency, _, timeout = session.program
         self._make_room(self._importable, _MOST_IMPORTABLE)
         self._importable[id(fn), concurrency, timeout] = session
 
-    def merge(self, session: CallSession) -> tuple[CallSession, bool]:
+    def merge(self, session: CallSession[W]) -> tuple[CallSession[W], bool]:
         """The kept session of the same pickle, or this one, kept from now on if it is small; and whether it is kept."""
         sent = session.sent
         if sent.encoded is None or sent.is_large or sent.weight > _LARGEST_BY_VALUE:
@@ -119,6 +118,6 @@ class CallSessions:
         kept.sent.definitions = sent.definitions  # the same pickle has brought the same classes
         return kept, True
 
-    def _make_room(self, kept: dict[Hashable, CallSession], most: int) -> None:
+    def _make_room(self, kept: dict[Hashable, CallSession[W]], most: int) -> None:
         while len(kept) >= most:
             self._forget(kept.pop(next(iter(kept))).sent)

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from asyncpar._basics.wording import stand_in
 from asyncpar._child.call_forms import make_call
@@ -50,6 +50,14 @@ _TEXT_BYTES = 64  # of a value in a message, from which on it is rather a text t
 _SECONDS_AT_ONCE = 0.75e-3  # that objects are packed, or read, in one turn of the event loop, …
 _AT_ONCE = 3 * IN_LOOP_BYTES // 4  # … and how many bytes of them, where these take longer than it seems; both are guesses
 _MOST_AT_ONCE = 2.0  # times that; what takes longer is left to a thread
+
+
+class RunPlacer(BufferPlacer, Protocol):
+    """The placer of one run. `has_copied`: its `find` may find something."""
+
+    @property
+    def has_copied(self) -> bool: ...
+    def forget(self) -> None: ...
 
 
 class SentProgram:

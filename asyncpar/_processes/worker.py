@@ -12,25 +12,26 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import anyio
 
 from asyncpar._child.call_forms import Initializer
-from asyncpar._child.control import NOT_RECEIVED, POSITION, SPAN, STOP, seconds_left
-from asyncpar._child.multiprocessing_ties import current_key
-from asyncpar._child.protocol import FAILED, FORGET, LAST, SETUP, Setup
+from asyncpar._child.control import NOT_RECEIVED, POSITION, STOP
+from asyncpar._child.protocol import FAILED, FORGET, LAST, Setup
 from asyncpar._contract.batches import Batch, BatchDone, nothing_done, timed_out
-from asyncpar._contract.executor import Answer, Fate, Place
+from asyncpar._contract.executor import Answer, Fate
+from asyncpar._memory.buffers import Buffer, Shared
 from asyncpar._platform.background import wait_through
 from asyncpar._platform.nesting import depth
-from asyncpar._platform.off_loop import run_off_loop
-from asyncpar._processes.parcel import ProcessAnswer, ProcessParcel, SentProgram, unpack_failure
+from asyncpar._processes.frame_worker import FrameWorker
+from asyncpar._processes.parcel import ProcessParcel, unpack_failure
 from asyncpar._processes.verdicts import judge, judge_death
 from asyncpar._processes.zygote_client import ForkedProcess, Zygote, describe_failed_start
 from asyncpar._processes.zygote_start import describe_lost_start, search_path
+from asyncpar._wire.codec import EncodedElements
 from asyncpar._wire.encoder import Encoder
-from asyncpar._wire.frames import Frame, weigh
 from asyncpar.errors import ExecutorUnavailableError, WorkerDiedError
 
 _THREAD_VARIABLES = (  # each is read by a numerical library when it is loaded
@@ -45,23 +46,15 @@ _THREAD_VARIABLES = (  # each is read by a numerical library when it is loaded
 )
 
 
-class ProcessWorker(Place):
+class ProcessWorker(FrameWorker):
     """One forked process, which is a place for one batch at a time."""
 
     def __init__(self, process: ForkedProcess, zygote: Zygote, grace: float, generation: int, share_of_results: int) -> None:
-        self.name = f"process worker {process.worker_id}"
+        super().__init__(f"process worker {process.worker_id}", process.channel, process.page, grace, generation)
         self._process = process
         self._zygote = zygote
-        self._grace = grace
-        self.generation = generation  # of the modules that the worker has imported
         self.share_of_results = share_of_results  # bytes
-        self._known: dict[int, int] = {}  # {id of a program that it holds: how many pickles of definitions it has read}
-        self._to_forget: list[int] = []
         self._has_answered = False
-        self._key: bytes | None = None  # the key of multiprocessing that the worker has
-        self._share_of_results = -1  # how many bytes the worker knows that it may share
-        self.shares = False  # whether it holds shared memory, or has lent some
-        self.idle_since = 0.0
 
     @property
     def was_killed(self) -> bool:
@@ -74,14 +67,8 @@ class ProcessWorker(Place):
         Raises:
             ExecutorUnavailableError: it died before that. An error of the initializer is raised unchanged.
         """
-        channel = self._process.channel
         try:
-            sent = None if initializer is None else SentProgram(initializer, (0, False, None, 0, None), 0, None)
-            if sent is not None and sent.encoded is None:
-                await run_off_loop(sent.finish)
-            self._key = current_key()
-            await channel.send(_setup_frame(sent, limits, self._key))
-            answer = await channel.receive()
+            answer = await self.introduce(initializer, limits.setup)
         except EOFError:
             await self._see_end_or_kill()
             if self._process.start_error is not None:
@@ -108,10 +95,10 @@ class ProcessWorker(Place):
             return await self._bury(parcel.batch, died_idle=True)
         process.page[POSITION] = NOT_RECEIVED
         try:
-            frame = self._frame(parcel)
+            frame = self.to_frame(parcel)
             if rest := process.channel.send_at_once(frame):
                 await process.channel.send_rest(rest)
-            answer = await (process.channel.receive() if timeout is None else self._receive_in_time(parcel, timeout))
+            answer = await (process.channel.receive() if timeout is None else self.receive_in_time(parcel, timeout))
         except EOFError:
             return await self._bury(parcel.batch)
         except BaseException:
@@ -119,35 +106,15 @@ class ProcessWorker(Place):
             raise
         if type(answer) is range:
             return await self._end_overdue(parcel, answer)
-        if answer.kind == FAILED:
-            self._known.pop(parcel.sent.program_id, None)
-            raise unpack_failure(answer)
+        done = self.to_answer(parcel, frame, answer)
         self._has_answered = True
         process.loans.collect()
         if answer.kind == LAST:
             await self.retire()
-        inline_bytes, shared_bytes = len(frame.payload) + len(answer.payload), 0
-        if frame.buffers or answer.buffers:
-            inline_bytes, shared_bytes = self._weigh(frame, answer)
-        return ProcessAnswer(answer, parcel, self.name, inline_bytes, shared_bytes)
+        return done
 
-    def _weigh(self, sent: Frame, received: Frame) -> tuple[int, int]:
-        """How many bytes have travelled in both directions, and how many were shared."""
-        sent_inline, sent_shared = weigh(sent)
-        received_inline, _ = weigh(received)  # its shared buffers are already mapped
-        received_shared = self._process.channel.shared_bytes
-        if sent_shared or received_shared:
-            self.shares = True
-        return sent_inline + received_inline - received_shared, sent_shared + received_shared
-
-    def forget(self, program: SentProgram, *, idle: bool) -> None:
-        """The worker need not keep `program` any longer. It is told with its next batch, or now if the program is large."""
-        if self._known.pop(program.program_id, None) is None:
-            return
-        self._to_forget.append(program.program_id)
-        if idle and program.is_large:
-            self._process.channel.send_nowait(Encoder().frame(FORGET, tuple(self._to_forget)))
-            self._to_forget.clear()
+    def lend(self, buffers: Sequence[Any]) -> Sequence[Buffer | Shared]:
+        return self._process.loans.lend_all(buffers)
 
     def rest(self) -> None:
         """There may be nothing to do for a while, so the worker gives back its shared memory."""
@@ -162,7 +129,7 @@ class ProcessWorker(Place):
         """Lets an idle worker exit like any Python program. Kills it if that takes longer than the grace."""
         self.hang_up()
         try:
-            with anyio.move_on_after(self._grace, shield=True):
+            with anyio.move_on_after(self.grace, shield=True):
                 await self._zygote.wait_ended(self._process)
         finally:
             await self.kill()
@@ -183,18 +150,6 @@ class ProcessWorker(Place):
         self._zygote.kill(self._process)  # first: even if this task is cancelled a second time, the worker ends
         await self._see_end()
 
-    def _frame(self, parcel: ProcessParcel) -> Frame:
-        sent, news = parcel.sent, None
-        key = current_key()
-        if self._to_forget or key != self._key or self.share_of_results != self._share_of_results:
-            news = tuple(self._to_forget), self.share_of_results, key
-            self._to_forget.clear()
-            self._key = key
-            self._share_of_results = self.share_of_results
-        frame = parcel.frame(pickles_read=self._known.get(sent.program_id, 0), news=news)
-        self._known[sent.program_id] = 1 + len(sent.more)
-        return frame._replace(buffers=self._process.loans.lend_all(frame.buffers)) if frame.buffers else frame
-
     async def _stop(self, parcel: ProcessParcel) -> None:
         """Ends the batch that was sent: asks the worker to stop, and kills it after the grace."""
         process = self._process
@@ -202,10 +157,9 @@ class ProcessWorker(Place):
         try:
             if not process.channel.broken:
                 process.page[STOP] = 1
-                with anyio.move_on_after(self._grace, shield=True):
+                with anyio.move_on_after(self.grace, shield=True):
                     answer = await process.channel.receive()
-                    if answer.kind == FAILED:
-                        self._known.pop(parcel.sent.program_id, None)
+                    self.note_failure(parcel, answer)
                     process.page[STOP] = 0
                     self.fate = Fate.GONE if answer.kind == LAST else Fate.FREE
                     return
@@ -215,20 +169,6 @@ class ProcessWorker(Place):
             if self.fate is not Fate.FREE:
                 await self.kill()
 
-    async def _receive_in_time(self, parcel: ProcessParcel, timeout: float) -> Frame | range:
-        """The worker's answer, or the positions of calls of which one has been running for too long."""
-        page, channel = self._process.page, self._process.channel
-        if parcel.program.concurrency:  # the worker times its calls itself; this is for a call that blocks its event loop
-            timeout += self._grace
-        while True:
-            position = int(page[POSITION])  # before the time: a call that began long ago is then not a later one than this
-            suspects = range(position, min(position + int(page[SPAN]), len(parcel.batch)))
-            left = seconds_left(page, timeout)
-            if left <= 0:
-                return suspects
-            with anyio.move_on_after(left):
-                return await channel.receive()
-
     async def _end_overdue(self, parcel: ProcessParcel, suspects: range) -> BatchDone:
         """A call does not end in time. Its worker is killed, and the other calls are to be run again."""
         batch, timeout = parcel.batch, parcel.program.timeout
@@ -237,7 +177,7 @@ class ProcessWorker(Place):
         culprit, again = judge(batch, suspects, self._process.last_seen)
         if culprit is None:
             return nothing_done(batch, again, self.name)
-        return self._fail_one(batch, culprit, again, timed_out(batch, culprit, timeout), timeout)
+        return self.fail_one(batch, culprit, again, timed_out(batch, culprit, timeout), timeout)
 
     async def _bury(self, batch: Batch, *, died_idle: bool = False) -> BatchDone:
         """The worker died. The call that was running is blamed, and the others are to be run again."""
@@ -249,13 +189,7 @@ class ProcessWorker(Place):
         culprit, again = judge_death(batch, seen, died_idle=died_idle, has_answered=has_answered)
         if culprit is None:
             return nothing_done(batch, again, self.name)
-        return self._fail_one(batch, culprit, again, self._death_of(batch, culprit), 0.0)
-
-    def _fail_one(
-        self, batch: Batch, culprit: int, again: tuple[Batch, ...], error: BaseException, seconds: float
-    ) -> BatchDone:
-        failed, rest = batch.part(culprit, culprit + 1), tuple([part for part in again if len(part)])
-        return BatchDone(failed, [None], {0: error}, ((1, seconds),), self.name, rest)
+        return self.fail_one(batch, culprit, again, self._death_of(batch, culprit), 0.0)
 
     def _death_of(self, batch: Batch, position: int) -> WorkerDiedError:
         process = self._process
@@ -281,7 +215,7 @@ class ProcessWorker(Place):
     async def _see_end_or_kill(self) -> None:
         """The channel has ended, so the worker has ended or will end soon. If it lives on without the channel, it is killed."""
         try:
-            with anyio.move_on_after(self._grace):
+            with anyio.move_on_after(self.grace):
                 await self._zygote.wait_ended(self._process)
         finally:
             await self.kill()
@@ -308,22 +242,12 @@ class Limits(NamedTuple):
         threads = {} if self.inner_threads is None else dict.fromkeys(_THREAD_VARIABLES, str(self.inner_threads))
         return threads | os.environ.copy()
 
-
-def _setup_frame(initializer: SentProgram | None, limits: Limits, key: bytes | None) -> Frame:
-    encoded, buffers = (None, []) if initializer is None else (initializer.encoded, initializer.buffers)
-    try:
-        directory: str | None = os.getcwd()
-    except FileNotFoundError:  # it has been removed
-        directory = None
-    setup: Setup = (
-        directory,
-        limits.environment(),
-        search_path(),
-        list(getattr(sys, "argv", ())),  # some embedded Pythons have no argv
-        encoded,
-        limits.max_calls,
-        limits.max_memory,
-        depth() + 1,
-        key,
-    )
-    return Encoder().frame(SETUP, setup, buffers)
+    def setup(self, initializer: EncodedElements | None, key: bytes | None) -> Setup:
+        """The first message to a worker with these limits."""
+        try:
+            directory: str | None = os.getcwd()
+        except FileNotFoundError:  # it has been removed
+            directory = None
+        argv = list(getattr(sys, "argv", ()))  # some embedded Pythons have no argv
+        environment, path = self.environment(), search_path()
+        return directory, environment, path, argv, initializer, self.max_calls, self.max_memory, depth() + 1, key

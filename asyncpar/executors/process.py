@@ -23,8 +23,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import anyio
@@ -33,35 +32,26 @@ import anyio.lowlevel
 from asyncpar._basics.validation import check_inner_threads, is_int, is_positive_int, to_bytes, to_count, to_seconds
 from asyncpar._child.call_forms import Initializer
 from asyncpar._child.control import make_nameless_file
-from asyncpar._child.protocol import ProgramOptions
 from asyncpar._contract.admission import WhenFull
-from asyncpar._contract.executor import DEFAULT_HINTS, FREE, Hints, Program, Session, Traits
-from asyncpar._contract.lending import PooledExecutor, PooledSession
+from asyncpar._contract.executor import FREE, Traits
 from asyncpar._memory.blocks import Area
-from asyncpar._memory.loans import NOWHERE
-from asyncpar._memory.options import DEFAULT_BYTES
 from asyncpar._memory.placer import Placer
 from asyncpar._platform.background import BackgroundTask, start_background
 from asyncpar._platform.cpus import resolve_max_workers
 from asyncpar._platform.memory import available_memory
-from asyncpar._processes.call_sessions import CallSession, CallSessions
-from asyncpar._processes.parcel import PickledProgram, SentProgram
-from asyncpar._processes.reloading import generation
+from asyncpar._processes.sessions import FrameExecutor
 from asyncpar._processes.worker import Limits, ProcessWorker
 from asyncpar._processes.zygote_client import Zygote, start_zygote
 from asyncpar._processes.zygote_start import describe_lost_start, refuse_unless_supported
-from asyncpar._wire.encoder import is_importable
-from asyncpar._wire.unfinished import Hold, hold_unfinished_modules
 from asyncpar.errors import ExecutorUnavailableError
 
 LEAST_MEMORY = 1 << 25  # bytes; about what an interpreter holds by itself
 _REST_SECONDS = 1.0  # without work, until shared memory is given back; warm pages are written three times as fast
 _MOST_GRACE = 86_400.0  # a day: long enough, and the system counts it in milliseconds of 32 bits
 _MOST_STARTS = 3  # for a worker that is killed each time before it is ready
-_KEPT_FUNCTIONS = 64  # a name costs a worker a hundred bytes; a run of an importable function saves 10 µs by this
 
 
-class ProcessExecutor(PooledExecutor[ProcessWorker]):
+class ProcessExecutor(FrameExecutor[ProcessWorker]):
     """Runs calls in up to `max_workers` processes (default: as many as processors).
 
     Workers are forked in about a millisecond from a small helper process, on demand, with the working directory,
@@ -135,7 +125,6 @@ class ProcessExecutor(PooledExecutor[ProcessWorker]):
             grace=grace,
         )
         super().__init__(resolve_max_workers(max_workers), max_pending=max_pending, when_full=when_full)
-        self.pool.give_back = self.release
         self._initializer = None if initializer is None else Initializer(initializer, tuple(initargs))
         self._preload = tuple(preload)
         self._max_shared_bytes = available_memory() // 4 if max_shared_bytes is None else to_bytes(max_shared_bytes)
@@ -146,80 +135,19 @@ class ProcessExecutor(PooledExecutor[ProcessWorker]):
         )
         self._idle_timeout = to_seconds(idle_timeout)
         self._grace = min(to_seconds(grace), _MOST_GRACE)
-        self._workers: set[ProcessWorker] = set()  # all that have not ended
         self._zygote: Zygote | None = None
         self._starting = anyio.Lock()
         self._life: BackgroundTask | None = None
-        self._last_program_id = 0
         self._arguments: Area | None = None
         self._making_arguments = threading.Lock()
         self._rest_due: float | None = None
         self._something_due = anyio.Event()
-        self._generation = generation()  # for the workers that are lent
         self._leaving: list[ProcessWorker] = []  # with old code; they have been told to end, and must be awaited
         self._old_zygotes: list[Zygote] = []  # which have preloaded old code, and wait for the end of their workers
-        self._importable: dict[Hashable, SentProgram] = {}  # {its options, and the id of its function, which it holds: program}
-        self._calls = CallSessions(self.forget_program)
         _executors.add(self)
 
-    def open(self, program: Program, hints: Hints) -> ProcessSession:
-        self._begin()
-        fn, concurrency, stop_on_error, timeout = program
-        threshold = NOWHERE if hints.max_nbytes is None else hints.max_nbytes
-        options = concurrency, stop_on_error, timeout, threshold, hints.mmap_mode
-        placer = Placer(self._get_arguments, threshold)
-        unfinished = hold_unfinished_modules(fn)
-        try:
-            is_kept = is_importable(fn)
-            sent = self._importable_program(fn, options) if is_kept else self.new_program(fn, options, placer)
-        except BaseException:
-            if unfinished is not None:
-                unfinished.release()
-            raise
-        return ProcessSession(self, program, sent, placer, unfinished, is_kept=is_kept)
-
-    def open_call(self, fn: Callable[..., Any], concurrency: int, timeout: float | None) -> Session:
-        self._begin()
-        unfinished = hold_unfinished_modules(fn)
-        if unfinished is not None:
-            unfinished.release()  # the session of a run holds them for as long as it is open
-            return self.open(Program(fn, concurrency, False, timeout), DEFAULT_HINTS)
-        by_name = is_importable(fn)
-        kept = self._calls.find(fn, concurrency, timeout) if by_name else None
-        return self._new_call(Program(fn, concurrency, False, timeout), by_name) if kept is None else kept
-
-    def _new_call(self, program: Program, by_name: bool) -> Session:
-        fn, concurrency, stop_on_error, timeout = program
-        make_placer = partial(Placer, self._get_arguments, DEFAULT_BYTES)
-        placer = make_placer()
-        sent = self.new_program(fn, (concurrency, stop_on_error, timeout, DEFAULT_BYTES, "r"), placer)
-        session = CallSession(self.pool, self.release, program, sent, make_placer)
-        if by_name:
-            self._calls.keep(session)
-            return session
-        session, is_kept = self._calls.merge(session)
-        return session if is_kept else ProcessSession(self, program, sent, placer, None, is_kept=False)
-
-    def _begin(self) -> None:
-        """A run, or a call, begins: it is checked that it may, and workers with old code are dismissed."""
-        self.pool.bind_to_loop()
-        if (now := generation()) != self._generation:
-            self._generation = now
-            self._part_with_old_code()
-
-    def _importable_program(self, fn: Callable[..., Any], options: ProgramOptions) -> SentProgram:
-        """The program of an importable function, kept from run to run."""
-        key = id(fn), options
-        kept = self._importable.get(key)
-        if kept is None:
-            if len(self._importable) >= _KEPT_FUNCTIONS:
-                self.forget_program(self._importable.pop(next(iter(self._importable))))
-            kept = self._importable[key] = self.new_program(fn, options, None)
-        return kept
-
-    def new_program(self, fn: Callable[..., Any], options: ProgramOptions, placer: Placer | None) -> SentProgram:
-        self._last_program_id += 1
-        return SentProgram(fn, options, self._last_program_id, placer)
+    def make_placer(self, threshold: int) -> Placer:
+        return Placer(self._get_arguments, threshold)
 
     def _get_arguments(self) -> Area:
         """Where large arguments are stored; made with the first worker or for the first of them, whichever comes first."""
@@ -243,7 +171,6 @@ class ProcessExecutor(PooledExecutor[ProcessWorker]):
             worker.collect_loans()
 
     def release(self, worker: ProcessWorker) -> None:
-        """Takes back a worker that was lent."""
         if worker.fate is not FREE:
             self._workers.discard(worker)
             if self._old_zygotes:
@@ -261,7 +188,7 @@ class ProcessExecutor(PooledExecutor[ProcessWorker]):
                 self._something_due.set()
             self._rest_due = worker.idle_since + _REST_SECONDS
 
-    def _part_with_old_code(self) -> None:
+    def part_with_old_code(self) -> None:
         """Fresh workers are forked from now on; the run that wants them need not wait for the end of the others."""
         if self._preload and self._zygote is not None:
             self._old_zygotes.append(self._zygote)
@@ -453,52 +380,6 @@ class ProcessExecutor(PooledExecutor[ProcessWorker]):
 
     def _all_zygotes(self) -> list[Zygote]:
         return [*self._old_zygotes, *([] if self._zygote is None else [self._zygote])]
-
-    def forget_program(self, program: SentProgram) -> None:
-        """No run needs the program any longer: workers forget it with their next message."""
-        for worker in self._workers:
-            worker.forget(program, idle=worker in self.pool.idle)
-
-
-class ProcessSession(PickledProgram, PooledSession[ProcessWorker]):
-    """One run in a `ProcessExecutor`. `is_kept`: its program stays with the workers."""
-
-    placer: Placer
-
-    def __init__(
-        self,
-        executor: ProcessExecutor,
-        program: Program,
-        sent: SentProgram,
-        placer: Placer,
-        unfinished: Hold | None,
-        *,
-        is_kept: bool,
-    ) -> None:
-        PickledProgram.__init__(self, program, sent, placer)
-        self.pool = executor.pool
-        self._executor = executor
-        self._unfinished = unfinished  # modules, held while the run goes on
-        self._is_kept = is_kept
-
-    def release(self, place: ProcessWorker) -> None:
-        self._executor.release(place)
-
-    def counters(self) -> Mapping[str, int]:
-        return {"zero_copy_hits": self.hits}
-
-    def part_with_kept_program(self) -> None:
-        if self._is_kept:
-            self.sent = self._executor.new_program(self.program.fn, self.sent.options, self.placer)
-            self._is_kept = False
-
-    def close(self) -> None:
-        self.placer.forget()
-        if self._unfinished is not None:
-            self._unfinished.release()
-        if not self._is_kept:
-            self._executor.forget_program(self.sent)
-            del self.sent  # it holds blocks of shared memory; parcels that are still on their way keep it
 
 
 _executors: weakref.WeakSet[ProcessExecutor] = weakref.WeakSet()
