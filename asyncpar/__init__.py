@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from asyncpar.errors import WorkerDiedError as WorkerDiedError
     from asyncpar.executors.futures import FuturesExecutor as FuturesExecutor
     from asyncpar.executors.inline import InlineExecutor as InlineExecutor
+    from asyncpar.executors.interpreter import InterpreterExecutor as InterpreterExecutor
     from asyncpar.executors.process import ProcessExecutor as ProcessExecutor
     from asyncpar.executors.thread import ThreadExecutor as ThreadExecutor
 
@@ -62,6 +63,7 @@ _HOMES = {
     "ExecutorUnavailableError": "errors",
     "FuturesExecutor": "executors.futures",
     "InlineExecutor": "executors.inline",
+    "InterpreterExecutor": "executors.interpreter",
     "MemorizedResult": "_cache.shelved",
     "Memory": "_cache.memory",
     "Outcome": "_run.outcomes",
@@ -104,6 +106,7 @@ __all__ = [
     "ExecutorUnavailableError",
     "FuturesExecutor",
     "InlineExecutor",
+    "InterpreterExecutor",
     "MemorizedResult",
     "Memory",
     "Outcome",

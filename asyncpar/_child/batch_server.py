@@ -1,20 +1,19 @@
 """Answers batches: it knows the programs of the current runs, reads the calls, makes them, and encodes their outcomes.
 
 It knows nothing of processes, sockets or signals, so it works with anything that carries its messages: our worker processes,
-and other pools.
+interpreters, and other pools.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from asyncpar._basics.notes import add_note
 from asyncpar._child.control import POSITION, RECEIVED, ControlPage
 from asyncpar._child.multiprocessing_ties import take_on_key
 from asyncpar._child.own_imports import import_own
-from asyncpar._child.protocol import DONE, FAILED, LAST, BatchMessage, DoneMessage, News, ProgramOptions
+from asyncpar._child.protocol import DONE, FAILED, LAST, BatchMessage, CallInterrupted, DoneMessage, News, ProgramOptions
 from asyncpar._child.run_batch import BatchReport, run_batch
 from asyncpar._memory.loans import MmapMode
 from asyncpar._wire.codec import BY_NAME, Undeliverable
@@ -27,7 +26,6 @@ from asyncpar._wire.unfinished import loads
 
 if TYPE_CHECKING:
     from asyncpar._child.lifetime import Lifetime
-    from asyncpar._child.shared_memory import SharedMemory
 
 
 class _Program:
@@ -53,22 +51,35 @@ class _Program:
         self.definitions.extend([value])
 
 
+class LentMemory(Protocol):
+    """A worker's side of the memory that it sees together with its parent: `SharedMemory` or `ShownMemory`."""
+
+    def begin_batch(self, decoder: Decoder, mode: MmapMode, /) -> object: ...
+    def let_go(self) -> object: ...
+    def limit_results(self, most_bytes: int, /) -> None: ...
+    def placer_from(self, threshold: int, /) -> BufferPlacer: ...
+    def lend(self, frame: Frame, /) -> Frame: ...
+    def explain(self, errors: dict[int, BaseException], mode: MmapMode, /) -> None: ...
+    def rest(self, *, thoroughly: bool) -> None: ...
+
+
 class BatchServer:
     """Answers one batch after another.
 
     Args:
         control: the control page, on which it notes what it is doing.
-        memory: shared memory for large buffers; None: they travel with the messages.
+        memory: for large buffers, which the parent sees too; None: they travel with the messages.
     """
 
     lifetime: Lifetime | None = None  # says when the worker has to end, if it ever has to
 
-    def __init__(self, control: ControlPage, memory: SharedMemory | None) -> None:
+    def __init__(self, control: ControlPage, memory: LentMemory | None) -> None:
         self._control = control
         self._memory = memory
         self._programs: dict[int, _Program] = {}  # {program id: program}
         self._coroutines: Any = None  # the module `run_coroutines`, from the first coroutine function on; it imports asyncio
         self._runner: Any = None  # asyncio.Runner, from then on
+        self._under_way: Any = None  # the task that runs coroutine calls
 
     def knows(self, program_id: int) -> bool:
         return program_id in self._programs
@@ -103,8 +114,8 @@ class BatchServer:
         leaves = self.lifetime is not None and self.lifetime.end_batch(len(report.values))
         if memory is None:
             return _done(report, DONE, program, definitions, None, decoder.has_read_apart)
-        if report.errors and program.mmap_mode == "r" and memory.borrows:
-            _explain_read_only(report.errors)
+        if report.errors:
+            memory.explain(report.errors, program.mmap_mode)
         placer = memory.placer_from(program.threshold)
         return memory.lend(_done(report, LAST if leaves else DONE, program, definitions, placer, decoder.has_read_apart))
 
@@ -119,7 +130,7 @@ class BatchServer:
     def _take_in(self, news: News) -> None:
         forget, most_shared, key = news
         self.forget(forget)
-        assert self._memory is not None, "only worker processes are sent news"
+        assert self._memory is not None, "workers of other pools are sent no news"
         self._memory.limit_results(most_shared)
         if key is not None:
             take_on_key(key)
@@ -156,24 +167,35 @@ class BatchServer:
             timeout=program.timeout,
             leave=leave,
         )
-        report: BatchReport = self._runner.run(batch)
+        try:
+            report: BatchReport = self._runner.run(self._note_task(batch))
+        except CallInterrupted:  # anywhere in the event loop
+            self.close()
+            self._runner = None
+            raise
+        except self._coroutines.asyncio.CancelledError:
+            raise CallInterrupted from None
         return report
+
+    async def _note_task(self, batch: Awaitable[BatchReport]) -> BatchReport:
+        self._under_way = self._coroutines.asyncio.current_task()
+        try:
+            return await batch
+        finally:
+            self._under_way = None
+
+    def cancel_coroutines(self) -> bool:
+        """Cancels the coroutine calls that are under way; returns whether there are any. Any thread may call it."""
+        task = self._under_way
+        if task is None:
+            return False
+        task.get_loop().call_soon_threadsafe(task.cancel)
+        return True
 
 
 def failure(error: BaseException) -> Frame:
     """The answer if a run cannot go on, for example because its function could not be read."""
     return Encoder().frame(FAILED, tuple(pack_error(error, hidden_frames=1)))
-
-
-def _explain_read_only(errors: dict[int, BaseException]) -> None:
-    for error in errors.values():
-        message = error.args[0] if type(error) is ValueError and error.args else None
-        if type(message) is str and message.endswith(" is read-only"):  # numpy's message for an array
-            add_note(
-                error,
-                "large arguments are shared between workers, and read-only; "
-                'mmap_mode="c" gives each call a copy that is made when it is written to',
-            )
 
 
 def _done(

@@ -17,6 +17,8 @@ BEGAN = 1  # when that call began, on the monotonic clock
 STOP = 2  # 1 if no further call is to be started
 SPAN = 3  # how many calls from POSITION on are under way, or will be before the page is written again
 PID = 4  # of the worker, once it has started
+STRIKES = 5  # how often an interpreter's calls have been interrupted (`interrupter.py`)
+NUMBERS = 6  # how many there are
 
 NOT_RECEIVED = -1.0  # set by the parent: the worker has not seen the batch
 RECEIVED = -2.0  # set by the worker: it has seen the batch, and is reading it or writing its answer

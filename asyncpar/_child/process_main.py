@@ -22,16 +22,16 @@ from functools import partial
 from types import ModuleType
 from typing import Any, NoReturn
 
-from asyncpar._child.batch_server import BatchServer, failure
+from asyncpar._child.batch_server import BatchServer
 from asyncpar._child.control import PID, POSITION, RECEIVED, map_page, unmap_page
+from asyncpar._child.frame_server import FrameServer, flush_output, run_initializer
 from asyncpar._child.lifetime import Lifetime
 from asyncpar._child.multiprocessing_ties import take_on_key
-from asyncpar._child.protocol import BATCH, FORGET, READY, SETUP, Setup
+from asyncpar._child.protocol import Setup
 from asyncpar._child.shared_memory import SharedMemory
 from asyncpar._platform.nesting import enter_worker_process
 from asyncpar._wire.channel import Channel
 from asyncpar._wire.decoder import Decoder
-from asyncpar._wire.frames import Frame
 
 _GENERATORS = (  # modules with a global random generator, and the function that reseeds it; `random` reseeds itself
     ("numpy.random", "seed"),
@@ -55,17 +55,18 @@ def run_worker(channel_fd: int, file_fd: int, arguments_fd: int) -> NoReturn:
     _show_crashes()
     if sys.breakpointhook is sys.__breakpointhook__:  # else a preloaded debugger has set its own
         sys.breakpointhook = _refuse_breakpoint
-    worker = _Worker(control, memory)
+    server = BatchServer(control, memory)
+    worker = FrameServer(server, memory, partial(_take_on, server))
     try:
         while True:
             answer = worker.answer(channel.receive())
-            _flush_output()
+            flush_output()
             if os.getpid() != worker_pid:  # a call has forked, and this is the copy
                 os._exit(0)
             if answer is not None:
                 channel.send(answer)
     except EOFError:
-        worker.close()
+        server.close()
     finally:
         channel.close()
     _exit_like_a_program()
@@ -79,45 +80,17 @@ def _let_go(sock: socket.socket, control: memoryview[float], memory: SharedMemor
         memory.leave_to_original()
 
 
-class _Worker:
-    """Answers frames."""
-
-    def __init__(self, control: memoryview[float], memory: SharedMemory) -> None:
-        self._memory = memory
-        self._server = BatchServer(control, memory)
-
-    def answer(self, frame: Frame) -> Frame | None:
-        """The frame to answer with, if any."""
-        try:
-            if frame.kind == SETUP:
-                self._take_on(Decoder(frame))
-                return Frame(READY, b"")
-            if frame.kind == BATCH:
-                return self._server.answer(Decoder(frame), lends=bool(frame.buffers))
-            if frame.kind == FORGET:
-                self._server.forget(forgotten := Decoder(frame).message)
-                self._memory.rest(thoroughly=not forgotten)
-                return None
-            raise AssertionError(f"unknown kind of frame {frame.kind}")
-        except BaseException as error:  # raised by the initializer or by reading the function: the run cannot go on
-            return failure(error)
-
-    def _take_on(self, decoder: Decoder) -> None:
-        """Adopts the parent's surroundings, and runs the initializer."""
-        setup: Setup = decoder.message
-        directory, environment, path, argv, initializer, max_calls, max_memory, depth, key = setup
-        enter_worker_process(depth)
-        if key is not None:
-            take_on_key(key)
-        _adopt_surroundings(directory, environment, path, argv)
-        if initializer is not None:
-            function, _ = decoder.value(initializer)
-            function()
-        if max_calls is not None or max_memory is not None:
-            self._server.lifetime = Lifetime(max_calls, max_memory)
-
-    def close(self) -> None:
-        self._server.close()
+def _take_on(server: BatchServer, decoder: Decoder) -> None:
+    """Adopts the parent's surroundings, and runs the initializer."""
+    setup: Setup = decoder.message
+    directory, environment, path, argv, initializer, max_calls, max_memory, depth, key = setup
+    enter_worker_process(depth)
+    if key is not None:
+        take_on_key(key)
+    _adopt_surroundings(directory, environment, path, argv)
+    run_initializer(decoder, initializer)
+    if max_calls is not None or max_memory is not None:
+        server.lifetime = Lifetime(max_calls, max_memory)
 
 
 def _show_crashes() -> None:
@@ -154,13 +127,5 @@ def _exit_like_a_program() -> NoReturn:
     """Exits as multiprocessing's children do: runs what a program expects, without 20 ms of tearing the interpreter down."""
     threading._shutdown()  # type: ignore[attr-defined]  # joins the threads that are not daemons
     atexit._run_exitfuncs()
-    _flush_output()
+    flush_output()
     os._exit(0)
-
-
-def _flush_output() -> None:
-    for name in ("stdout", "stderr"):
-        try:
-            getattr(sys, name).flush()
-        except BaseException:  # noqa: S112 - a call may have put anything there, or nothing, and its result is to arrive
-            continue

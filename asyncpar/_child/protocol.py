@@ -1,7 +1,9 @@
-"""The messages between parent, zygote and worker. Both sides import this module and nothing else of each other.
+"""The messages between parent, zygote and worker. Both sides import this module and nothing else of each other. A worker is a
+process or an interpreter.
 
 Parent and worker exchange frames (`_wire/frames.py`), strictly in turn. SETUP is answered by READY or FAILED. Each BATCH is
-answered by DONE, by LAST (the worker has reached its limits and is to be dropped) or by FAILED. Only FORGET has no answer.
+answered by DONE, by LAST (the worker has reached its limits and is to be dropped), by FAILED, or by INTERRUPTED (an interpreter
+was interrupted between two calls, and what they returned is lost). Only FORGET has no answer.
 Parent and zygote exchange records of fixed size over the control socket. A FORK record carries three descriptors: the worker's
 end of its channel, its own file (control page, ledgers and results, `_memory/loans.py`), and the executor's file of arguments.
 The zygote's first record is STARTED: it has preloaded, and is ready. At the end of a worker it reports that the worker EXITED
@@ -19,7 +21,11 @@ from asyncpar._memory.loans import MmapMode
 from asyncpar._wire.codec import EncodedColumn, EncodedElements
 from asyncpar._wire.failures import PackedError
 
-SETUP, READY, BATCH, DONE, LAST, FAILED, FORGET = range(1, 8)  # kinds of frames between parent and worker
+SETUP, READY, BATCH, DONE, LAST, FAILED, FORGET, INTERRUPTED = range(1, 9)  # kinds of frames between parent and worker
+
+
+class CallInterrupted(BaseException):
+    """Is raised in the calls of an interpreter that are to end."""
 
 
 # Messages are plain tuples, which pickle three times as fast as named ones.

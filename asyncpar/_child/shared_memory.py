@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from functools import partial
 from mmap import mmap
 
+from asyncpar._basics.notes import add_note
 from asyncpar._memory.blocks import Area, Block
 from asyncpar._memory.buffers import Buffer
 from asyncpar._memory.loans import RESULTS, Loans, Mappings, MmapMode, map_ledgers
@@ -63,6 +64,11 @@ class SharedMemory:
         """The frame as it is sent, with its blocks lent to the parent."""
         return frame._replace(buffers=self._loans.lend_all(frame.buffers)) if frame.buffers else frame
 
+    def explain(self, errors: dict[int, BaseException], mode: MmapMode) -> None:
+        """Adds a note to errors that come from writing to what is only lent."""
+        if mode == "r" and self.borrows:
+            _explain_read_only(errors)
+
     def rest(self, *, thoroughly: bool) -> None:
         """There is nothing to do now: drops all mappings. `thoroughly`: also frees memory that nobody has borrowed."""
         self.let_go()
@@ -72,8 +78,20 @@ class SharedMemory:
                 pass
 
 
+def _explain_read_only(errors: dict[int, BaseException]) -> None:
+    for error in errors.values():
+        message = error.args[0] if type(error) is ValueError and error.args else None
+        if type(message) is str and message.endswith(" is read-only"):  # numpy's message for an array
+            add_note(
+                error,
+                "large arguments are shared between workers, and read-only; "
+                'mmap_mode="c" gives each call a copy that is made when it is written to',
+            )
+
+
 class _ResultPlacer:
     holds_results = True
+    shows_views = False
 
     def __init__(self, area: Area, threshold: int) -> None:
         self._area = area

@@ -31,6 +31,7 @@ class Placer:
     """Copies the large buffers of one run into an area. The area is requested when there is a buffer to copy."""
 
     holds_results = False
+    shows_views = False
     _copied: _Copied | None = None  # made with the first copy
 
     def __init__(self, area: Callable[[], Area], threshold: int) -> None:

@@ -40,6 +40,7 @@ from asyncpar._wire.encoder import (
 from asyncpar._wire.failures import PackedError, unpack_error
 from asyncpar._wire.frames import Frame, weigh
 from asyncpar._wire.pace import IN_LOOP_BYTES, Breaths, Limit, Pace, TooLarge
+from asyncpar._wire.views import View
 
 _MIXED_COLUMNS = (  # of `make_call`: in words, and as a path
     ("the function of {}", "function"),
@@ -80,7 +81,7 @@ class SentProgram:
         self.options = options
         self.program_id = program_id
         self.encoded: EncodedElements | None = None
-        self.buffers: list[Buffer | Block] = []
+        self.buffers: list[Buffer | Block | View] = []
         self.definitions = Definitions()
         self.more: list[bytes] = []
         self._placer = placer

@@ -86,7 +86,7 @@ def describe_lost_start() -> str:
 
 def spawn_zygote(control: socket.socket) -> int:
     """Starts an interpreter that runs the zygote, with `control` as descriptor 3; returns its process id."""
-    command = [sys.executable, "-P", *_interpreter_flags(), "-c", _PROGRAM, str(_CONTROL_FD), *_package_roots()]
+    command = [sys.executable, "-P", *_interpreter_flags(), "-c", _PROGRAM, str(_CONTROL_FD), *package_roots()]
     environment = {**os.environ, ZYGOTE_MARK: _identity(control.fileno())}
     for attempt in range(_ATTEMPTS):
         try:
@@ -148,7 +148,7 @@ def _tell_parent() -> None:
                     pass
 
 
-def _package_roots() -> list[str]:
+def package_roots() -> list[str]:
     """Where this program has asyncpar and cloudpickle, even if it has not imported them yet."""
     loaded = sys.modules.get("cloudpickle")
     spec = PathFinder.find_spec("cloudpickle") if loaded is None else loaded.__spec__

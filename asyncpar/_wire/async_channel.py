@@ -31,13 +31,13 @@ class AsyncChannel:
     """Sends and receives frames over a non-blocking socket that it owns.
 
     Cancelling `receive` loses nothing: the next call goes on where it stopped. Cancelling `send` can leave half a frame
-    behind. `broken` then says that the channel cannot be used any more.
+    behind. `broken` then says that the channel cannot be used any more. `mappings`: of what the other end lends, if it does.
 
     Raises:
         EOFError: the other end is closed.
     """
 
-    def __init__(self, sock: socket.socket, mappings: Mappings) -> None:
+    def __init__(self, sock: socket.socket, mappings: Mappings | None) -> None:
         sock.setblocking(False)
         self._sock = sock
         self._reader = FrameReader()
@@ -110,6 +110,8 @@ class AsyncChannel:
 
     def _mapped(self, frame: Frame) -> Frame:
         """The frame with views of the buffers that are lent to us. They are given back when the views are gone."""
+        if self._mappings is None:
+            return frame
         _, self.shared_bytes = weigh(frame)
         buffers = [self._mappings.map(buffer, "r+") if isinstance(buffer, Shared) else buffer for buffer in frame.buffers]
         return Frame(frame.kind, frame.payload, buffers)
@@ -143,11 +145,13 @@ class AsyncChannel:
     def leave(self) -> None:
         """In a forked copy of this process: closes the copy's socket, and leaves the channel to the original."""
         self.broken = True
-        self._mappings.end()
+        if self._mappings is not None:
+            self._mappings.end()
         self._readiness.leave()
         close_copy(self._sock)
 
     def close(self) -> None:
-        self._mappings.end()
+        if self._mappings is not None:
+            self._mappings.end()
         self._readiness.close()
         self._sock.close()

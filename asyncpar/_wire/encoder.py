@@ -28,6 +28,7 @@ from asyncpar._wire.definitions import Definitions
 from asyncpar._wire.frames import Frame
 from asyncpar._wire.pace import IN_LOOP_BYTES, Breaths, Limit, Pace, TooLarge, Writer, join
 from asyncpar._wire.unfinished import guarded
+from asyncpar._wire.views import View, as_plain_column, view_pickler
 from asyncpar.errors import ExecutorUnavailableError
 
 _MEMBER_WEIGHT = 32  # of an element in a column that is pickled whole
@@ -45,16 +46,19 @@ class BufferPlacer(Protocol):
     """Takes buffers of `threshold` bytes or more: it copies one and returns its block, or None if it has no room.
 
     `find` returns the block of a buffer that has already been copied. `copy` takes data, in pieces, that will not be looked up
-    again. `holds_results`: the buffers are results, which are writable at the other end, and not arguments.
+    again. `holds_results`: the buffers are results, which are writable at the other end, and not arguments. `shows_views`: one
+    end is an interpreter, in which there are no arrays (`views.py`).
     """
 
     @property
     def threshold(self) -> int: ...
     @property
     def holds_results(self) -> bool: ...
-    def find(self, data: memoryview, /) -> Block | None: ...
-    def __call__(self, data: memoryview, /) -> Block | None: ...
-    def copy(self, pieces: Sequence[Buffer], /) -> Block | None: ...
+    @property
+    def shows_views(self) -> bool: ...
+    def find(self, data: memoryview, /) -> Block | View | None: ...
+    def __call__(self, data: memoryview, /) -> Block | View | None: ...
+    def copy(self, pieces: Sequence[Buffer], /) -> Block | View | None: ...
 
 
 class Encoder:
@@ -106,6 +110,8 @@ class Encoder:
 
     def column(self, column: Column, describe: Callable[..., tuple[str, str]], *context: object) -> EncodedColumn:
         """`column` in a form that travels; `describe(*context, position)` names an element for errors: in words, as a path."""
+        if type(column) not in _SEQUENCES and self._placer is not None and self._placer.shows_views:
+            column = as_plain_column(column)
         size = _plain_bytes(column)
         if size is None:
             return self._of_objects(column, partial(describe, *context))
@@ -334,7 +340,7 @@ class _Keeper:
                 return None
         return pickle.PickleBuffer(join(pickled, self.pace))
 
-    def _block_of(self, data: memoryview) -> Block | None:
+    def _block_of(self, data: memoryview) -> Block | View | None:
         placer = self.placer
         if placer is None or data.nbytes < placer.threshold:
             return None
@@ -372,6 +378,8 @@ def pickler_class(placer: BufferPlacer | None) -> Any:
 def _own_pickler(placer: BufferPlacer | None) -> Any:
     from asyncpar._wire.pickler import Pickler  # takes 30 ms, since it imports cloudpickle
 
+    if placer is not None and placer.shows_views:
+        return view_pickler()
     if placer is None or loaded_numpy() is None:
         return Pickler
     from asyncpar._wire.arrays import argument_pickler, result_pickler  # imports numpy

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from asyncpar._contract.running import batch_done as batch_done
     from asyncpar._contract.running import make_calls as make_calls
 
-NAMES = ("process", "thread", "inline")
+NAMES = ("process", "thread", "interpreter", "inline")
 
 _defaults: RunVar[dict[str, PooledExecutor[Any]] | None] = RunVar("asyncpar_default_executors", None)
 
@@ -140,6 +140,10 @@ def make_executor(name: str) -> PooledExecutor[Any]:
         from asyncpar.executors.thread import ThreadExecutor
 
         return ThreadExecutor()
+    if name == "interpreter":
+        from asyncpar.executors.interpreter import InterpreterExecutor
+
+        return InterpreterExecutor()
     from asyncpar.executors.inline import InlineExecutor
 
     return InlineExecutor()

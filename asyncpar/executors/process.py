@@ -17,7 +17,6 @@ all of them. Maps in the copy that name an executor run in executors of its own.
 
 from __future__ import annotations
 
-import inspect
 import operator
 import os
 import threading
@@ -39,6 +38,7 @@ from asyncpar._memory.placer import Placer
 from asyncpar._platform.background import BackgroundTask, start_background
 from asyncpar._platform.cpus import resolve_max_workers
 from asyncpar._platform.memory import available_memory
+from asyncpar._processes.frame_worker import check_initializer
 from asyncpar._processes.sessions import FrameExecutor
 from asyncpar._processes.worker import Limits, ProcessWorker
 from asyncpar._processes.zygote_client import Zygote, start_zygote
@@ -407,20 +407,11 @@ def check_process_arguments(
     grace: object = 1,
 ) -> None:
     """Refuses what a `ProcessExecutor` would refuse."""
-    if initializer is not None and not callable(initializer):
-        raise TypeError(f"initializer must be callable, not {initializer!r}")
-    if inspect.iscoroutinefunction(initializer):
-        raise TypeError(
-            f"initializer must be a plain function, not the coroutine function {initializer!r}, which would not be awaited"
-        )
+    check_initializer(initializer, initargs, idle_timeout)
     if isinstance(preload, str):
         raise TypeError(f"preload must be a sequence of module names, such as [{preload!r}], not one string")
     if not isinstance(preload, Iterable) or not all(isinstance(name, str) for name in preload):
         raise TypeError(f"preload must be a sequence of module names, not {preload!r}")
-    if not isinstance(initargs, Iterable):
-        raise TypeError(f"initargs must be a tuple of the arguments of initializer, not {initargs!r}")
-    if not to_seconds(idle_timeout) > 0:
-        raise ValueError(f"idle_timeout must be a positive number of seconds, not {idle_timeout!r}")
     if not to_seconds(grace) >= 0:
         raise ValueError(f"grace must be a number of seconds, 0 or more, not {grace!r}")
     check_inner_threads(inner_max_num_threads)

@@ -1,0 +1,78 @@
+"""The main program of an interpreter that is a worker, in a thread of the program, from its boot to the end of its channel.
+
+It takes on the program's import path, runs the initializer, sends READY, and answers one BATCH after another, like a process
+worker. But its process is the program's. So it leaves working directory, environment and signals alone, and does not end its
+process. A second thread can interrupt it (`interrupter.py`).
+
+A batch that an interruption has hit outside its calls has no answer; INTERRUPTED is sent instead.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from functools import partial
+from types import ModuleType
+
+from asyncpar._child.batch_server import BatchServer
+from asyncpar._child.control import POSITION, RECEIVED
+from asyncpar._child.frame_server import FrameServer, flush_output, run_initializer
+from asyncpar._child.interrupter import Interrupter
+from asyncpar._child.multiprocessing_ties import take_on_key, watch_imports
+from asyncpar._child.own_imports import take_on_path
+from asyncpar._child.protocol import FORGET, INTERRUPTED, CallInterrupted, Setup
+from asyncpar._child.shown_memory import ShownMemory
+from asyncpar._platform.nesting import enter_worker_process
+from asyncpar._wire.channel import Channel
+from asyncpar._wire.decoder import Decoder
+from asyncpar._wire.frames import Frame
+
+
+def serve(channel_fd: int, interrupts_fd: int, page: memoryview[float], queue_id: int, settled: str) -> None:
+    """Serves batches until the parent closes the channel. The descriptors stay the parent's; here are copies of them."""
+    sys.modules["__main__"] = ModuleType("__main__")  # ours must not be mistaken for the user's
+    received = partial(page.__setitem__, POSITION, RECEIVED)
+    channel = Channel(socket.socket(fileno=os.dup(channel_fd)), received)
+    memory = ShownMemory(queue_id)
+    server = BatchServer(page, memory)
+    interrupter = Interrupter(socket.socket(fileno=os.dup(interrupts_fd)), page, server.cancel_coroutines)
+    worker = FrameServer(server, memory, partial(_take_on, settled.split()))
+    try:
+        while True:
+            frame = channel.receive()
+            answer = _answer(worker, frame, interrupter)
+            flush_output()
+            if answer is not None:
+                channel.send(answer)
+    except EOFError:
+        server.close()
+    finally:
+        interrupter.close()
+        channel.close()
+
+
+def _answer(worker: FrameServer, frame: Frame, interrupter: Interrupter) -> Frame | None:
+    if frame.kind == FORGET:
+        return worker.answer(frame)
+    try:
+        interrupter.begin()
+        answer = worker.answer(frame)
+        interrupter.end()
+        return answer
+    except CallInterrupted:
+        interrupter.end()
+        return Frame(INTERRUPTED, b"")
+
+
+def _take_on(settled: list[str], decoder: Decoder) -> None:
+    """Adopts what of the parent's surroundings an interpreter has for itself, and runs the initializer."""
+    setup: Setup = decoder.message
+    _, _, path, argv, initializer, _, _, depth, key = setup
+    enter_worker_process(depth)
+    watch_imports()
+    if key is not None:
+        take_on_key(key)
+    take_on_path(path, settled)
+    sys.argv[:] = argv
+    run_initializer(decoder, initializer)

@@ -1,0 +1,128 @@
+"""Interrupts the calls of an interpreter, from a second thread in it.
+
+Nothing outside an interpreter can stop the code that runs in it, so it has a thread of its own that waits for requests over a
+socket. The thread raises `CallInterrupted` in the thread that makes the calls (`PyThreadState_SetAsyncExc`). That ends pure
+Python code, endless loops included. A call in C code is interrupted when it returns to Python, if it ever does. Coroutine calls
+are cancelled first, because their event loop may be waiting in C code.
+
+# Guarantees
+
+- **A request hits only the batch that it is for.** Both sides count the frames that are answered. A request has the number of
+  one of them, and is dropped if that has been answered. At the end of a batch, what has been raised and has not arrived is
+  taken back.
+- **A request for one call is made only while the control page shows that call.** The parent has set the stop flag before. So
+  if the call ends just then, no call follows it, or the one that is hit has not done anything yet. The parent sees where it was
+  hit, and runs that call again.
+- **A call that catches the exception and goes on is hit again**, every 20 ms, until its batch ends.
+- **The end of the socket is a request for whatever is running**, a few times. Then this thread ends, so that the interpreter
+  can be closed once the call returns.
+
+`STRIKES` on the control page counts the attempts: a thread that cannot make any waits for a C function that keeps the
+interpreter's lock.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from asyncpar._child.control import POSITION, STRIKES
+from asyncpar._child.protocol import CallInterrupted
+
+REQUEST = struct.Struct("<Qd")  # the number of a frame, and the position of a call in its batch, or ANY_CALL
+ANY_CALL = -1.0
+_AGAIN_MS = 20
+_LAST_STRIKES = 10  # after the end of the socket
+
+
+class Interrupter:
+    """Made in the thread that makes the calls. `cancel_coroutines`: returns whether there are any to cancel."""
+
+    def __init__(self, sock: socket.socket, page: memoryview[float], cancel_coroutines: Callable[[], bool]) -> None:
+        self._sock = sock
+        self._page = page
+        self._cancel_coroutines = cancel_coroutines
+        self._target = threading.get_ident()
+        self._lock = threading.Lock()
+        self._number = 0  # of the frame that is being answered, or was last
+        self._is_busy = False
+        self._has_struck = False
+        self._cancelled = 0  # the number of the frame whose coroutines have been cancelled
+        self._set_exception: Callable[[type[BaseException] | None], object] | None = None
+        self._thread = threading.Thread(target=self._listen, name="asyncpar interrupter")
+        self._thread.start()
+
+    def begin(self) -> None:
+        """A frame is going to be answered."""
+        self._number += 1
+        self._is_busy = True
+
+    def end(self) -> None:
+        """It has been answered: nothing is raised any more, not even what is on its way."""
+        while True:
+            try:
+                with self._lock:
+                    self._is_busy = False
+                if self._has_struck:
+                    assert self._set_exception is not None, "it has been used"
+                    self._set_exception(None)
+                    self._has_struck = False
+                return
+            except CallInterrupted:  # it was on its way
+                continue
+
+    def close(self) -> None:
+        self._sock.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+
+    def _listen(self) -> None:
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN)
+        request: tuple[int, float] | None = None
+        while True:
+            if poll.poll(None if request is None else _AGAIN_MS):
+                data = self._sock.recv(REQUEST.size)
+                if not data:
+                    break
+                request = REQUEST.unpack(data)
+            if request is not None and not self._strike(*request):
+                request = None
+        for _ in range(_LAST_STRIKES):
+            if not self._strike(self._number, ANY_CALL):
+                break
+            time.sleep(_AGAIN_MS / 1000)
+        self._sock.close()
+
+    def _strike(self, number: int, position: float) -> bool:
+        """Interrupts what it is meant for; returns whether that is still running."""
+        if self._set_exception is None:
+            self._set_exception = _exception_setter(self._target)
+        set_exception, page, exception = self._set_exception, self._page, CallInterrupted
+        with self._lock:
+            page[STRIKES] += 1
+            if not self._is_busy or number != self._number:
+                return False
+            if self._cancelled != number and self._cancel_coroutines():
+                self._cancelled = number
+                return True
+            self._has_struck = True
+            if position == ANY_CALL or page[POSITION] == position:  # from here to the call, no other thread runs
+                set_exception(exception)
+                return True
+            return False
+
+
+def _exception_setter(thread: int) -> Callable[[type[BaseException] | None], object]:
+    """Raises an exception in a thread of this interpreter; None takes back one that has not been raised yet."""
+    import ctypes  # takes 5 ms, and few workers are ever interrupted
+
+    raise_in: Any = ctypes.pythonapi.PyThreadState_SetAsyncExc
+    raise_in.argtypes = [ctypes.c_ulong, ctypes.c_void_p]
+    address = ctypes.c_void_p(id(CallInterrupted))  # it lives as long as its module
+    identity = ctypes.c_ulong(thread)
+    return lambda exception: raise_in(identity, None if exception is None else address)

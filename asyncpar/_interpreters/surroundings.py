@@ -1,0 +1,93 @@
+"""What a program has to know that has interpreters.
+
+**Forks.** While an interpreter lives, `os.fork` gives a child that dies of a segmentation fault before it runs any code
+(cpython#139759). So do multiprocessing's "fork" method and a subprocess with `preexec_fn`. Nothing that is called before a fork
+can refuse it; there is a warning.
+
+**The end of the program.** Python waits for a thread that runs Python code in an interpreter, forever if that code does. So at
+exit all interpreters are told to end. A call in a C function that waits (`time.sleep`) is left to itself, which the end of the
+program survives. A C function that computes keeps its interpreter's lock, and Python itself waits for that lock at its end, and
+crashes after it. So we wait for it before.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import threading
+import time
+import warnings
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from asyncpar.errors import ExecutorUnavailableError
+
+if TYPE_CHECKING:
+    from asyncpar._interpreters.life import Interpreter
+
+_EXIT_SECONDS = 0.5  # that running calls have for ending when the program ends
+
+_living: set[Interpreter] = set()
+
+
+def refuse_unless_supported() -> None:
+    """Raises `ExecutorUnavailableError` if this Python has no interpreters, and says what to use instead."""
+    try:
+        import concurrent.interpreters  # noqa: F401 - only to see whether it is there
+    except ImportError:
+        raise ExecutorUnavailableError(
+            f"interpreters need CPython 3.14 or newer, and this is {sys.implementation.name} "
+            f'{sys.version_info.major}.{sys.version_info.minor}; use executor="process", or executor="thread"'
+        ) from None
+
+
+def note_birth(interpreter: Interpreter) -> None:
+    if not _living:
+        _watch()
+    _living.add(interpreter)
+
+
+def note_end(interpreter: Interpreter) -> None:
+    _living.discard(interpreter)
+
+
+_watching: list[bool] = []
+
+
+def _watch() -> None:
+    """Only a program that has an interpreter needs this."""
+    if _watching:
+        return
+    _watching.append(True)
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=_warn_of_fork)
+    register: Any = getattr(threading, "_register_atexit", atexit.register)  # before Python waits for its threads
+    with suppress(RuntimeError):  # the program is ending already
+        register(_end_all)
+
+
+def _warn_of_fork() -> None:
+    if _living:
+        warnings.warn(
+            f"this process forks while {len(_living)} interpreters of an InterpreterExecutor live, and the child will crash "
+            "(cpython#139759); close the executor before, start processes by multiprocessing's 'spawn' or 'forkserver', or by "
+            'subprocess without preexec_fn, or use executor="process"',
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
+
+def _end_all() -> None:
+    """Called when the program ends."""
+    interpreters = list(_living)
+    for interpreter in interpreters:
+        interpreter.end()
+    deadline = time.monotonic() + _EXIT_SECONDS
+    for interpreter in interpreters:
+        interpreter.join(deadline - time.monotonic())
+    for interpreter in interpreters:
+        while interpreter.is_alive and not interpreter.lets_go:
+            interpreter.join(0.1)
+    if any(interpreter.is_alive for interpreter in interpreters):
+        warnings.filterwarnings("ignore", "remaining subinterpreters", RuntimeWarning)  # there is nothing to be done about it

@@ -1,0 +1,163 @@
+"""The interpreter executor: subinterpreters of this process, each with a lock of its own (CPython 3.14).
+
+They run Python code in parallel, like processes, but are started in milliseconds without any helper, live in this process, and
+are shown large arguments where they lie. Modules with C code that is made for one interpreter, numpy among them, cannot be
+loaded in them.
+
+This file keeps the pool. The mechanisms are in `_interpreters` (how one lives, runs a batch and is stopped), `_processes` (what
+is sent), and `_child/interpreter_main.py` (the other side).
+
+A worker is told to end, and ends when nothing runs in it any more. It says so in the event loop, and nothing waits for that but
+`aclose`, for a moment.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import anyio
+
+from asyncpar._basics.validation import to_seconds
+from asyncpar._child.call_forms import Initializer
+from asyncpar._contract.admission import WhenFull
+from asyncpar._contract.executor import FREE, Fate, Traits
+from asyncpar._interpreters.surroundings import refuse_unless_supported
+from asyncpar._interpreters.worker import InterpreterWorker
+from asyncpar._platform.background import BackgroundTask, start_background
+from asyncpar._platform.cpus import resolve_max_workers
+from asyncpar._processes.frame_worker import check_initializer
+from asyncpar._processes.sessions import FrameExecutor
+from asyncpar._wire.codec import OUT_OF_BAND_BYTES
+from asyncpar._wire.views import ViewPlacer
+
+
+class InterpreterExecutor(FrameExecutor[InterpreterWorker]):
+    """Runs calls in up to `max_workers` interpreters of this process (default: as many as processors). Needs CPython 3.14.
+
+    Python code runs in parallel, as in processes, but in this process: an interpreter starts in some ten milliseconds, and sees
+    large arguments where they lie. It imports modules for itself. Modules whose C code can be loaded only once in a process
+    (numpy, pandas, uvloop, …) cannot be imported there; a call that tries gets an ImportError that says so. Arrays arrive as
+    `memoryview`. Working directory and environment are those of the process.
+
+    Cancelling a run interrupts its calls. Code that catches the exception is interrupted again; a call in C code is interrupted
+    when it returns to Python, and until then left to itself.
+
+    While an interpreter lives, the process must not fork: the child would crash. There is a warning. `ProcessExecutor` and
+    `subprocess` do not fork it.
+
+    Args:
+        max_workers: how many interpreters there may be at once.
+        initializer: called with `initargs` in each new interpreter, before its first call. What it raises fails the run.
+        initargs: arguments of the initializer.
+        idle_timeout: seconds after which an interpreter without work is closed.
+        max_pending, when_full: limit what waits for an interpreter, as in `ProcessExecutor`.
+
+    Raises:
+        ExecutorUnavailableError: this Python has no interpreters.
+        ValueError: an argument is out of range.
+
+    >>> import anyio, math, asyncpar
+    >>> async def main():
+    ...     async with asyncpar.InterpreterExecutor(2) as executor:
+    ...         return await asyncpar.pmap(math.factorial, range(5), executor=executor)
+    >>> anyio.run(main)
+    [1, 1, 2, 6, 24]
+    """
+
+    traits = Traits(stops="kill")
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        *,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+        idle_timeout: float = 30,
+        max_pending: int | None = None,
+        when_full: WhenFull = "wait",
+    ) -> None:
+        refuse_unless_supported()
+        check_initializer(initializer, initargs, idle_timeout)
+        super().__init__(resolve_max_workers(max_workers), max_pending=max_pending, when_full=when_full)
+        self._initializer = None if initializer is None else Initializer(initializer, tuple(initargs))
+        self._idle_timeout = to_seconds(idle_timeout)
+        self._life: BackgroundTask | None = None
+        self._starting = anyio.Lock()
+
+    def make_placer(self, threshold: int) -> ViewPlacer:
+        return ViewPlacer(min(threshold, OUT_OF_BAND_BYTES))
+
+    async def start_place(self) -> InterpreterWorker:
+        async with self._starting:
+            self.pool.refuse_if_closed()
+            if self._life is None:
+                self._life = await start_background(self._live, self._end_without_loop)
+                if self.pool.closed:  # meanwhile, by a task that found nothing to end
+                    self._life.cancel()
+                    self.pool.refuse_if_closed()
+        worker = InterpreterWorker(self._generation, self._note_end)
+        self._workers.add(worker)
+        await worker.set_up(self._initializer)
+        return worker
+
+    def _note_end(self, worker: InterpreterWorker) -> None:
+        self._workers.discard(worker)
+        if worker.fate is Fate.DETAINED:
+            self.pool.forget_one()
+
+    def release(self, worker: InterpreterWorker) -> None:
+        if worker.fate is FREE:
+            if worker.generation != self._generation:
+                worker.hang_up()
+            worker.idle_since = time.monotonic()
+        self.pool.release(worker)
+
+    def drop_place(self, place: InterpreterWorker) -> None:
+        place.hang_up()
+
+    def part_with_old_code(self) -> None:
+        for worker in self.pool.let_idle_go():
+            worker.hang_up()
+
+    async def _live(self) -> None:
+        """Retires idle interpreters for as long as the executor lives, and ends all when it, or the event loop, ends."""
+        try:
+            while True:
+                oldest = self.pool.idle[0].idle_since if self.pool.idle else time.monotonic()
+                await anyio.sleep(max(oldest + self._idle_timeout - time.monotonic(), 0))
+                self._retire_idle()
+        finally:
+            if self._life is not None:  # otherwise the task that began this was cancelled at once, and the next begins again
+                await self._end_everything()
+
+    def _retire_idle(self) -> None:
+        expired = time.monotonic() - self._idle_timeout
+        while self.pool.idle and self.pool.idle[0].idle_since <= expired:
+            self.pool.idle.pop(0).hang_up()
+            self.pool.forget_one()
+
+    async def shut_down(self) -> None:
+        """`_live` does the work, so that it is done even if the task that waits here is cancelled."""
+        if self._life is not None:
+            self._life.cancel()
+            await self._life.wait()
+
+    async def _end_everything(self) -> None:
+        self.pool.close()
+        workers = list(self._workers)
+        for worker in workers:
+            worker.hang_up()
+        with anyio.CancelScope(shield=True):
+            for worker in workers:
+                await worker.end()
+
+    def _end_without_loop(self) -> None:
+        """Called when the event loop has been closed: nothing can be awaited in it any more."""
+        self.pool.forget_waiters()
+        self.pool.close("was left open when its event loop was closed; make one in each event loop that needs one")
+        self._life = None
+        for worker in self._workers:
+            worker.let_go()
+        self._workers.clear()
