@@ -41,7 +41,7 @@ def serve(channel_fd: int, interrupts_fd: int, page: memoryview[float], queue_id
     try:
         while True:
             frame = channel.receive()
-            answer = _answer(worker, frame, interrupter)
+            answer = _answer(worker, frame, interrupter, page)
             flush_output()
             if answer is not None:
                 channel.send(answer)
@@ -52,7 +52,7 @@ def serve(channel_fd: int, interrupts_fd: int, page: memoryview[float], queue_id
         channel.close()
 
 
-def _answer(worker: FrameServer, frame: Frame, interrupter: Interrupter) -> Frame | None:
+def _answer(worker: FrameServer, frame: Frame, interrupter: Interrupter, page: memoryview[float]) -> Frame | None:
     if frame.kind == FORGET:
         return worker.answer(frame)
     try:
@@ -62,6 +62,7 @@ def _answer(worker: FrameServer, frame: Frame, interrupter: Interrupter) -> Fram
         return answer
     except CallInterrupted:
         interrupter.end()
+        page[POSITION] = RECEIVED
         return Frame(INTERRUPTED, b"")
 
 

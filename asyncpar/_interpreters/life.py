@@ -73,11 +73,11 @@ class Interpreter:
         self._thread.start()
 
     def _live(self) -> None:
-        from concurrent import interpreters
+        from concurrent.interpreters import create  # pyright: ignore[reportAttributeAccessIssue]  # it looks at 3.11
 
         library = [_LIBRARY, str(Path(_LIBRARY, "lib-dynload"))]
         try:
-            interpreter = interpreters.create()
+            interpreter = create()
             try:
                 interpreter.prepare_main(
                     roots=chr(0).join([*library, *package_roots()]),

@@ -42,6 +42,7 @@ from asyncpar._wire.views import View
 from asyncpar.errors import ExecutorUnavailableError
 
 _GRACE = 0.2  # seconds
+_SLOW_SECONDS = 5.0  # far longer than an interpreter takes to end; reached only on a badly overloaded machine
 _POLITE_SECONDS = 0.01  # that calls have for coming to their end before the first is interrupted
 _DEPTH = 2  # how deep a call is: as in a thread in a worker, since an interpreter has no daemon threads for maps in calls
 
@@ -128,11 +129,17 @@ class InterpreterWorker(FrameWorker):
     async def end(self) -> None:
         """Ends the interpreter, and returns when it has ended, or is known to be stuck in C code."""
         self.hang_up()
-        await wait_through(self._wait_a_grace)
+        await wait_through(self._wait_ended)
+        if not self.has_ended:
+            self._interpreter.close()
 
-    async def _wait_a_grace(self) -> None:
+    async def _wait_ended(self) -> None:
         with anyio.move_on_after(self.grace):
             await self._has_ended.wait()
+            return
+        if self.page[POSITION] < 0:  # no call holds it up, so it is only slow
+            with anyio.move_on_after(_SLOW_SECONDS):
+                await self._has_ended.wait()
 
     async def _stop(self, parcel: ProcessParcel) -> None:
         """Ends the batch that was sent."""
@@ -208,7 +215,7 @@ def _setup(initializer: EncodedElements | None, key: bytes | None) -> Setup:
 
 
 def _without_interrupted(done: BatchDone, suspects: range, parcel: ProcessParcel) -> BatchDone:
-    """The overdue call fails with a timeout, even if it has come to its end meanwhile. One that was hit after it is run again."""
+    """The overdue call fails with a timeout, even if it has come to its end meanwhile. One hit after it is run again."""
     batch, timeout, values = parcel.batch, parcel.program.timeout, done.values
     assert timeout is not None, "nothing is overdue without a timeout"
     hit = next((position for position, error in done.errors.items() if type(error) is CallInterrupted), len(values))

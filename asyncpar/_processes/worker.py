@@ -248,6 +248,6 @@ class Limits(NamedTuple):
             directory: str | None = os.getcwd()
         except FileNotFoundError:  # it has been removed
             directory = None
-        argv = list(getattr(sys, "argv", ()))  # some embedded Pythons have no argv
+        argv: list[str] = list(getattr(sys, "argv", ()))  # some embedded Pythons have no argv
         environment, path = self.environment(), search_path()
         return directory, environment, path, argv, initializer, self.max_calls, self.max_memory, depth() + 1, key
