@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from asyncpar._child.control import POSITION, RECEIVED, ControlPage
 from asyncpar._child.multiprocessing_ties import take_on_key
-from asyncpar._child.own_imports import import_own
 from asyncpar._child.protocol import DONE, FAILED, LAST, BatchMessage, CallInterrupted, DoneMessage, News, ProgramOptions
 from asyncpar._child.run_batch import BatchReport, run_batch
 from asyncpar._memory.loans import MmapMode
+from asyncpar._platform.own_imports import import_own
 from asyncpar._wire.codec import BY_NAME, Undeliverable
 from asyncpar._wire.decoder import Decoder
 from asyncpar._wire.definitions import Definitions, reading

@@ -20,10 +20,10 @@ from asyncpar._child.control import POSITION, RECEIVED
 from asyncpar._child.frame_server import FrameServer, flush_output, run_initializer
 from asyncpar._child.interrupter import Interrupter
 from asyncpar._child.multiprocessing_ties import take_on_key, watch_imports
-from asyncpar._child.own_imports import take_on_path
 from asyncpar._child.protocol import FORGET, INTERRUPTED, CallInterrupted, Setup
 from asyncpar._child.shown_memory import ShownMemory
 from asyncpar._platform.nesting import enter_worker_process
+from asyncpar._platform.own_imports import take_on_path
 from asyncpar._wire.channel import Channel
 from asyncpar._wire.decoder import Decoder
 from asyncpar._wire.frames import Frame

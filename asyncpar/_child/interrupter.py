@@ -2,8 +2,8 @@
 
 Nothing outside an interpreter can stop the code that runs in it, so it has a thread of its own that waits for requests over a
 socket. The thread raises `CallInterrupted` in the thread that makes the calls (`PyThreadState_SetAsyncExc`). That ends pure
-Python code, endless loops included. A call in C code is interrupted when it returns to Python, if it ever does. Coroutine calls
-are cancelled first, because their event loop may be waiting in C code.
+Python code, endless loops included. A call in C code is interrupted when it returns to Python, if it ever does. If all
+calls are to end, they are cancelled first, because their event loop may be waiting in C code.
 
 # Guarantees
 
@@ -26,6 +26,7 @@ from __future__ import annotations
 import select
 import socket
 import struct
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -34,9 +35,13 @@ from typing import Any
 from asyncpar._child.control import POSITION, STRIKES
 from asyncpar._child.protocol import CallInterrupted
 
-REQUEST = struct.Struct("<Qd")  # the number of a frame, and the position of a call in its batch, or ANY_CALL
-ANY_CALL = -1.0
+REQUEST = struct.Struct("<Qd")  # the number of a frame, and the position of a call in its batch, or one of these
+ALL_CALLS = -1.0
+RUNNING_CALL = -2.0  # whichever it is: a coroutine call that keeps its event loop from running
+
 _AGAIN_MS = 20
+_PREPARED_MS = 50  # after the start of the interpreter, when it has probably answered its first batch
+_SWITCH_SECONDS = 1e-3  # after which a thread that computes gives way to the other; Python's own choice is five times as long
 _LAST_STRIKES = 10  # after the end of the socket
 
 
@@ -54,6 +59,7 @@ class Interrupter:
         self._has_struck = False
         self._cancelled = 0  # the number of the frame whose coroutines have been cancelled
         self._set_exception: Callable[[type[BaseException] | None], object] | None = None
+        sys.setswitchinterval(_SWITCH_SECONDS)
         self._thread = threading.Thread(target=self._listen, name="asyncpar interrupter")
         self._thread.start()
 
@@ -85,6 +91,8 @@ class Interrupter:
         poll.register(self._sock, select.POLLIN)
         request: tuple[int, float] | None = None
         while True:
+            if self._set_exception is None and not poll.poll(_PREPARED_MS):
+                self._set_exception = _exception_setter(self._target)
             if poll.poll(None if request is None else _AGAIN_MS):
                 data = self._sock.recv(REQUEST.size)
                 if not data:
@@ -93,7 +101,7 @@ class Interrupter:
             if request is not None and not self._strike(*request):
                 request = None
         for _ in range(_LAST_STRIKES):
-            if not self._strike(self._number, ANY_CALL):
+            if not self._strike(self._number, ALL_CALLS):
                 break
             time.sleep(_AGAIN_MS / 1000)
         self._sock.close()
@@ -107,11 +115,11 @@ class Interrupter:
             page[STRIKES] += 1
             if not self._is_busy or number != self._number:
                 return False
-            if self._cancelled != number and self._cancel_coroutines():
+            if position == ALL_CALLS and self._cancelled != number and self._cancel_coroutines():
                 self._cancelled = number
                 return True
             self._has_struck = True
-            if position == ANY_CALL or page[POSITION] == position:  # from here to the call, no other thread runs
+            if position < 0 or page[POSITION] == position:  # from here to the call, no other thread runs
                 set_exception(exception)
                 return True
             return False

@@ -23,13 +23,13 @@ stride is always one call.
 from __future__ import annotations
 
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
 from asyncpar._child.control import BEGAN, POSITION, SPAN, STOP, ControlPage
 from asyncpar._child.unawaited import refuse_unawaited
+from asyncpar._platform.own_imports import import_own
 
 _STRIDE_SECONDS = 10e-6  # the page and the clock cost 0.25 µs a stride, or 2.5 %; each further look at the clock 0.15 µs
 MOST_ERRORS = 250  # of a batch: packing, reading and noting one takes 50 µs, which the time budget does not include
@@ -102,7 +102,7 @@ def run_batch(
                         values.append(fn(*arguments))
             except catch as error:
                 if issubclass(type(error), MemoryError):  # its frames keep alive what filled the memory
-                    traceback.clear_frames(error.__traceback__)
+                    import_own("asyncpar._wire.tracebacks").clear_frames(error)
                 errors[len(values)] = error
                 values.append(None)
                 left = 0

@@ -7,7 +7,6 @@ interpreter that has been closed is never freed while somebody views it.
 
 from __future__ import annotations
 
-import re
 from functools import partial
 from typing import Any
 
@@ -17,10 +16,11 @@ from asyncpar._memory.loans import NOWHERE, MmapMode
 from asyncpar._wire.decoder import Decoder
 from asyncpar._wire.frames import Frame
 
+_REFUSAL = "does not support loading in subinterpreters"  # "module …" comes before
 _REFUSALS = (  # of modules whose C code can be loaded only once in a process: of CPython, and of Cython
-    re.compile(r"module (\S+) does not support loading in subinterpreters"),
-    re.compile(r"cannot load module more than once per process()"),
-    re.compile(r"Interpreter change detected()"),
+    _REFUSAL,
+    "cannot load module more than once per process",
+    "Interpreter change detected",
 )
 
 
@@ -99,8 +99,8 @@ def _refused_module(error: BaseException) -> str | None:
     """The module that cannot be loaded here, if that is what an import has failed with; "": which one is not known."""
     cause: BaseException | None = error
     while cause is not None:
-        for refusal in _REFUSALS:
-            if isinstance(cause, ImportError) and (found := refusal.search(str(cause))):
-                return found[1]
+        message = str(cause) if isinstance(cause, ImportError) else ""
+        if any(refusal in message for refusal in _REFUSALS):
+            return message.partition(_REFUSAL)[0].removeprefix("module ").strip() if _REFUSAL in message else ""
         cause = cause.__cause__ or cause.__context__
     return None

@@ -43,10 +43,10 @@ import time
 from contextlib import suppress
 from typing import Any
 
-import asyncpar._wire.pickler  # noqa: F401 - for every worker, with cloudpickle from where the program has it
+import asyncpar._wire.pickler
+import asyncpar._wire.tracebacks  # noqa: F401 - this, too
 from asyncpar._child.leftovers import end_adopted
 from asyncpar._child.multiprocessing_ties import watch_imports
-from asyncpar._child.own_imports import take_on_path
 from asyncpar._child.process_main import run_worker
 from asyncpar._child.protocol import (
     EXITED,
@@ -61,6 +61,7 @@ from asyncpar._child.protocol import (
     receive_with_descriptors,
     unpack_records,
 )
+from asyncpar._platform.own_imports import take_on_path
 
 _PARENT_CHECK_SECONDS = 0.5  # only where there are no pidfds
 _PR_SET_PDEATHSIG = 1

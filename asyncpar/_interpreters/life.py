@@ -14,18 +14,16 @@ one that lives (`surroundings.py`).
 from __future__ import annotations
 
 import itertools
-import os
 import socket
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from asyncpar._child.control import NOT_RECEIVED, NUMBERS, POSITION, STOP, STRIKES
-from asyncpar._child.interrupter import ANY_CALL, REQUEST
-from asyncpar._child.own_imports import settled_modules
+from asyncpar._child.interrupter import ALL_CALLS, REQUEST
 from asyncpar._interpreters.surroundings import note_birth, note_end
 from asyncpar._platform.background import LoopHandle
+from asyncpar._platform.own_imports import STANDARD_PATH, settled_modules
 from asyncpar._processes.zygote_start import package_roots
 from asyncpar._wire.async_channel import AsyncChannel
 from asyncpar._wire.views import View
@@ -36,7 +34,6 @@ sys.path[:0] = roots.split(chr(0))
 from asyncpar._child.interpreter_main import serve
 serve(channel_fd, interrupts_fd, page, queue_id, settled)
 """
-_LIBRARY = str(Path(os.__file__).parent)
 
 _numbers = itertools.count(1)
 _serials = itertools.count(1)  # of views
@@ -75,12 +72,11 @@ class Interpreter:
     def _live(self) -> None:
         from concurrent.interpreters import create  # pyright: ignore[reportAttributeAccessIssue]  # it looks at 3.11
 
-        library = [_LIBRARY, str(Path(_LIBRARY, "lib-dynload"))]
         try:
             interpreter = create()
             try:
                 interpreter.prepare_main(
-                    roots=chr(0).join([*library, *package_roots()]),
+                    roots=chr(0).join([*STANDARD_PATH, *package_roots()]),
                     channel_fd=self._far_end.fileno(),
                     interrupts_fd=self._far_interrupts.fileno(),
                     page=self.page,
@@ -104,7 +100,7 @@ class Interpreter:
         self._queue.put((serial, view.data))
         return serial
 
-    def interrupt(self, number: int, position: float = ANY_CALL) -> None:
+    def interrupt(self, number: int, position: float = ALL_CALLS) -> None:
         """Interrupts the answering of a frame, the `number`th, or only one call of it. The stop flag must be set."""
         try:
             self._interrupts.send(REQUEST.pack(number, position))

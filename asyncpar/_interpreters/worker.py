@@ -23,7 +23,7 @@ import anyio
 
 from asyncpar._child.call_forms import Initializer
 from asyncpar._child.control import NOT_RECEIVED, POSITION, SPAN, STOP
-from asyncpar._child.interrupter import ANY_CALL
+from asyncpar._child.interrupter import RUNNING_CALL
 from asyncpar._child.protocol import FAILED, INTERRUPTED, CallInterrupted, Setup
 from asyncpar._contract.batches import Batch, BatchDone, nothing_done, timed_out
 from asyncpar._contract.executor import FREE, Answer, Fate
@@ -171,7 +171,7 @@ class InterpreterWorker(FrameWorker):
     async def _end_overdue(self, parcel: ProcessParcel, sent: Frame, suspects: range) -> Answer:
         """A call does not end in time."""
         self.page[STOP] = 1
-        self._interpreter.interrupt(self._sent, ANY_CALL if parcel.program.concurrency else suspects.start)
+        self._interpreter.interrupt(self._sent, RUNNING_CALL if parcel.program.concurrency else suspects.start)
         answer = await self._receive_within(self.grace)
         if answer is None:
             return await self._leave_overdue(parcel, suspects)

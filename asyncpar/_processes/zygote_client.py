@@ -24,9 +24,9 @@ import anyio
 
 from asyncpar._child.control import PID, POSITION, SPAN, make_nameless_file, map_page, unmap_page
 from asyncpar._child.leftovers import end_group
-from asyncpar._child.own_imports import settled_modules
 from asyncpar._child.protocol import EXITED, FORK, KILL, KILLED, NOT_FORKED, STARTED, Record, attach, unpack_records
 from asyncpar._memory.loans import RESULTS, Loans, Mappings, map_ledgers
+from asyncpar._platform.own_imports import settled_modules
 from asyncpar._processes.memory_watch import MemoryWatch
 from asyncpar._processes.verdicts import LastSeen
 from asyncpar._processes.zygote_start import SHORTAGES, absolute_search_path, refuse_unless_supported, spawn_zygote

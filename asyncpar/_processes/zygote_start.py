@@ -6,8 +6,8 @@ It is `sys.executable` with the options of this interpreter, as a program of its
   `_child/zygote.py`). A call that reads the terminal, or runs a program that does (ssh, sudo), then fails at once, and one that
   prints is never stopped (`stty tostop`). Otherwise SIGTTIN or SIGTTOU would stop the whole pool, which then could not even see
   that it should end.
-- **Imports** as in `_child/own_imports.py`: the standard library first, then asyncpar and cloudpickle from where this program
-  has them. The program's path comes with the config.
+- **Imports** as in `_platform/own_imports.py`: the standard library first, then asyncpar and cloudpickle from where this
+  program has them. The program's path comes with the config.
 - **No descriptors** but the control socket, /dev/null as stdin, and the program's stdout and stderr, or /dev/null if it has
   none. (If stdout or stderr were closed, a worker's channel or control page could get its number, and be written into.)
   posix_spawn closes descriptors that C libraries have left inheritable. It does so before the interpreter starts, so what

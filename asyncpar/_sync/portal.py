@@ -45,10 +45,10 @@ class Portal:
         self._stop: asyncio.Event
         self._loop: asyncio.AbstractEventLoop
         self._began: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="asyncpar portal", daemon=True)
         try:
+            self._thread = threading.Thread(target=self._run, name="asyncpar portal", daemon=True)
             self._thread.start()
-        except RuntimeError as error:
+        except RuntimeError as error:  # also in an interpreter, which allows no such threads
             raise ExecutorUnavailableError(
                 f"the thread that serves synchronous calls could not be started: {error}; use n_jobs=1, which needs no thread, "
                 "or call Parallel before the program ends (some releases of Python start no thread in an atexit callback)"

@@ -20,7 +20,6 @@ The worker's traceback travels as text and becomes the exception's `__cause__`.
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache, partial
@@ -29,11 +28,11 @@ from types import MemberDescriptorType
 from typing import Any, NamedTuple
 
 from asyncpar._basics.wording import in_words, message_of
+from asyncpar._platform.own_imports import import_own
 from asyncpar._wire.definitions import Definitions, reading
 from asyncpar._wire.unfinished import loads
 from asyncpar.errors import RemoteError, RemoteTraceback
 
-_MOST_FRAMES = 1000  # shown in a traceback: an exception that is raised again and again collects more and more
 _MOST_COMPARISONS = 2000  # of parts of `args`: takes a millisecond; an object that refers to itself has no end
 _COMPARED = (str, bytes, int, float, complex)
 _HEAP_TYPE = 1 << 9  # CPython's flag of a class that was made by a program
@@ -202,6 +201,7 @@ def _format_traceback(error: BaseException, hidden_frames: int) -> str:
     for _ in range(hidden_frames):
         frames = frames.tb_next if frames is not None else None
     try:
-        return "".join(traceback.format_exception(type(error), error, frames, limit=_MOST_FRAMES))
+        text: str = import_own("asyncpar._wire.tracebacks").format_traceback(error, frames)
+        return text
     except BaseException as broken:  # an exception whose own methods raise
         return f"<the traceback cannot be shown: {type(broken).__name__}>\n"

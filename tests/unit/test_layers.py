@@ -16,6 +16,7 @@ LAYERS = [
     ["_sync"],
     ["_map"],
     ["executors", "_run"],
+    ["_interpreters"],
     ["_processes"],
     ["_contract"],
     ["_child"],
@@ -33,6 +34,7 @@ CHILD_SIDE = [
     *(module for module in MODULES if module.startswith(("_child/", "_cache/", "_wire/", "_memory/", "_basics/"))),
     "errors",
     "_platform/nesting",
+    "_platform/own_imports",
 ]
 ONLY_IN_THE_PARENT = {"_wire/async_channel", "_wire/readiness"}
 HEAVY = {"asyncio", "anyio", "numpy", "uvloop", "subprocess", "multiprocessing", "concurrent"}

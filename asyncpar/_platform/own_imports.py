@@ -21,12 +21,12 @@ import sys
 import threading
 from collections.abc import Iterable, Sequence
 from importlib.machinery import ModuleSpec, PathFinder
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-_LIBRARY = str(Path(os.__file__).parent)
-_EXTENSIONS = str(Path(_LIBRARY, "lib-dynload"))
+_LIBRARY = os.__file__.rpartition(os.sep)[0]
+_EXTENSIONS = f"{_LIBRARY}{os.sep}lib-dynload"
+STANDARD_PATH = [_LIBRARY, _EXTENSIONS]
 
 _settled: frozenset[str] = frozenset()
 
@@ -46,6 +46,8 @@ def take_on_path(path: Sequence[str], settled: Iterable[str]) -> None:
 
 def import_own(name: str) -> Any:
     """Imports a module of asyncpar. What it imports comes from the standard library, or from asyncpar."""
+    if name in sys.modules:
+        return sys.modules[name]
     before = set(sys.modules)
     finder = _StandardOnly(threading.get_ident())
     sys.meta_path.insert(0, finder)
@@ -64,7 +66,7 @@ class _StandardOnly:
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         if threading.get_ident() != self._thread or name not in sys.stdlib_module_names or name in sys.builtin_module_names:
             return None
-        spec = PathFinder.find_spec(name, [_LIBRARY, _EXTENSIONS])
+        spec = PathFinder.find_spec(name, STANDARD_PATH)
         if spec is None:  # a module of another system, imported on trial: the user's module is not meant
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
         return spec
