@@ -2,7 +2,7 @@
 
     python examples/stdlib_census.py                    # the library of the Python that runs this
     python examples/stdlib_census.py --root src         # any other tree
-    python examples/stdlib_census.py --executor thread  # the same work in threads, to compare
+    python examples/stdlib_census.py --executor thread  # the same work in threads, to compare, or in interpreters
 
 It prints the longest functions and those with the most branches, totals, the files that do not parse, and how much faster
 several workers were than one. What it shows about asyncpar:
@@ -31,8 +31,9 @@ from typing import NoReturn, TypeAlias, TypedDict
 
 import anyio
 
-from asyncpar import Executor, InlineExecutor, ProcessExecutor, ThreadExecutor, cpu_count, pmap
+from asyncpar import Executor, InlineExecutor, InterpreterExecutor, ProcessExecutor, ThreadExecutor, cpu_count, pmap
 
+KINDS = ("process", "thread", "interpreter", "inline")
 TOP = 10
 OTHERS = {"site-packages", "dist-packages"}  # what is installed there does not belong to the standard library
 PROGRESS_SECONDS = 0.1
@@ -231,6 +232,8 @@ async def run(root: Path, files: Sequence[str], kind: str, jobs: int) -> None:
 def make_executor(kind: str, jobs: int) -> Executor:
     if kind == "process":
         return ProcessExecutor(jobs, initializer=silence_parser, preload=["ast"])
+    if kind == "interpreter":
+        return InterpreterExecutor(jobs, initializer=silence_parser)
     silence_parser()
     return ThreadExecutor(jobs) if kind == "thread" else InlineExecutor()
 
@@ -281,7 +284,7 @@ class ArgumentParser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = ArgumentParser(description="Measures every function of the standard library, in parallel.")
     parser.add_argument("--jobs", type=int, default=cpu_count(), metavar="N", help="workers (default: one per processor)")
-    parser.add_argument("--executor", choices=["process", "thread", "inline"], default="process", help="what they are")
+    parser.add_argument("--executor", choices=KINDS, default="process", help="what they are")
     parser.add_argument("--root", type=Path, metavar="DIR", help="another tree (default: the standard library)")
     options = parser.parse_args(arguments)
     if options.jobs < 1:

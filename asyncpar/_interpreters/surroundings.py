@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import select
 import sys
 import threading
 import time
@@ -33,6 +34,8 @@ _living: set[Interpreter] = set()
 
 def refuse_unless_supported() -> None:
     """Raises `ExecutorUnavailableError` if this Python has no interpreters, and says what to use instead."""
+    if not hasattr(select, "poll"):
+        raise ExecutorUnavailableError(f'interpreters need poll(), which {sys.platform} does not have; use executor="thread"')
     try:
         import concurrent.interpreters  # noqa: F401 - only to see whether it is there
     except ImportError:

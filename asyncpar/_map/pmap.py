@@ -117,9 +117,10 @@ def pmap(fn: Callable[..., Any], /, *iterables: Items[Any], **options: Any) -> P
         fn: a function, or a coroutine function. A plain function runs in the executor. A coroutine function runs in the
             caller's event loop, unless an executor is named: then each worker has an event loop of its own.
         iterables: sync or async, finite or endless. Several are zipped, and `fn` gets one argument from each.
-        executor: "process" (the default; "thread" where Python runs without a GIL), "thread", "inline" (the run's own task,
-            for debugging), an `Executor`, or any `concurrent.futures.Executor` (see `FuturesExecutor`). A name stands for the
-            event loop's own executor of that kind, which is made at first use, kept warm, and gone with the loop.
+        executor: "process" (the default; "thread" where Python runs without a GIL), "thread", "interpreter" (CPython 3.14),
+            "inline" (the run's own task, for debugging), an `Executor`, or any `concurrent.futures.Executor` (see
+            `FuturesExecutor`). A name stands for the event loop's own executor of that kind, which is made at first use, kept
+            warm, and gone with the loop.
         n_jobs: how many workers this run may hold at once. For coroutine functions in the caller's event loop, how many calls
             may be under way. None: as many as the executor has. Negative numbers count back from the processors: -1 is all,
             -2 all but one. If `executor` is a name, the event loop's own executor grows to that size.

@@ -57,12 +57,12 @@ def refuse_unless_supported() -> None:
     if not hasattr(socket, "send_fds") or not hasattr(os, "posix_spawn"):
         raise ExecutorUnavailableError(
             f"process workers need Unix domain sockets that pass descriptors, which {sys.platform} does not have; "
-            'use executor="thread", or executor="interpreter" in a release that has it'
+            'use executor="thread"'
         )
     if getattr(sys, "frozen", False):
         raise ExecutorUnavailableError(
             f"process workers are started with a Python interpreter, and this frozen program ({sys.executable}) has none; "
-            'use executor="thread", or executor="interpreter" in a release that has it'
+            'use executor="thread"'
         )
     if not sys.executable:
         raise ExecutorUnavailableError(

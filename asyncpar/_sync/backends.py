@@ -12,10 +12,11 @@ from asyncpar._contract.executor import Executor
 from asyncpar._platform.cpus import cpu_count, resolve_n_jobs
 from asyncpar._platform.nesting import depth
 from asyncpar._sync.settings import Prefer, Require, current_settings
-from asyncpar.executors import NAMES, default_name, is_foreign_pool, make_executor, workers_of
+from asyncpar.executors import NAMES, default_name, is_foreign_pool, make_executor, refuse_unless_available, workers_of
 from asyncpar.executors.inline import InlineExecutor
 
 ALIASES = {"loky": "process", "multiprocessing": "process", "threading": "thread", "sequential": "inline"}  # joblib's names
+_APART = frozenset({"process", "interpreter"})  # kinds whose calls see no object of the program
 _MOST_THREADS = 1 << 16  # no limit: each call has its own, n_jobs, and calls in threads never wait for those around them
 _PARALLEL_PARAMS = (  # of `Parallel` itself, for the message about an unknown one
     "n_jobs",
@@ -92,9 +93,9 @@ def choose_backend(
         params = {**settings.backend_params, **params}
     jobs = _resolve_jobs(n_jobs if n_jobs is not None else settings.n_jobs, backend)
     if require == "sharedmem":
-        if explicit and _is_of_processes(backend, jobs, params):
+        if explicit and _has_no_memory_to_share(backend, jobs, params):
             raise ValueError(f"backend {backend!r} has no memory to share, which require='sharedmem' asks for; use 'threading'")
-        if backend is None or _is_of_processes(backend, jobs, {}):
+        if backend is None or _has_no_memory_to_share(backend, jobs, {}):
             backend, params, inner_max_num_threads = "thread", {}, None
     if backend is None:
         backend = _backend_by_default(prefer)
@@ -109,6 +110,7 @@ def find_backend(backend: Any, n_jobs: int, inner_max_num_threads: int | None, p
     Raises:
         ValueError: it is unknown; the message lists the known ones.
         TypeError: the backend has no such parameter.
+        ExecutorUnavailableError: this Python does not have it.
         AssertionError: `inner_max_num_threads` was given for something other than processes.
     """
     if isinstance(backend, Executor):
@@ -128,6 +130,7 @@ def find_backend(backend: Any, n_jobs: int, inner_max_num_threads: int | None, p
         known = ", ".join(map(repr, [*NAMES, *ALIASES, *registered]))
         raise ValueError(f"unknown backend {backend!r}; known are {known}, or an Executor object or a multiprocessing context")
     if name != "process":
+        refuse_unless_available(name)
         _refuse_params(backend, inner_max_num_threads, params)
         return Backend(name, name, lambda: _make_shared(name), (name, depth()))
     threads = inner_max_num_threads or max(cpu_count() // n_jobs, 1)
@@ -139,9 +142,9 @@ def find_backend(backend: Any, n_jobs: int, inner_max_num_threads: int | None, p
     return Backend(name, name, lambda: _make_processes(threads, params), key)
 
 
-def runs_in_processes(backend: Backend) -> bool:
-    """Whether its calls run in worker processes of ours, and so without any memory that they share with the program."""
-    return backend.kind == "process" or _is_process_executor(backend.given)
+def shares_no_memory(backend: Backend) -> bool:
+    """Whether its calls run in processes or interpreters of ours, and so see no object of the program."""
+    return backend.kind in _APART or _is_apart(backend.given)
 
 
 def to_int(n_jobs: Any) -> int:
@@ -175,13 +178,13 @@ def _backend_by_default(prefer: Prefer) -> str:
     return default_backend[0] if depth() == 0 and default_backend else default_name()
 
 
-def _is_of_processes(backend: Any, n_jobs: int, params: Mapping[str, Any]) -> bool:
-    return _is_process_executor(backend) or find_backend(backend, n_jobs, None, params).kind == "process"
+def _has_no_memory_to_share(backend: Any, n_jobs: int, params: Mapping[str, Any]) -> bool:
+    return _is_apart(backend) or find_backend(backend, n_jobs, None, params).kind in _APART
 
 
-def _is_process_executor(backend: object) -> bool:
-    module = sys.modules.get("asyncpar.executors.process")  # a program that has made a process executor has imported it
-    return module is not None and isinstance(backend, module.ProcessExecutor)
+def _is_apart(backend: object) -> bool:
+    module = sys.modules.get("asyncpar._processes.sessions")  # a program that has made such an executor has imported it
+    return module is not None and isinstance(backend, module.FrameExecutor)
 
 
 def _refuse_params(name: str, inner_max_num_threads: int | None, params: Mapping[str, Any]) -> None:

@@ -123,9 +123,9 @@ class Parallel(Generic[R]):
     Args:
         n_jobs: how many workers. -1 is all processors, -2 all but one. None: the context's setting (`parallel_config`), or 1,
             which means a plain loop in the caller's thread.
-        backend: "process" or "loky" (the default), "thread" or "threading", "inline" or "sequential", "multiprocessing" (the
-            same as "process"), a name from `register_parallel_backend`, an `Executor` or a multiprocessing context. The default
-            in a call that runs in a worker: threads, and inline below that.
+        backend: "process" or "loky" (the default), "thread" or "threading", "interpreter", "inline" or "sequential",
+            "multiprocessing" (the same as "process"), a name from `register_parallel_backend`, an `Executor` or a
+            multiprocessing context. The default in a call that runs in a worker: threads, and inline below that.
         return_as: "list", "generator", or "generator_unordered" (as they finish). A generator has backpressure: while no
             results are taken, no further calls are pulled. Closing it, or dropping it, stops the run.
         verbose: above 0, progress is printed, more often for higher values; above 10, at each completion. From 50 on it goes to

@@ -35,7 +35,7 @@ from asyncpar._platform.off_loop import is_off_loop
 from asyncpar._run.scheduler import Run
 from asyncpar._run.sinks import HandOverSink, ListSink
 from asyncpar._run.statistics import Statistics
-from asyncpar._sync.backends import Backend, runs_in_processes
+from asyncpar._sync.backends import Backend, shares_no_memory
 from asyncpar._sync.calls import CallPuller, CallSource, CallsSession, each_its_own
 from asyncpar._sync.kept_executor import KeptExecutor, closing_error_of
 from asyncpar._sync.portal import Portal, Task, current_portal
@@ -77,10 +77,10 @@ class Request(NamedTuple):
 def may_count_batches(backend: Backend, pre_dispatch: int | None) -> bool:
     """Whether that number may come to mean batches once tasks have proved short.
 
-    In processes only: in threads, the iterable can see what tasks have done, and may wait for that before it goes on. Then
-    tasks that it has given already must not wait for it. One at a time stays one at a time.
+    In processes and interpreters only: in threads, the iterable can see what tasks have done, and may wait for that before it
+    goes on. Then tasks that it has given already must not wait for it. One at a time stays one at a time.
     """
-    return pre_dispatch is not None and pre_dispatch > 1 and runs_in_processes(backend)
+    return pre_dispatch is not None and pre_dispatch > 1 and shares_no_memory(backend)
 
 
 class ParallelCall:

@@ -42,12 +42,12 @@ class PoolExecutor(StandardExecutor):
 
     Args:
         max_workers: how many workers there may be; None: as many as processors.
-        executor: "process" or "thread", or an `Executor` that is not used in any event loop of your own. One that is given is
-            not closed here.
-        options: further arguments of `ProcessExecutor` or `ThreadExecutor`, such as `initializer`.
+        executor: "process", "thread" or "interpreter", or an `Executor` that is not used in any event loop of your own. One
+            that is given is not closed here.
+        options: further arguments of `ProcessExecutor`, `ThreadExecutor` or `InterpreterExecutor`, such as `initializer`.
 
     Raises:
-        ValueError: `executor` is neither, or an option is out of range.
+        ValueError: `executor` is none of these, or an option is out of range.
         TypeError: there is no such option.
 
     >>> import asyncpar
@@ -157,6 +157,10 @@ def _make(max_workers: int | None, executor: Any, options: dict[str, Any]) -> Ex
         from asyncpar.executors.thread import ThreadExecutor
 
         return ThreadExecutor(max_workers, **options)
+    if executor == "interpreter":
+        from asyncpar.executors.interpreter import InterpreterExecutor
+
+        return InterpreterExecutor(max_workers, **options)
     known = ", ".join(repr(name) for name in NAMES if name != "inline")
     raise ValueError(f"executor must be one of {known}, or an Executor, not {executor!r:.200}")
 

@@ -79,6 +79,7 @@ def check_executor(executor: object) -> str | Executor | ForeignPool | None:
     Raises:
         ValueError: an unknown name; the message lists the known ones.
         TypeError: something else.
+        ExecutorUnavailableError: this Python does not have it.
     """
     if executor is None or isinstance(executor, Executor):
         return executor
@@ -93,7 +94,16 @@ def check_executor(executor: object) -> str | Executor | ForeignPool | None:
         known = ", ".join(map(repr, NAMES))
         meant = meant_executor_name(executor, NAMES)
         raise ValueError(f"unknown executor {executor!r}; known are {known}, or an Executor object{meant}")
+    refuse_unless_available(executor)
     return executor
+
+
+def refuse_unless_available(name: str) -> None:
+    """Raises ExecutorUnavailableError if this Python does not have the executor of that name."""
+    if name == "interpreter":
+        from asyncpar._interpreters.surroundings import refuse_unless_supported
+
+        refuse_unless_supported()
 
 
 def find_executor(executor: Any, n_jobs: int | None = None) -> Executor:

@@ -19,6 +19,8 @@ from typing import Any
 
 import pytest
 
+from tests.interpreters import with_interpreters
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 CENSUS = EXAMPLES / "stdlib_census.py"
 SERVICE = EXAMPLES / "service.py"
@@ -91,7 +93,7 @@ def run_census(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, env=_environment(), check=False)
 
 
-@pytest.mark.parametrize("executor", ["process", "thread", "inline"])
+@pytest.mark.parametrize("executor", ["process", "thread", with_interpreters("interpreter"), "inline"])
 def test_the_census_measures_every_function_and_names_the_broken_file(tree: Path, executor: str) -> None:
     done = run_census("--root", tree, "--executor", executor, "--jobs", 2)
 
