@@ -14,7 +14,6 @@ anything yet, because the stop flag was set before. The answer says where it has
 
 from __future__ import annotations
 
-import itertools
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -226,10 +225,17 @@ def _without_interrupted(done: BatchDone, suspects: range, parcel: ProcessParcel
     if hit <= overdue or hit >= len(values):
         return done
     errors = {position: error for position, error in done.errors.items() if position < hit}
-    again = batch.part(hit, hit + 1, again=True)
-    return done._replace(values=values[:hit], errors=errors, timings=_timings_of(done, hit), rest=(again, *batch.rest(hit + 1)))
+    again = [batch.part(hit, hit + 1, again=True)] if hit < len(batch) else []  # it may have hit the end of our own loop
+    return done._replace(
+        values=values[:hit], errors=errors, timings=_timings_of(done, hit), rest=(*again, *batch.rest(hit + 1))
+    )
 
 
 def _timings_of(done: BatchDone, calls: int) -> Sequence[tuple[int, float]]:
-    """Those of the first `calls` calls. Each has its own, because they have a timeout."""
-    return list(itertools.islice(done.timings, calls))
+    """Those of the first `calls` calls. Each has its own, but one that was hit just after another has ended counts with it."""
+    timings: list[tuple[int, float]] = []
+    for made, seconds in done.timings:
+        if calls:
+            timings.append((min(made, calls), seconds))
+            calls -= timings[-1][0]
+    return timings
