@@ -101,6 +101,6 @@ def _refused_module(error: BaseException) -> str | None:
     while cause is not None:
         message = str(cause) if isinstance(cause, ImportError) else ""
         if any(refusal in message for refusal in _REFUSALS):
-            return message.partition(_REFUSAL)[0].removeprefix("module ").strip() if _REFUSAL in message else ""
+            return message.partition(_REFUSAL)[0].split()[-1] if _REFUSAL in message else ""
         cause = cause.__cause__ or cause.__context__
     return None

@@ -25,6 +25,7 @@ from asyncpar._contract.admission import WhenFull
 from asyncpar._contract.executor import FREE, Fate, Traits
 from asyncpar._interpreters.surroundings import refuse_unless_supported
 from asyncpar._interpreters.worker import InterpreterWorker
+from asyncpar._memory.loans import NOWHERE
 from asyncpar._platform.background import BackgroundTask, start_background
 from asyncpar._platform.cpus import resolve_max_workers
 from asyncpar._processes.frame_worker import check_initializer
@@ -87,7 +88,7 @@ class InterpreterExecutor(FrameExecutor[InterpreterWorker]):
         self._starting = anyio.Lock()
 
     def make_placer(self, threshold: int) -> ViewPlacer:
-        return ViewPlacer(min(threshold, OUT_OF_BAND_BYTES))
+        return ViewPlacer(NOWHERE if threshold == NOWHERE else OUT_OF_BAND_BYTES)  # to show less would cost more than a copy
 
     async def start_place(self) -> InterpreterWorker:
         async with self._starting:

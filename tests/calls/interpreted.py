@@ -1,0 +1,115 @@
+"""Calls that run in interpreters. They import only what can be loaded there."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+state: list[int] = []
+
+
+def remember(x: int) -> list[int]:
+    """What this interpreter has been called with."""
+    state.append(x)
+    return state[:]
+
+
+def where(_: object = None) -> tuple[int, int]:
+    """The process and the thread of this call."""
+    return os.getpid(), threading.get_ident()
+
+
+def address_of(view: Any) -> int:
+    import ctypes
+
+    return ctypes.addressof(ctypes.c_char.from_buffer(view))
+
+
+def describe(view: Any) -> tuple[str, str, tuple[int, ...], bool, list[Any]]:
+    return type(view).__name__, view.format, view.shape, view.readonly, view.tolist()
+
+
+def fill(view: Any) -> None:
+    view[:] = bytes([7]) * len(view)
+
+
+def make_view(size: int) -> memoryview:
+    return memoryview(bytearray(b"v") * size)
+
+
+def import_module(name: str) -> str:
+    return __import__(name).__name__
+
+
+def spin(_: object = None) -> NoReturn:
+    while True:
+        pass
+
+
+def refuse_to_end(times: int) -> int:
+    """Catches what interrupts it, so many times."""
+    caught = 0
+    while caught < times:
+        try:
+            spin()
+        except BaseException:
+            caught += 1
+    return caught
+
+
+def spin_at_three(x: int) -> int:
+    return spin() if x == 3 else x
+
+
+def sleep_at_three(x: int) -> int:
+    if x == 3:
+        time.sleep(1.0)  # in C code
+    return x
+
+
+async def wait_at_three(x: int) -> int:
+    import asyncio
+
+    await asyncio.sleep(1000 if x == 3 else 0)
+    return x
+
+
+async def hold_the_loop_at_three(x: int) -> int:
+    import asyncio
+
+    await asyncio.sleep(0)
+    return spin() if x == 3 else x
+
+
+def mark_and_sleep(directory: Path, seconds: float) -> None:
+    """Sleeps in C code, and leaves marks before and after."""
+    (directory / "began").touch()
+    time.sleep(seconds)
+    (directory / "ended").touch()
+
+
+def mark_and_spin(directory: Path) -> NoReturn:
+    (directory / "began").touch()
+    spin()
+
+
+def spin_for(item: tuple[int, float]) -> int:
+    number, seconds = item
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        pass
+    return number
+
+
+def map_within(count: int) -> list[int]:
+    import asyncpar
+
+    return list(asyncpar.map(abs, range(-count, 0)))
+
+
+def arguments_of_the_program() -> tuple[list[str], bool]:
+    return sys.argv, "tests" in sys.modules
