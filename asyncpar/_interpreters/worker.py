@@ -180,7 +180,7 @@ class InterpreterWorker(FrameWorker):
         whole = self.to_answer(parcel, sent, answer)
         done = whole.read() or await run_off_loop(whole.read)
         assert done is not None, "a thread has the time to read it"
-        return _without_interrupted(done, suspects, parcel)
+        return without_interrupted(done, suspects, parcel)
 
     async def _leave_overdue(self, parcel: ProcessParcel, suspects: range) -> BatchDone:
         """It is stuck in C code: the interpreter is left to it, and the other calls are to be run again."""
@@ -213,7 +213,7 @@ def _setup(initializer: EncodedElements | None, key: bytes | None) -> Setup:
     return None, {}, search_path(), list(getattr(sys, "argv", ())), initializer, None, None, depth() + _DEPTH, key
 
 
-def _without_interrupted(done: BatchDone, suspects: range, parcel: ProcessParcel) -> BatchDone:
+def without_interrupted(done: BatchDone, suspects: range, parcel: ProcessParcel) -> BatchDone:
     """The overdue call fails with a timeout, even if it has come to its end meanwhile. One hit after it is run again."""
     batch, timeout, values = parcel.batch, parcel.program.timeout, done.values
     assert timeout is not None, "nothing is overdue without a timeout"

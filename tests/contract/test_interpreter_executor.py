@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import math
 import os
 import sys
@@ -148,6 +149,22 @@ async def test_a_module_that_cannot_be_loaded_there_is_named_with_a_remedy(execu
 
 
 @on_one_loop
+async def test_a_module_that_is_reloaded_is_reloaded_there_too(
+    executor: InterpreterExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    file = tmp_path / "changing.py"
+    file.write_text("def answer(): return 1")
+    module = importlib.import_module("changing")
+    assert await executor.run(module.answer) == 1
+    file.write_text("def answer(): return 1000")
+    importlib.invalidate_caches()
+    importlib.reload(module)
+    assert await executor.run(module.answer) == 1000
+    monkeypatch.delitem(sys.modules, "changing")
+
+
+@on_one_loop
 async def test_calls_beyond_max_pending_are_refused() -> None:
     async with InterpreterExecutor(1, max_pending=0, when_full="raise") as executor, anyio.create_task_group() as group:
         group.start_soon(executor.run, interpreted.spin)
@@ -193,8 +210,8 @@ async def test_what_is_shown_is_read_only_unless_asked_for_otherwise(executor: I
 @on_one_loop
 async def test_arrays_arrive_as_views_with_their_shape(executor: InterpreterExecutor) -> None:
     array = np.arange(6.0).reshape(2, 3)
-    kind, format, shape, _, content = await executor.run(interpreted.describe, array)
-    assert (kind, format, shape, content) == ("memoryview", "d", (2, 3), array.tolist())
+    kind, letter, shape, _, content = await executor.run(interpreted.describe, array)
+    assert (kind, letter, shape, content) == ("memoryview", "d", (2, 3), array.tolist())
     for odd in (array.T, array[:, ::2], array[:0], np.array(3, "i4"), np.array([True, False])):
         assert (await executor.run(interpreted.describe, odd))[-1] == odd.tolist()
     rows = await pmap(interpreted.describe, array, executor=executor)
