@@ -6,7 +6,8 @@ object that cannot be pickled. `frames.py` cuts a stream of bytes into messages,
 blocks, `async_channel.py` awaits. `pace.py` keeps all this from blocking an event loop.
 
 The child's side and the parent's side of processes import from here. Only `async_channel.py` and `readiness.py`, which belong
-to the parent, import anyio. `arrays.py` imports numpy, and is imported only if numpy is loaded.
+to the parent, import anyio. `arrays.py` imports numpy, and is imported only if numpy is loaded. `views.py` is what takes the
+place of arrays in interpreters, and `tracebacks.py` is imported when a call has failed.
 
 What must never break: an element that cannot be pickled or read makes only its own call fail, and the messages that come out of
 a stream do not depend on how it was cut into pieces.

@@ -9,11 +9,18 @@ from pathlib import Path
 
 import pytest
 
+from tests.interpreters import needs_interpreters
+
 DOCS = Path(__file__).parents[2] / "docs"
 PROGRAM_AND_OUTPUT = re.compile(r"^```python\n((?:(?!```).)*)^```\n\n```text\n((?:(?!```).)*)^```", re.DOTALL | re.MULTILINE)
 
 PROGRAMS = [
-    pytest.param(found[1], found[2], id=f"{page.relative_to(DOCS)}-{number}")
+    pytest.param(
+        found[1],
+        found[2],
+        id=f"{page.relative_to(DOCS)}-{number}",
+        marks=[needs_interpreters] if "InterpreterExecutor" in found[1] else [],
+    )
     for page in sorted(DOCS.rglob("*.md"))
     for number, found in enumerate(PROGRAM_AND_OUTPUT.finditer(page.read_text(encoding="utf-8")), start=1)
 ]
