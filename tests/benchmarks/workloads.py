@@ -26,3 +26,17 @@ def spin(milliseconds: float) -> float:
     while (now := time.perf_counter()) < until:
         pass
     return now - began
+
+
+def count(steps: int) -> int:
+    """Computes, for as long as so many steps take."""
+    total = 0
+    for step in range(steps):
+        total += step
+    return total
+
+
+def spin_forever(_: object) -> None:
+    """Does not end by itself."""
+    while True:
+        pass
