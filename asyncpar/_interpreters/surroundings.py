@@ -20,6 +20,7 @@ import threading
 import time
 import warnings
 from contextlib import suppress
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from asyncpar.errors import ExecutorUnavailableError
@@ -46,8 +47,7 @@ def refuse_unless_supported() -> None:
 
 
 def note_birth(interpreter: Interpreter) -> None:
-    if not _living:
-        _watch()
+    _watch()
     _living.add(interpreter)
 
 
@@ -55,14 +55,9 @@ def note_end(interpreter: Interpreter) -> None:
     _living.discard(interpreter)
 
 
-_watching: list[bool] = []
-
-
+@cache
 def _watch() -> None:
-    """Only a program that has an interpreter needs this."""
-    if _watching:
-        return
-    _watching.append(True)
+    """Once in a program that has an interpreter."""
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(before=_warn_of_fork)
     register: Any = getattr(threading, "_register_atexit", atexit.register)  # before Python waits for its threads

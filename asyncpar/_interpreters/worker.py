@@ -32,7 +32,7 @@ from asyncpar._platform.background import wait_through
 from asyncpar._platform.nesting import depth
 from asyncpar._platform.off_loop import run_off_loop
 from asyncpar._processes.frame_worker import FrameWorker
-from asyncpar._processes.parcel import ProcessParcel, unpack_failure
+from asyncpar._processes.parcel import ProcessAnswer, ProcessParcel, unpack_failure
 from asyncpar._processes.verdicts import LastSeen, judge
 from asyncpar._processes.zygote_start import search_path
 from asyncpar._wire.codec import EncodedElements
@@ -93,6 +93,8 @@ class InterpreterWorker(FrameWorker):
 
     async def run(self, parcel: ProcessParcel) -> Answer:
         channel, timeout = self.channel, parcel.program.timeout
+        answer: Frame | range | None
+        overdue: range | None = None
         self.page[POSITION] = NOT_RECEIVED
         try:
             frame = self.to_frame(parcel)
@@ -101,15 +103,22 @@ class InterpreterWorker(FrameWorker):
                 await channel.send_rest(rest)
             answer = await (channel.receive() if timeout is None else self.receive_in_time(parcel, timeout))
             if type(answer) is range:
-                return await self._end_overdue(parcel, frame, answer)
+                overdue = answer
+                answer = await self._interrupt_overdue(parcel, overdue)
         except EOFError:
             return await self._bury(parcel.batch)
         except BaseException:
             await self._stop(parcel)
             raise
-        if answer.kind == INTERRUPTED:  # cannot be without a request
-            return self._undone(parcel.batch)
-        return self.to_answer(parcel, frame, answer)
+        if overdue is not None and answer is None:
+            return self._leave_overdue(parcel, overdue)
+        assert isinstance(answer, Frame), "only an interruption may get no answer"
+        self.page[STOP] = 0
+        if answer.kind == INTERRUPTED:  # what its calls have returned is lost
+            batch = parcel.batch
+            return nothing_done(batch, (batch.part(0, len(batch), again=True),), self.name)
+        done = self.to_answer(parcel, frame, answer)
+        return done if overdue is None else await _judge_interrupted(done, overdue, parcel)
 
     def lend(self, buffers: Sequence[Any]) -> Sequence[Any]:
         return [
@@ -167,22 +176,13 @@ class InterpreterWorker(FrameWorker):
             return await self.channel.receive()
         return None
 
-    async def _end_overdue(self, parcel: ProcessParcel, sent: Frame, suspects: range) -> Answer:
-        """A call does not end in time."""
+    async def _interrupt_overdue(self, parcel: ProcessParcel, suspects: range) -> Frame | None:
+        """A call does not end in time. The worker's answer to its interruption; None: there is none."""
         self.page[STOP] = 1
         self._interpreter.interrupt(self._sent, RUNNING_CALL if parcel.program.concurrency else suspects.start)
-        answer = await self._receive_within(self.grace)
-        if answer is None:
-            return await self._leave_overdue(parcel, suspects)
-        self.page[STOP] = 0
-        if answer.kind == INTERRUPTED:
-            return self._undone(parcel.batch)
-        whole = self.to_answer(parcel, sent, answer)
-        done = whole.read() or await run_off_loop(whole.read)
-        assert done is not None, "a thread has the time to read it"
-        return without_interrupted(done, suspects, parcel)
+        return await self._receive_within(self.grace)
 
-    async def _leave_overdue(self, parcel: ProcessParcel, suspects: range) -> BatchDone:
+    def _leave_overdue(self, parcel: ProcessParcel, suspects: range) -> BatchDone:
         """It is stuck in C code: the interpreter is left to it, and the other calls are to be run again."""
         batch, timeout = parcel.batch, parcel.program.timeout
         assert timeout is not None, "nothing is overdue without a timeout"
@@ -192,10 +192,6 @@ class InterpreterWorker(FrameWorker):
         if culprit is None:
             return nothing_done(batch, again, self.name)
         return self.fail_one(batch, culprit, again, timed_out(batch, culprit, timeout), timeout)
-
-    def _undone(self, batch: Batch) -> BatchDone:
-        """What its calls have returned is lost."""
-        return nothing_done(batch, (batch.part(0, len(batch), again=True),), self.name)
 
     async def _bury(self, batch: Batch) -> BatchDone:
         """The channel has ended: the executor was closed, or a call has closed the interpreter's end."""
@@ -211,6 +207,12 @@ class InterpreterWorker(FrameWorker):
 def _setup(initializer: EncodedElements | None, key: bytes | None) -> Setup:
     """What an interpreter does not have from its process."""
     return None, {}, search_path(), list(getattr(sys, "argv", ())), initializer, None, None, depth() + _DEPTH, key
+
+
+async def _judge_interrupted(answer: ProcessAnswer, suspects: range, parcel: ProcessParcel) -> BatchDone:
+    done = answer.read() or await run_off_loop(answer.read)
+    assert done is not None, "a thread has the time to read it"
+    return without_interrupted(done, suspects, parcel)
 
 
 def without_interrupted(done: BatchDone, suspects: range, parcel: ProcessParcel) -> BatchDone:

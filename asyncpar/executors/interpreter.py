@@ -127,7 +127,8 @@ class InterpreterExecutor(FrameExecutor[InterpreterWorker]):
         try:
             while True:
                 oldest = self.pool.idle[0].idle_since if self.pool.idle else time.monotonic()
-                await anyio.sleep(max(oldest + self._idle_timeout - time.monotonic(), 0))
+                with anyio.move_on_after(max(oldest + self._idle_timeout - time.monotonic(), 0)):  # perhaps endless
+                    await anyio.sleep_forever()
                 self._retire_idle()
         finally:
             if self._life is not None:  # otherwise the task that began this was cancelled at once, and the next begins again
@@ -151,8 +152,9 @@ class InterpreterExecutor(FrameExecutor[InterpreterWorker]):
         for worker in workers:
             worker.hang_up()
         with anyio.CancelScope(shield=True):
-            for worker in workers:
-                await worker.end()
+            async with anyio.create_task_group() as group:
+                for worker in workers:
+                    group.start_soon(worker.end)
 
     def _end_without_loop(self) -> None:
         """Called when the event loop has been closed: nothing can be awaited in it any more."""
