@@ -65,24 +65,26 @@ class Interpreter:
         self._interrupts, self._far_interrupts = socket.socketpair()
         self._interrupts.setblocking(False)
         self.channel = AsyncChannel(near_end, None)
-        self._thread = threading.Thread(target=self._live, name=f"asyncpar interpreter {self.number}", daemon=True)
+        settings = {
+            "roots": chr(0).join([*STANDARD_PATH, *package_roots()]),
+            "channel_fd": self._far_end.fileno(),
+            "interrupts_fd": self._far_interrupts.fileno(),
+            "page": self.page,
+            "queue_id": self._queue.id,
+            "settled": " ".join(settled_modules()),
+        }
+        name = f"asyncpar interpreter {self.number}"
+        self._thread = threading.Thread(target=self._live, args=(settings,), name=name, daemon=True)
         note_birth(self)
         self._thread.start()
 
-    def _live(self) -> None:
+    def _live(self, settings: dict[str, Any]) -> None:
         from concurrent.interpreters import create  # pyright: ignore[reportAttributeAccessIssue]  # it looks at 3.11
 
         try:
             interpreter = create()
             try:
-                interpreter.prepare_main(
-                    roots=chr(0).join([*STANDARD_PATH, *package_roots()]),
-                    channel_fd=self._far_end.fileno(),
-                    interrupts_fd=self._far_interrupts.fileno(),
-                    page=self.page,
-                    queue_id=self._queue.id,
-                    settled=" ".join(settled_modules()),
-                )
+                interpreter.prepare_main(settings)
                 interpreter.exec(_PROGRAM)
             finally:
                 interpreter.close()

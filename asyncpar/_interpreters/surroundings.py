@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from asyncpar._interpreters.life import Interpreter
 
 _EXIT_SECONDS = 0.5  # that running calls have for ending when the program ends
+_LOOK_SECONDS = 0.1
 
 _living: set[Interpreter] = set()
 
@@ -84,8 +85,9 @@ def _end_all() -> None:
     deadline = time.monotonic() + _EXIT_SECONDS
     for interpreter in interpreters:
         interpreter.join(deadline - time.monotonic())
-    for interpreter in interpreters:
         while interpreter.is_alive and not interpreter.lets_go:
-            interpreter.join(0.1)
+            interpreter.join(_LOOK_SECONDS)
+            deadline = time.monotonic() + _EXIT_SECONDS  # when the C function returns, its call has this time for ending, too
+        interpreter.join(deadline - time.monotonic())
     if any(interpreter.is_alive for interpreter in interpreters):
         warnings.filterwarnings("ignore", "remaining subinterpreters", RuntimeWarning)  # there is nothing to be done about it

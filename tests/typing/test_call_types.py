@@ -6,7 +6,7 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING, assert_type
 
 import asyncpar
-from asyncpar import ProcessExecutor, ThreadExecutor
+from asyncpar import InterpreterExecutor, ProcessExecutor, ThreadExecutor
 
 if TYPE_CHECKING:
 
@@ -36,4 +36,5 @@ if TYPE_CHECKING:
 
     def check_limits() -> None:
         ThreadExecutor(2, max_pending=3, when_full="raise")
+        InterpreterExecutor(2, initializer=length, initargs=("a",), idle_timeout=5.0, max_pending=3, when_full="raise")
         ThreadExecutor(2, when_full="refuse")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
