@@ -30,6 +30,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from asyncpar._child.control import POSITION, STRIKES
@@ -83,7 +84,8 @@ class Interrupter:
                 continue
 
     def close(self) -> None:
-        self._sock.shutdown(socket.SHUT_RDWR)
+        with suppress(OSError):  # the thread has read the end of the socket, and closed it
+            self._sock.shutdown(socket.SHUT_RDWR)
         self._thread.join()
 
     def _listen(self) -> None:
