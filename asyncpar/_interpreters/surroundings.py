@@ -16,12 +16,10 @@ import atexit
 import os
 import select
 import sys
-import threading
 import time
 import warnings
-from contextlib import suppress
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from asyncpar.errors import ExecutorUnavailableError
 
@@ -61,9 +59,7 @@ def _watch() -> None:
     """Once in a program that has an interpreter."""
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(before=_warn_of_fork)
-    register: Any = getattr(threading, "_register_atexit", atexit.register)  # before Python waits for its threads
-    with suppress(RuntimeError):  # the program is ending already
-        register(_end_all)
+    atexit.register(_end_all)  # which is after the end of all threads that are not daemons, and may use interpreters
 
 
 def _warn_of_fork() -> None:

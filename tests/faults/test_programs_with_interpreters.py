@@ -95,3 +95,21 @@ def test_a_program_that_forks_while_an_interpreter_lives_is_warned() -> None:
     assert "this process forks while 1 interpreters of an InterpreterExecutor live" in warned
     assert 'use executor="process"' in warned
     assert after == "7"
+
+
+def test_calls_that_a_thread_of_the_program_waits_for_are_finished_at_its_end() -> None:
+    done = run("""
+        def work(pipe):
+            spinning = time.monotonic() + 0.3
+            os.write(pipe, b"!")
+            while time.monotonic() < spinning: pass
+            return "done"
+
+        async def main():
+            async with InterpreterExecutor(1) as executor:
+                print(await executor.run(work, writer))
+
+        threading.Thread(target=lambda: asyncio.run(main())).start()
+        os.read(reader, 1)  # and the main thread ends
+    """)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
