@@ -87,13 +87,14 @@ async def hold_the_loop_at_three(x: int) -> int:
 
 def mark_and_sleep(directory: Path, seconds: float) -> None:
     """Sleeps in C code, and leaves marks before and after."""
-    (directory / "began").touch()
+    (directory / "began").mkdir()
     time.sleep(seconds)
-    (directory / "ended").touch()
+    (directory / "ended").mkdir()
 
 
 def mark_and_spin(directory: Path) -> NoReturn:
-    (directory / "began").touch()
+    """The mark is a directory: an interruption may come as soon as it is there, and then a file might stay open."""
+    (directory / "began").mkdir()
     spin()
 
 
