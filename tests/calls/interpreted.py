@@ -98,6 +98,13 @@ def mark_and_spin(directory: Path) -> NoReturn:
     spin()
 
 
+async def mark_and_wait(directory: Path) -> None:
+    import asyncio
+
+    (directory / "began").mkdir()
+    await asyncio.sleep(1000)
+
+
 def spin_for(item: tuple[int, float]) -> int:
     number, seconds = item
     end = time.perf_counter() + seconds
