@@ -31,6 +31,8 @@ timings = st.builds(
     round_trip_seconds=seconds,
     remaining=st.none() | st.integers(0, 10**9),
     workers=st.integers(1, 10_000),
+    errors=st.just(0) | st.integers(0, 10**6),
+    loop_share_of_call=st.just(0.0) | st.floats(0, 1e3),
 )
 
 
