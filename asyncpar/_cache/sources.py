@@ -20,6 +20,7 @@ from __future__ import annotations
 import ast
 import linecache
 import sys
+import threading
 from collections.abc import Iterator, Set
 from functools import lru_cache
 from hashlib import blake2b
@@ -42,6 +43,7 @@ class CodeDigest(NamedTuple):
     digest: bytes
 
 
+_parsing = threading.Lock()
 known: dict[bytes, bytes] = {}  # {digest of compiled code: digest of its source}
 
 
@@ -82,12 +84,22 @@ class Source(NamedTuple):
 def parsed(text: str, file_name: str) -> Source | None:
     """The source of a file; None if it is not Python (any more)."""
     try:
-        tree = ast.parse(text)
+        tree = _parse(text)
         compiled = compile(text, file_name, "exec", dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError):
         return None
     codes = ((code.co_firstlineno, _digest("code", *_compiled(code))) for code in functions_in(compiled))
     return Source(tree, frozenset(codes))
+
+
+def _parse(text: str) -> ast.Module:
+    """Python 3.11 counts how deep it is in the tree for all threads together, and fails if two of them parse at once."""
+    while True:
+        try:
+            with _parsing:
+                return ast.parse(text)
+        except SystemError:  # a thread of somebody else's has parsed something
+            continue
 
 
 def label_of_module(name: str, code: CodeType | None = None) -> str:
