@@ -17,9 +17,10 @@ results take longer, so the bound is one of memory, too. A window that the user 
 # Equal calls
 
 Of the calls that are under way, no two have the same key. A double waits, and when the first one has succeeded it is read from
-the cache, so that no two items have one mutable object as their result; only what could not be kept is shared. When the first
-one has failed for good, the next one is made, and the others go on waiting. So the outcomes are those of a loop that makes the
-calls one after another, and what succeeds is computed once.
+the cache, so that no two items have one mutable object as their result. When the first one has failed for good, or its result
+is not there (it could not be kept, or was removed), the next one is made, and the others go on waiting. So the outcomes are
+those of a loop that makes the calls one after another, and what succeeds and is kept is computed once. Copying a result that is
+not there would save calls, but whoever has it may be changing it by then, and an iterator has no copy.
 
 # Invariants
 
@@ -44,7 +45,7 @@ from asyncpar._child.keyed_calls import keyed, may_call_twins
 from asyncpar._contract.batches import Batch, BatchDone
 from asyncpar._contract.executor import Executor, Hints, Program, Session
 from asyncpar._run.keyed_session import KeyedSession
-from asyncpar._run.looking_up import FEW, Looked, Row, Wanted, copies, look_up
+from asyncpar._run.looking_up import FEW, Looked, Row, Wanted, look_again, look_up
 from asyncpar._run.scheduler import OpenSession
 from asyncpar._run.sources import AnsweringSource, Columns, PumpedSource, Source
 
@@ -97,7 +98,7 @@ class CacheSource(AnsweringSource):
         self._stored = 0  # calls in it
         self._asked: dict[int, Looked] = {}  # {index: what is known of a call that has a key and no outcome yet}
         self._doubles: dict[Key, list[_Double]] = {}  # {key of such a call: those that wait for it}
-        self._settled: list[tuple[Wanted, int]] = []  # results, and the indices of the calls that waited for them
+        self._settled: list[tuple[Looked, _Double]] = []  # calls that have waited, and whose results are to be read
         self._lately: dict[Key, Any] | None = None  # while calls are looked up: what other calls have come to meanwhile
         self._update()
 
@@ -185,13 +186,19 @@ class CacheSource(AnsweringSource):
         if looked.shelf is None:
             return False
         key = _key_of(looked)
+        call = _Double(function, index, row)
         if self._lately and key in self._lately:  # its look-up came just before the result
-            self._want(looked, self._lately[key], index)
+            self._want(looked, self._lately[key], call)
             return True
+        return self._is_waiting(looked, call)
+
+    def _is_waiting(self, looked: Looked, call: _Double) -> bool:
+        """Whether a call waits for one that is under way. If not, others with its key will wait for it."""
+        key = _key_of(looked)
         if key in self._doubles:
-            self._doubles[key].append(_Double(function, index, row))
+            self._doubles[key].append(call)
             return True
-        self._asked[index] = looked
+        self._asked[call.call] = looked
         self._doubles[key] = []
         return False
 
@@ -251,31 +258,37 @@ class CacheSource(AnsweringSource):
                 if self._lately is not None:
                     self._lately[_key_of(looked)] = done.values[position]
                 for double in waiting:
-                    self._want(looked, done.values[position], double.call)
-            elif waiting:
-                self._make_next(looked, waiting)
+                    self._want(looked, done.values[position], double)
+            else:
+                for double in waiting:
+                    self._make_or_wait(looked, double)
 
-    def _make_next(self, looked: Looked, waiting: list[_Double]) -> None:
-        """Another call with a key whose call has failed."""
-        function, index, row = waiting[0]
-        self._asked[index] = looked
-        self._doubles[_key_of(looked)] = waiting[1:]
-        self._misses.appendleft(_Misses(function, [index], tuple([[argument] for argument in row])))
-        self._stored += 1
+    def _make_or_wait(self, looked: Looked, call: _Double) -> None:
+        """A call for whose key there is no result after all."""
+        if not self._is_waiting(looked, call):
+            self._misses.appendleft(_Misses(call.function, [call.call], tuple([[argument] for argument in call.row])))
+            self._stored += 1
 
-    def _want(self, looked: Looked, value: Any, index: int) -> None:
+    def _want(self, looked: Looked, value: Any, call: _Double) -> None:
         """A call whose key has a result now, although it was not found before."""
-        assert looked.shelf is not None, "only calls with a key wait for others"
         if type(value) in SCALARS:
-            self._answer(index, [value])
+            self._answer(call.call, [value])
         else:
-            self._settled.append((Wanted(looked.shelf, looked.key, self._began, value), index))
+            self._settled.append((looked, call))
 
     async def answer_doubles(self) -> None:
         settled, self._settled = self._settled, []
         if settled:
-            for (_, index), value in zip(settled, await copies([wanted for wanted, _ in settled]), strict=True):
-                self._answer(index, [value])
+            wanted = [self._wanted(looked) for looked, _ in settled]
+            for (looked, call), found in zip(settled, await look_again(wanted), strict=True):
+                if found is None:
+                    self._make_or_wait(looked, call)
+                else:
+                    self._answer(call.call, [found.value])
+
+    def _wanted(self, looked: Looked) -> Wanted:
+        assert looked.shelf is not None, "only calls with a key wait for others"
+        return Wanted(looked.shelf, looked.key, self._began)
 
 
 def _key_of(looked: Looked) -> Key:

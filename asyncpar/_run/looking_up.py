@@ -41,12 +41,11 @@ class Looked(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """A result that has been kept since some time, and needs no validation; `value` is what it was."""
+    """A result that has been kept since some time, and needs no validation."""
 
     shelf: Shelf
     key: bytes
     since: float
-    value: Any
 
 
 _WITHOUT_KEY = Looked()
@@ -127,20 +126,19 @@ def _nap() -> None:
     time.sleep(_NAP_SECONDS)
 
 
-async def copies(wanted: Sequence[Wanted]) -> list[Any]:
-    """A value for each call: read from the cache, so that each has its own, or the given one if it is not there."""
-    read: list[Any] = []
-    while len(read) < len(wanted):
-        read += await run_off_loop(partial(_copies, wanted, len(read)))
-    return read
+async def look_again(wanted: Sequence[Wanted]) -> list[Found | None]:
+    """Reads each of the results, so that no two are one object; None for one that is not there."""
+    found: list[Found | None] = []
+    while len(found) < len(wanted):
+        found += await run_off_loop(partial(_read, wanted, len(found)))
+    return found
 
 
-def _copies(wanted: Sequence[Wanted], begin: int) -> list[Any]:
-    read: list[Any] = []
+def _read(wanted: Sequence[Wanted], begin: int) -> list[Found | None]:
+    found: list[Found | None] = []
     deadline = time.monotonic() + _STRETCH_SECONDS
-    for shelf, key, since, value in wanted[begin:]:
-        found = shelf.look_again(key, since, breathe=True)
-        read.append(value if found is None else found.value)
+    for shelf, key, since in wanted[begin:]:
+        found.append(shelf.look_again(key, since, breathe=True))
         if time.monotonic() > deadline:
             break
-    return read
+    return found
