@@ -98,7 +98,7 @@ class CacheSource(AnsweringSource):
         self._stored = 0  # calls in it
         self._asked: dict[int, Looked] = {}  # {index: what is known of a call that has a key and no outcome yet}
         self._doubles: dict[Key, list[_Double]] = {}  # {key of such a call: those that wait for it}
-        self._settled: list[tuple[Looked, _Double]] = []  # calls that have waited, and whose results are to be read
+        self._settled: list[tuple[Looked, list[_Double]]] = []  # calls that have waited, and whose results are to be read
         self._lately: dict[Key, Any] | None = None  # while calls are looked up: what other calls have come to meanwhile
         self._update()
 
@@ -188,18 +188,18 @@ class CacheSource(AnsweringSource):
         key = _key_of(looked)
         call = _Double(function, index, row)
         if self._lately and key in self._lately:  # its look-up came just before the result
-            self._want(looked, self._lately[key], call)
+            self._want(looked, self._lately[key], [call])
             return True
-        return self._is_waiting(looked, call)
+        return self._is_waiting(looked, [call])
 
-    def _is_waiting(self, looked: Looked, call: _Double) -> bool:
-        """Whether a call waits for one that is under way. If not, others with its key will wait for it."""
+    def _is_waiting(self, looked: Looked, calls: list[_Double]) -> bool:
+        """Whether calls with one key wait for one that is under way. If not, the first one is, and the rest wait for it."""
         key = _key_of(looked)
         if key in self._doubles:
-            self._doubles[key].append(call)
+            self._doubles[key] += calls
             return True
-        self._asked[call.call] = looked
-        self._doubles[key] = []
+        self._asked[calls[0].call] = looked
+        self._doubles[key] = calls[1:]
         return False
 
     def _store(self, misses: _Misses) -> None:
@@ -257,38 +257,40 @@ class CacheSource(AnsweringSource):
             if position not in done.errors:
                 if self._lately is not None:
                     self._lately[_key_of(looked)] = done.values[position]
-                for double in waiting:
-                    self._want(looked, done.values[position], double)
+                self._want(looked, done.values[position], waiting)
             else:
-                for double in waiting:
-                    self._make_or_wait(looked, double)
+                self._make_or_wait(looked, waiting)
 
-    def _make_or_wait(self, looked: Looked, call: _Double) -> None:
-        """A call for whose key there is no result after all."""
-        if not self._is_waiting(looked, call):
-            self._misses.appendleft(_Misses(call.function, [call.call], tuple([[argument] for argument in call.row])))
+    def _make_or_wait(self, looked: Looked, calls: list[_Double]) -> None:
+        """Calls for whose key there is no result after all."""
+        if not calls:
+            return
+        function, index, row = calls[0]
+        if not self._is_waiting(looked, calls):
+            self._misses.appendleft(_Misses(function, [index], tuple([[argument] for argument in row])))
             self._stored += 1
 
-    def _want(self, looked: Looked, value: Any, call: _Double) -> None:
-        """A call whose key has a result now, although it was not found before."""
+    def _want(self, looked: Looked, value: Any, calls: list[_Double]) -> None:
+        """Calls whose key has a result now, although it was not found before."""
         if type(value) in SCALARS:
-            self._answer(call.call, [value])
-        else:
-            self._settled.append((looked, call))
+            for call in calls:
+                self._answer(call.call, [value])
+        elif calls:
+            self._settled.append((looked, calls))
 
     async def answer_doubles(self) -> None:
         settled, self._settled = self._settled, []
-        if settled:
-            wanted = [self._wanted(looked) for looked, _ in settled]
-            for (looked, call), found in zip(settled, await look_again(wanted), strict=True):
-                if found is None:
-                    self._make_or_wait(looked, call)
-                else:
-                    self._answer(call.call, [found.value])
+        if not settled:
+            return
+        wanted = [self._wanted(looked, len(calls)) for looked, calls in settled]
+        for (looked, calls), found in zip(settled, await look_again(wanted), strict=True):
+            for call, one in zip(calls, found, strict=False):
+                self._answer(call.call, [one.value])
+            self._make_or_wait(looked, calls[len(found) :])
 
-    def _wanted(self, looked: Looked) -> Wanted:
+    def _wanted(self, looked: Looked, calls: int) -> Wanted:
         assert looked.shelf is not None, "only calls with a key wait for others"
-        return Wanted(looked.shelf, looked.key, self._began)
+        return Wanted(looked.shelf, looked.key, self._began, calls)
 
 
 def _key_of(looked: Looked) -> Key:

@@ -41,11 +41,12 @@ class Looked(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """A result that has been kept since some time, and needs no validation."""
+    """A result that has been kept since some time, and needs no validation; `calls`: how many want it."""
 
     shelf: Shelf
     key: bytes
     since: float
+    calls: int
 
 
 _WITHOUT_KEY = Looked()
@@ -126,19 +127,25 @@ def _nap() -> None:
     time.sleep(_NAP_SECONDS)
 
 
-async def look_again(wanted: Sequence[Wanted]) -> list[Found | None]:
-    """Reads each of the results, so that no two are one object; None for one that is not there."""
-    found: list[Found | None] = []
-    while len(found) < len(wanted):
-        found += await run_off_loop(partial(_read, wanted, len(found)))
+async def look_again(wanted: Sequence[Wanted]) -> list[list[Found]]:
+    """Reads each result once for each call, so that no two have one object; fewer times if it is not there (any more)."""
+    found: list[list[Found]] = [[] for _ in wanted]
+    position = 0
+    while position < len(wanted):
+        position = await run_off_loop(partial(_read, wanted, found, position))
     return found
 
 
-def _read(wanted: Sequence[Wanted], begin: int) -> list[Found | None]:
-    found: list[Found | None] = []
+def _read(wanted: Sequence[Wanted], found: list[list[Found]], begin: int) -> int:
+    """From `begin` on, as long as there is time. Returns where to go on. Runs in a thread."""
     deadline = time.monotonic() + _STRETCH_SECONDS
-    for shelf, key, since in wanted[begin:]:
-        found.append(shelf.look_again(key, since, breathe=True))
-        if time.monotonic() > deadline:
-            break
-    return found
+    for position in range(begin, len(wanted)):
+        shelf, key, since, calls = wanted[position]
+        while len(found[position]) < calls:
+            one = shelf.look_again(key, since, breathe=True)
+            if one is None:
+                break
+            found[position].append(one)
+            if time.monotonic() > deadline:
+                return position
+    return len(wanted)
