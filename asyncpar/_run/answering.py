@@ -17,9 +17,10 @@ results take longer, so the bound is one of memory, too. A window that the user 
 # Equal calls
 
 Of the calls that are under way, no two have the same key. A double waits, and when the first one has succeeded it is read from
-the cache, so that no two items have one mutable object as their result; only what could not be kept is shared. When the first
-one has failed for good, the next one is made, and the others go on waiting. So the outcomes are those of a loop that makes the
-calls one after another, and what succeeds is computed once.
+the cache, so that no two items have one mutable object as their result. When the first one has failed for good, or its result
+is not there (it could not be kept, or was removed), the next one is made, and the others go on waiting. So the outcomes are
+those of a loop that makes the calls one after another, and what succeeds and is kept is computed once. Copying a result that is
+not there would save calls, but whoever has it may be changing it by then, and an iterator has no copy.
 
 # Invariants
 
@@ -44,7 +45,7 @@ from asyncpar._child.keyed_calls import keyed, may_call_twins
 from asyncpar._contract.batches import Batch, BatchDone
 from asyncpar._contract.executor import Executor, Hints, Program, Session
 from asyncpar._run.keyed_session import KeyedSession
-from asyncpar._run.looking_up import FEW, Looked, Row, Wanted, copies, look_up
+from asyncpar._run.looking_up import FEW, Looked, Row, Wanted, look_again, look_up
 from asyncpar._run.scheduler import OpenSession
 from asyncpar._run.sources import AnsweringSource, Columns, PumpedSource, Source
 
@@ -97,7 +98,7 @@ class CacheSource(AnsweringSource):
         self._stored = 0  # calls in it
         self._asked: dict[int, Looked] = {}  # {index: what is known of a call that has a key and no outcome yet}
         self._doubles: dict[Key, list[_Double]] = {}  # {key of such a call: those that wait for it}
-        self._settled: list[tuple[Wanted, int]] = []  # results, and the indices of the calls that waited for them
+        self._settled: list[tuple[Looked, list[_Double]]] = []  # calls that have waited, and whose results are to be read
         self._lately: dict[Key, Any] | None = None  # while calls are looked up: what other calls have come to meanwhile
         self._update()
 
@@ -185,14 +186,20 @@ class CacheSource(AnsweringSource):
         if looked.shelf is None:
             return False
         key = _key_of(looked)
+        call = _Double(function, index, row)
         if self._lately and key in self._lately:  # its look-up came just before the result
-            self._want(looked, self._lately[key], index)
+            self._want(looked, self._lately[key], [call])
             return True
+        return self._is_waiting(looked, [call])
+
+    def _is_waiting(self, looked: Looked, calls: list[_Double]) -> bool:
+        """Whether calls with one key wait for one that is under way. If not, the first one is, and the rest wait for it."""
+        key = _key_of(looked)
         if key in self._doubles:
-            self._doubles[key].append(_Double(function, index, row))
+            self._doubles[key] += calls
             return True
-        self._asked[index] = looked
-        self._doubles[key] = []
+        self._asked[calls[0].call] = looked
+        self._doubles[key] = calls[1:]
         return False
 
     def _store(self, misses: _Misses) -> None:
@@ -250,32 +257,40 @@ class CacheSource(AnsweringSource):
             if position not in done.errors:
                 if self._lately is not None:
                     self._lately[_key_of(looked)] = done.values[position]
-                for double in waiting:
-                    self._want(looked, done.values[position], double.call)
-            elif waiting:
-                self._make_next(looked, waiting)
+                self._want(looked, done.values[position], waiting)
+            else:
+                self._make_or_wait(looked, waiting)
 
-    def _make_next(self, looked: Looked, waiting: list[_Double]) -> None:
-        """Another call with a key whose call has failed."""
-        function, index, row = waiting[0]
-        self._asked[index] = looked
-        self._doubles[_key_of(looked)] = waiting[1:]
-        self._misses.appendleft(_Misses(function, [index], tuple([[argument] for argument in row])))
-        self._stored += 1
+    def _make_or_wait(self, looked: Looked, calls: list[_Double]) -> None:
+        """Calls for whose key there is no result after all."""
+        if not calls:
+            return
+        function, index, row = calls[0]
+        if not self._is_waiting(looked, calls):
+            self._misses.appendleft(_Misses(function, [index], tuple([[argument] for argument in row])))
+            self._stored += 1
 
-    def _want(self, looked: Looked, value: Any, index: int) -> None:
-        """A call whose key has a result now, although it was not found before."""
-        assert looked.shelf is not None, "only calls with a key wait for others"
+    def _want(self, looked: Looked, value: Any, calls: list[_Double]) -> None:
+        """Calls whose key has a result now, although it was not found before."""
         if type(value) in SCALARS:
-            self._answer(index, [value])
-        else:
-            self._settled.append((Wanted(looked.shelf, looked.key, self._began, value), index))
+            for call in calls:
+                self._answer(call.call, [value])
+        elif calls:
+            self._settled.append((looked, calls))
 
     async def answer_doubles(self) -> None:
         settled, self._settled = self._settled, []
-        if settled:
-            for (_, index), value in zip(settled, await copies([wanted for wanted, _ in settled]), strict=True):
-                self._answer(index, [value])
+        if not settled:
+            return
+        wanted = [self._wanted(looked, len(calls)) for looked, calls in settled]
+        for (looked, calls), found in zip(settled, await look_again(wanted), strict=True):
+            for call, one in zip(calls, found, strict=False):
+                self._answer(call.call, [one.value])
+            self._make_or_wait(looked, calls[len(found) :])
+
+    def _wanted(self, looked: Looked, calls: int) -> Wanted:
+        assert looked.shelf is not None, "only calls with a key wait for others"
+        return Wanted(looked.shelf, looked.key, self._began, calls)
 
 
 def _key_of(looked: Looked) -> Key:

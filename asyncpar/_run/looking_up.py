@@ -41,12 +41,12 @@ class Looked(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """A result that has been kept since some time, and needs no validation; `value` is what it was."""
+    """A result that has been kept since some time, and needs no validation; `calls`: how many want it."""
 
     shelf: Shelf
     key: bytes
     since: float
-    value: Any
+    calls: int
 
 
 _WITHOUT_KEY = Looked()
@@ -127,20 +127,25 @@ def _nap() -> None:
     time.sleep(_NAP_SECONDS)
 
 
-async def copies(wanted: Sequence[Wanted]) -> list[Any]:
-    """A value for each call: read from the cache, so that each has its own, or the given one if it is not there."""
-    read: list[Any] = []
-    while len(read) < len(wanted):
-        read += await run_off_loop(partial(_copies, wanted, len(read)))
-    return read
+async def look_again(wanted: Sequence[Wanted]) -> list[list[Found]]:
+    """Reads each result once for each call, so that no two have one object; fewer times if it is not there (any more)."""
+    found: list[list[Found]] = [[] for _ in wanted]
+    position = 0
+    while position < len(wanted):
+        position = await run_off_loop(partial(_read, wanted, found, position))
+    return found
 
 
-def _copies(wanted: Sequence[Wanted], begin: int) -> list[Any]:
-    read: list[Any] = []
+def _read(wanted: Sequence[Wanted], found: list[list[Found]], begin: int) -> int:
+    """From `begin` on, as long as there is time. Returns where to go on. Runs in a thread."""
     deadline = time.monotonic() + _STRETCH_SECONDS
-    for shelf, key, since, value in wanted[begin:]:
-        found = shelf.look_again(key, since, breathe=True)
-        read.append(value if found is None else found.value)
-        if time.monotonic() > deadline:
-            break
-    return read
+    for position in range(begin, len(wanted)):
+        shelf, key, since, calls = wanted[position]
+        while len(found[position]) < calls:
+            one = shelf.look_again(key, since, breathe=True)
+            if one is None:
+                break
+            found[position].append(one)
+            if time.monotonic() > deadline:
+                return position
+    return len(wanted)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,12 @@ def listed(folder: str, x: int) -> list[int]:
 
 async def listed_awaited(folder: str, x: int) -> list[int]:
     return listed(folder, x)
+
+
+def generated(folder: str, x: int) -> Iterator[int]:
+    """Which cannot be pickled."""
+    note(folder, x)
+    return (y for y in range(x))
 
 
 def wide(folder: str, x: int) -> np.ndarray:

@@ -34,6 +34,7 @@ from tests.cache.mapped import (
     gated,
     gated_awaited,
     generate,
+    generated,
     hang_at_first,
     listed,
     listed_awaited,
@@ -168,6 +169,25 @@ async def test_equal_items_do_not_share_one_mutable_result(memory: Memory, folde
         assert results == [[7] * 3] * 40
         assert len({id(result) for result in results}) == 40
     assert calls_noted(folder) == ["7"] * 2
+
+
+@pytest.mark.filterwarnings("ignore:a result of .* cannot be kept:asyncpar.CacheWarning")
+@pytest.mark.parametrize("kind", ["thread", "inline"])
+async def test_equal_items_do_not_share_a_result_that_cannot_be_kept(memory: Memory, folder: str, kind: str) -> None:
+    results = await pmap(generated, [folder] * 4, [3, 3, 2, 3], cache=memory, executor=kind)
+    assert [list(result) for result in results] == [[0, 1, 2], [0, 1, 2], [0, 1], [0, 1, 2]]
+
+
+async def test_equal_items_do_not_share_a_result_that_has_been_removed(memory: Memory, folder: str) -> None:
+    source = CacheSource(open_source([[folder] * 4, [2, 2, 2, 3]]), memory.cache(listed))
+    await source.pump(4)
+    assert source.take(4) == ([folder] * 2, [2, 3])
+    for index, is_last in ((0, False), (1, False), (2, True)):
+        source.settle(BatchDone(Batch([index], ([folder], [2])), [[2] * 3], {}, [(1, 0.0)], "a worker"))
+        await source.answer_doubles()
+        assert source.take_answers() == []
+        assert source.exhausted == is_last
+        assert source.take(4) == (() if is_last else ([folder], [2]))
 
 
 @pytest.mark.parametrize("function", [partial(square), Raise(2)])
