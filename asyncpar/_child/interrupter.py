@@ -30,6 +30,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from asyncpar._child.control import POSITION, STRIKES
@@ -53,7 +54,7 @@ class Interrupter:
         self._page = page
         self._cancel_coroutines = cancel_coroutines
         self._target = threading.get_ident()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # so that a thread can say whether it has it
         self._number = 0  # of the frame that is being answered, or was last
         self._is_busy = False
         self._has_struck = False
@@ -79,8 +80,9 @@ class Interrupter:
                     self._set_exception(None)
                     self._has_struck = False
                 return
-            except CallInterrupted:  # it was on its way
-                continue
+            except CallInterrupted:  # it was on its way, and may have hit between getting the lock and entering the block
+                with suppress(RuntimeError):  # it has not
+                    self._lock.release()
 
     def close(self) -> None:
         self._sock.shutdown(socket.SHUT_RDWR)
