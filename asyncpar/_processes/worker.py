@@ -27,8 +27,9 @@ from asyncpar._platform.background import wait_through
 from asyncpar._platform.nesting import depth
 from asyncpar._processes.frame_worker import FrameWorker
 from asyncpar._processes.parcel import ProcessParcel, unpack_failure
+from asyncpar._processes.shortages import A_PROCESS, describe_failed_start
 from asyncpar._processes.verdicts import judge, judge_death
-from asyncpar._processes.zygote_client import ForkedProcess, Zygote, describe_failed_start
+from asyncpar._processes.zygote_client import ForkedProcess, Zygote
 from asyncpar._processes.zygote_start import describe_lost_start, search_path
 from asyncpar._wire.codec import EncodedElements
 from asyncpar._wire.encoder import Encoder
@@ -72,7 +73,7 @@ class ProcessWorker(FrameWorker):
         except EOFError:
             await self._see_end_or_kill()
             if self._process.start_error is not None:
-                raise ExecutorUnavailableError(describe_failed_start(self._process.start_error)) from None
+                raise ExecutorUnavailableError(describe_failed_start(A_PROCESS, self._process.start_error)) from None
             if not self._zygote.has_served:
                 raise ExecutorUnavailableError(describe_lost_start()) from None
             raise ExecutorUnavailableError(
