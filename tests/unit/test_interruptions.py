@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from asyncpar import CallTimeoutError
-from asyncpar._child.control import private_page
+from asyncpar._child.control import NUMBERS
 from asyncpar._child.interrupter import Interrupter
 from asyncpar._child.protocol import CallInterrupted
 from asyncpar._contract.batches import Batch, BatchDone, check_complete
@@ -79,7 +79,7 @@ class Hitting:
 def test_an_interruption_that_hits_the_end_of_a_batch_leaves_no_lock_behind() -> None:
     near_end, far_end = socket.socketpair()
     with near_end:
-        interrupter = Interrupter(far_end, private_page() + [0.0] * 2, lambda: False)
+        interrupter = Interrupter(far_end, memoryview(bytearray(8 * NUMBERS)).cast("d"), lambda: False)
         try:
             lock = interrupter._lock
             interrupter._lock = Hitting(lock)  # type: ignore[assignment]
