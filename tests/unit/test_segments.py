@@ -31,11 +31,11 @@ def test_what_comes_first_comes_before_the_rest_of_a_segment() -> None:
 def test_functions_and_arrays_are_not_put_together() -> None:
     segments = Segments()
     for function, column in ((abs, [0]), (len, [1]), (len, numpy.arange(2, 4)), (len, [4])):
-        segments.add(Segment(function, (column,)))
+        segments.add(Segment(function, (column,)))  # type: ignore[arg-type]
     assert segments.functions == [abs, len, len, len]
     assert [taken(segments, 9) for _ in range(5)] == [[0], [1], [2, 3], [4], []]
 
 
 def test_selected_calls_keep_their_indices() -> None:
-    selected = Segment(None, (numpy.arange(5), "abcde"), range(10, 15)).selected([1, 3])
+    selected = Segment(None, (numpy.arange(5), "abcde"), range(10, 15)).selected([1, 3])  # type: ignore[arg-type]
     assert (selected.columns[0].tolist(), selected.columns[1], selected.indices) == ([1, 3], ["b", "d"], [11, 13])  # type: ignore[attr-defined]
