@@ -124,3 +124,7 @@ class Unreadable:
 
 def length_of_first(item: tuple[Any, object]) -> int:
     return len(item[0])
+
+
+def make_text(size: int) -> str:
+    return "x" * size
