@@ -121,7 +121,7 @@ class Interrupter:
                 self._cancelled = number
                 return True
             self._has_struck = True
-            if position < 0 or page[POSITION] == position:  # from here to the call, no other thread runs
+            if position < 0 or page[POSITION] == position:
                 set_exception(exception)
                 return True
             return False
