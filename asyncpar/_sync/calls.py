@@ -11,9 +11,8 @@ A function is recognised by its identity. A bound method is recognised by the id
 `delayed(self.f)(x)` makes a new method object for each call. A run adopts the same function once, however many segments it has,
 and sends it once to each worker. So an object whose method is called is sent as it was at its first call.
 
-Who pulls: the event loop never touches the user's iterable. Others share the loop, and the iterable could hold it, or even wait
-for it. A thread of the call (the caller's, or one for a generator) pulls as many calls as the run asks for, a piece at a time,
-forms segments and delivers them.
+Who pulls: not the event loop (`asked_source.py`), but a thread of the call, the caller's or one for a generator. It pulls as
+many calls as the run asks for, a piece at a time, forms segments and delivers them.
 """
 
 from __future__ import annotations
