@@ -1,8 +1,8 @@
 """A call of a cached function that is awaited. Whatever may touch the disk for long is done in threads.
 
 Looking up is different: reading a small entry takes some microseconds, and handing it to a thread ten times as long. So on a
-local file system an entry of at most `_INLINE_BYTES` is read in the event loop; on any other, and if it is larger, in a thread.
-The same goes for making the key of small arguments.
+local file system an entry of at most `READ_AT_ONCE` bytes is read in the event loop; on any other, and if it is larger, in a
+thread. The same goes for making the key of small arguments.
 
 Computing is a task of the event loop (`_platform/background.py`) that no caller owns, so a caller that is cancelled disturbs no
 other. A plain function is called in a thread. Only the calls of a map compute in their own task, because none of them may go on
@@ -26,24 +26,20 @@ from asyncpar._cache.flights import LOST, Flight, Landing, Within, begin_or_join
 from asyncpar._cache.keys import are_small
 from asyncpar._cache.locks import Claim, Handover
 from asyncpar._cache.shelf import Arguments, Shelf
+from asyncpar._cache.store import READ_AT_ONCE
 from asyncpar._cache.sync_calls import Compute, compute_claimed, kept
 from asyncpar._platform.background import LoopHandle, is_own_cancellation, start_background
 from asyncpar._platform.off_loop import run_off_loop
+from asyncpar._wire.pace import nap
 
-_NAP_SECONDS = 50e-6  # long enough for the event loop to take the GIL; as in _wire/pace.py
 _MOST_LOST = 2  # flights of one caller: one may be lost when its event loop ends; others were cancelled by what they computed
-_INLINE_BYTES = 1 << 15  # reading and unpickling them takes at most 0.2 ms
 
 
 async def key_of(shelf: Shelf, arguments: Arguments) -> bytes:
     """The key of a call."""
     if shelf.keyer.identity.is_known and are_small(*arguments):  # finding a function's source may mean compiling a file
         return shelf.key(*arguments)
-    return await run_off_loop(partial(shelf.key, *arguments, pause=_nap))
-
-
-def _nap() -> None:
-    time.sleep(_NAP_SECONDS)
+    return await run_off_loop(partial(shelf.key, *arguments, pause=nap))
 
 
 async def look_up(shelf: Shelf, key: bytes, arguments: Arguments) -> Found | None:
@@ -54,7 +50,7 @@ async def look_up(shelf: Shelf, key: bytes, arguments: Arguments) -> Found | Non
     fd = store.open(shelf.folder, key)
     if fd is None:
         return shelf.checked(None, arguments)
-    if os.fstat(fd).st_size <= _INLINE_BYTES:
+    if os.fstat(fd).st_size <= READ_AT_ONCE:
         return shelf.checked(store.read_open(fd, shelf.folder, key), arguments)
     os.close(fd)  # not handed on: a caller that is cancelled before a thread has it would leave it open
     return shelf.checked(await run_off_loop(lambda: store.read(shelf.folder, key, breathe=True)), arguments)
@@ -71,9 +67,7 @@ async def found_or_computed(shelf: Shelf, key: bytes, compute: Callable[[], Any]
     while True:
         flight, is_ours = begin_or_join((shelf.folder, key))
         landing = await _landing(flight, _Task(flight, shelf, key, since, compute, is_async) if is_ours else None)
-        if landing.error is not None:
-            raise landing.error
-        if landing.how == "unkept" or (is_ours and landing.how == "kept"):
+        if landing.has_value_for_caller(is_ours=is_ours):
             return landing.value
         if landing.how == "kept":
             found = await _look_again(shelf, key, since)
@@ -95,9 +89,7 @@ async def landed_here(shelf: Shelf, key: bytes, compute: Compute, *, alone: bool
     while True:
         flight, is_ours = begin_or_join((shelf.folder, key))
         landing = await (_fly(flight, shelf, key, since, compute) if is_ours else _landing(flight, None))
-        if landing.error is not None:
-            raise landing.error
-        if landing.how == "unkept" or (is_ours and landing.how == "kept"):
+        if landing.has_value_for_caller(is_ours=is_ours):
             return landing
         if landing.how == "kept":
             found = await _look_again(shelf, key, since)

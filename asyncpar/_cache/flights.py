@@ -41,6 +41,17 @@ class Landing(NamedTuple):
     error: BaseException | None = None
     size: int = 0
 
+    def has_value_for_caller(self, *, is_ours: bool) -> bool:
+        """Whether a caller, who has begun the flight or only waited, takes the value from here. If not, a kept result is to be
+        read, and one more flight follows a lost one.
+
+        Raises:
+            BaseException: the call has failed.
+        """
+        if self.error is not None:
+            raise self.error
+        return self.how == "unkept" or (is_ours and self.how == "kept")
+
 
 LOST = Landing("lost")
 

@@ -4,11 +4,13 @@ One file has a byte-range lock for each key, at an offset taken from the key. PO
 releases them within a millisecond of its death, however it dies, and its forked children do not inherit them. `flock` and
 open-file-description locks are inherited, so a lock would outlive a killed process in any child that it has forked.
 
-POSIX locks have three traps:
+POSIX locks have these traps:
 
 - Closing any descriptor of the file drops all locks that the process has on it. So a process has at most one (`locks_of`), open
   only while a key is claimed or waited for, and nothing else here opens the file.
 - They do not exclude threads of one process from each other. Flights do that (`flights.py`).
+- They do not exclude the interpreters of one process from each other, which have flights and a descriptor of their own, and the
+  first that closes its descriptor drops the locks of all. So calls that interpreters make may be computed more than once.
 - The kernel looks for deadlocks between processes, and takes two threads that wait for each other's process for one (EDEADLK).
   Nobody would tell when that is over, so such a wait is tried again every few milliseconds.
 

@@ -18,9 +18,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-_FILLED = 0.9  # of the limit, after pruning
+from asyncpar._wire.pace import nap
+
+ROOM = 0.1  # of the limit, which is free after pruning
 _TURN = 64  # entries, which take less than a millisecond
-_NAP_SECONDS = 50e-6  # as in _wire/pace.py
 _UNFINISHED_SECONDS = 3600.0  # the age at which a file that is being written has been given up by its writer
 
 
@@ -104,7 +105,7 @@ def _in_turns(entries: Iterator[EntryFile]) -> Iterator[EntryFile]:
     """The same, and other threads get the GIL often enough for an event loop: Python by itself lets them wait for 5 ms."""
     for place, entry in enumerate(entries):
         if place % _TURN == 0:
-            time.sleep(_NAP_SECONDS)
+            nap()
         yield entry
 
 
@@ -130,6 +131,3 @@ def _remove_unfinished(folder: str) -> None:
             with contextlib.suppress(OSError):
                 if file.stat(follow_symlinks=False).st_mtime < before:
                     os.unlink(file.path)
-
-
-ROOM = 1 - _FILLED

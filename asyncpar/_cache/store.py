@@ -50,6 +50,7 @@ from asyncpar.errors import CacheWarning, UnsafeCacheError
 FORMAT_FOLDER = "v1"
 NEW_FOLDER = "new"
 
+READ_AT_ONCE = 1 << 15  # bytes of an entry that an event loop reads and unpickles by itself, which takes at most 0.2 ms
 _ALLOCATED_BYTES = 1 << 20  # from here on, the disk is asked for the room before anything is written
 _TOUCHED_SECONDS = 3600.0  # a hit says at most so often that the entry is in use
 _CLEARING_ATTEMPTS = 3

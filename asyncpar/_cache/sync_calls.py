@@ -33,9 +33,7 @@ def landed(shelf: Shelf, key: bytes, compute: Compute, *, alone: bool = False) -
         if flight.is_of_this_thread:  # it cannot be waited for
             return compute_claimed(Flight((shelf.folder, key)), shelf, key, since, compute)
         landing = _fly(flight, shelf, key, since, compute) if is_ours else flight.wait()
-        if landing.error is not None:
-            raise landing.error
-        if landing.how == "unkept" or (is_ours and landing.how == "kept"):
+        if landing.has_value_for_caller(is_ours=is_ours):
             return landing
         if landing.how == "kept":
             found = shelf.look_again(key, since)

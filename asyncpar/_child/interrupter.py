@@ -54,7 +54,7 @@ class Interrupter:
         self._page = page
         self._cancel_coroutines = cancel_coroutines
         self._target = threading.get_ident()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # so that a thread can say whether it has it
         self._number = 0  # of the frame that is being answered, or was last
         self._is_busy = False
         self._has_struck = False
@@ -80,8 +80,9 @@ class Interrupter:
                     self._set_exception(None)
                     self._has_struck = False
                 return
-            except CallInterrupted:  # it was on its way
-                continue
+            except CallInterrupted:  # it was on its way, and may have hit between getting the lock and entering the block
+                with suppress(RuntimeError):  # it has not
+                    self._lock.release()
 
     def close(self) -> None:
         with suppress(OSError):  # the thread has read the end of the socket, and closed it
@@ -121,7 +122,7 @@ class Interrupter:
                 self._cancelled = number
                 return True
             self._has_struck = True
-            if position < 0 or page[POSITION] == position:  # from here to the call, no other thread runs
+            if position < 0 or page[POSITION] == position:
                 set_exception(exception)
                 return True
             return False

@@ -13,7 +13,6 @@ keys, and whether each call has been begun before.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -68,9 +67,13 @@ def may_call_twins(function: Callable[..., Any]) -> bool:
 class KeyedCall:
     """What is called instead of a twin, or of a form of calls that may be of twins."""
 
+    _has_travelled = False  # to a worker that has no memory in common with the parent
+
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
-        self._home = os.getpid()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"function": self.function, "_has_travelled": True}
 
     def __call__(self, *row: Any) -> Any:
         arguments, (key, is_again) = row[:-2], row[-2:]
@@ -82,7 +85,7 @@ class KeyedCall:
     def _answer(self, landing: Landing, shelf: Shelf, is_again: bool) -> Any:
         """The result, or what stands for it. With `mmap_mode`, the parent maps whatever has been kept."""
         least = _LARGE if shelf.store.reader.map_mode is None else 1
-        return landing.value if landing.size < least or is_again or os.getpid() == self._home else KEPT
+        return KEPT if self._has_travelled and landing.size >= least and not is_again else landing.value
 
     def __repr__(self) -> str:
         return repr(self.function)

@@ -33,21 +33,28 @@ class ShownMemory:
         self._placer = _Results()
 
     def begin_batch(self, decoder: Decoder, mode: MmapMode) -> None:
-        decoder.map_shared = partial(self._take, mode)
-        decoder.map_private = partial(self._take, "r")  # only pickles of whole columns, which are read and dropped
+        taken: dict[int, memoryview] = {}  # {number of a view: it}: what cannot be read whole is read again
+        decoder.map_shared = partial(self._map, taken, mode)
+        decoder.map_private = partial(self._map, taken, "r")  # only pickles of whole columns, which are read and dropped
 
-    def _take(self, mode: MmapMode, shared: Shared) -> memoryview:
+    def _map(self, taken: dict[int, memoryview], mode: MmapMode, shared: Shared) -> memoryview:
+        if shared.serial not in taken:
+            taken[shared.serial] = self._take(shared.serial)
+        view = taken[shared.serial]
+        if mode == "r+":
+            return view
+        return view.toreadonly() if mode == "r" else memoryview(bytearray(view))
+
+    def _take(self, number: int) -> memoryview:
         """The view that a message names. What has come before it belongs to messages that were not sent."""
         if self._queue is None:
             from concurrent.interpreters import Queue  # takes 5 ms, and many workers never need it
 
             self._queue = Queue(self._queue_id)
         serial, view = -1, memoryview(b"")
-        while serial != shared.serial:
+        while serial != number:
             serial, view = self._queue.get_nowait()
-        if mode == "r+":
-            return view
-        return view.toreadonly() if mode == "r" else memoryview(bytearray(view))
+        return view
 
     def let_go(self) -> None:
         """Nothing is kept from batch to batch."""

@@ -13,6 +13,8 @@ one that lives (`surroundings.py`).
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import itertools
 import socket
 import threading
@@ -24,6 +26,7 @@ from asyncpar._child.interrupter import ALL_CALLS, REQUEST
 from asyncpar._interpreters.surroundings import note_birth, note_end
 from asyncpar._platform.background import LoopHandle
 from asyncpar._platform.own_imports import STANDARD_PATH, settled_modules
+from asyncpar._processes.shortages import explained_shortage
 from asyncpar._processes.zygote_start import package_roots
 from asyncpar._wire.async_channel import AsyncChannel
 from asyncpar._wire.views import View
@@ -41,6 +44,9 @@ _serials = itertools.count(1)  # of views
 
 class Interpreter:
     """An interpreter, from the moment when it is wanted. Made in the event loop that `ended` is called in.
+
+    Raises:
+        ExecutorUnavailableError: the system has no resources left for its channel or its thread.
 
     Attributes:
         channel: to its main program. It ends with the interpreter.
@@ -61,10 +67,17 @@ class Interpreter:
         self._strikes_before_end = 0.0
         self._loop = LoopHandle()
         self._queue: Any = create_queue()
-        near_end, self._far_end = socket.socketpair()
-        self._interrupts, self._far_interrupts = socket.socketpair()
-        self._interrupts.setblocking(False)
-        self.channel = AsyncChannel(near_end, None)
+        with explained_shortage("an interpreter"), contextlib.ExitStack() as undo:
+            near_end, self._far_end = _socket_pair(undo)
+            self._interrupts, self._far_interrupts = _socket_pair(undo)
+            self._interrupts.setblocking(False)
+            self.channel = AsyncChannel(near_end, None)
+            undo.callback(note_end, self)
+            note_birth(self)
+            self._start_thread()
+            undo.pop_all()
+
+    def _start_thread(self) -> None:
         settings = {
             "roots": chr(0).join([*STANDARD_PATH, *package_roots()]),
             "channel_fd": self._far_end.fileno(),
@@ -75,8 +88,10 @@ class Interpreter:
         }
         name = f"asyncpar interpreter {self.number}"
         self._thread = threading.Thread(target=self._live, args=(settings,), name=name, daemon=True)
-        note_birth(self)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:  # there are too many threads, or the program is ending
+            raise OSError(errno.EAGAIN, str(error)) from error
 
     def _live(self, settings: dict[str, Any]) -> None:
         from concurrent.interpreters import create  # pyright: ignore[reportAttributeAccessIssue]  # it looks at 3.11
@@ -140,3 +155,10 @@ class Interpreter:
     def lets_go(self) -> bool:
         """After `end`: whether the interpreter's other thread has had its turn since. Otherwise a C function keeps the lock."""
         return self.page[STRIKES] != self._strikes_before_end
+
+
+def _socket_pair(undo: contextlib.ExitStack) -> tuple[socket.socket, socket.socket]:
+    pair = socket.socketpair()
+    for end in pair:
+        undo.callback(end.close)
+    return pair

@@ -65,7 +65,7 @@ def _watch() -> None:
 def _warn_of_fork() -> None:
     if _living:
         warnings.warn(
-            f"this process forks while {len(_living)} interpreters of an InterpreterExecutor live, and the child will crash "
+            "this process forks while an interpreter of an InterpreterExecutor lives, and the child will crash "
             "(cpython#139759); close the executor before, start processes by multiprocessing's 'spawn' or 'forkserver', or by "
             'subprocess without preexec_fn, or use executor="process"',
             RuntimeWarning,

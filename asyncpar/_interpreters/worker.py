@@ -24,16 +24,16 @@ from asyncpar._child.call_forms import Initializer
 from asyncpar._child.control import NOT_RECEIVED, POSITION, SPAN, STOP
 from asyncpar._child.interrupter import RUNNING_CALL
 from asyncpar._child.protocol import FAILED, INTERRUPTED, CallInterrupted, Setup
+from asyncpar._contract.answers import read_in_thread
 from asyncpar._contract.batches import Batch, BatchDone, nothing_done, timed_out
 from asyncpar._contract.executor import FREE, Answer, Fate
 from asyncpar._interpreters.life import Interpreter
 from asyncpar._memory.buffers import Shared
 from asyncpar._platform.background import wait_through
 from asyncpar._platform.nesting import depth
-from asyncpar._platform.off_loop import run_off_loop
 from asyncpar._processes.frame_worker import FrameWorker
 from asyncpar._processes.parcel import ProcessAnswer, ProcessParcel, unpack_failure
-from asyncpar._processes.verdicts import LastSeen, judge
+from asyncpar._processes.verdicts import LastSeen
 from asyncpar._processes.zygote_start import search_path
 from asyncpar._wire.codec import EncodedElements
 from asyncpar._wire.frames import Frame
@@ -184,14 +184,9 @@ class InterpreterWorker(FrameWorker):
 
     def _leave_overdue(self, parcel: ProcessParcel, suspects: range) -> BatchDone:
         """It is stuck in C code: the interpreter is left to it, and the other calls are to be run again."""
-        batch, timeout = parcel.batch, parcel.program.timeout
-        assert timeout is not None, "nothing is overdue without a timeout"
         self.hang_up()
         self.fate = Fate.LEFT
-        culprit, again = judge(batch, suspects, LastSeen(int(self.page[POSITION]), int(self.page[SPAN])))
-        if culprit is None:
-            return nothing_done(batch, again, self.name)
-        return self.fail_one(batch, culprit, again, timed_out(batch, culprit, timeout), timeout)
+        return self.fail_overdue(parcel, suspects, LastSeen(int(self.page[POSITION]), int(self.page[SPAN])))
 
     async def _bury(self, batch: Batch) -> BatchDone:
         """The channel has ended: the executor was closed, or a call has closed the interpreter's end."""
@@ -210,9 +205,8 @@ def _setup(initializer: EncodedElements | None, key: bytes | None) -> Setup:
 
 
 async def _judge_interrupted(answer: ProcessAnswer, suspects: range, parcel: ProcessParcel) -> BatchDone:
-    done = answer.read() or await run_off_loop(answer.read)
-    assert done is not None, "a thread has the time to read it"
-    return without_interrupted(done, suspects, parcel)
+    done = None if answer.is_large else answer.read()
+    return without_interrupted(done or await read_in_thread(answer), suspects, parcel)
 
 
 def without_interrupted(done: BatchDone, suspects: range, parcel: ProcessParcel) -> BatchDone:

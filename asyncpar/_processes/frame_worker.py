@@ -18,10 +18,11 @@ from asyncpar._child.call_forms import Initializer
 from asyncpar._child.control import POSITION, SPAN, seconds_left
 from asyncpar._child.multiprocessing_ties import current_key
 from asyncpar._child.protocol import FAILED, FORGET, SETUP, Setup
-from asyncpar._contract.batches import Batch, BatchDone
+from asyncpar._contract.batches import Batch, BatchDone, nothing_done, timed_out
 from asyncpar._contract.executor import Place
 from asyncpar._platform.off_loop import run_off_loop
 from asyncpar._processes.parcel import ProcessAnswer, ProcessParcel, SentProgram, unpack_failure
+from asyncpar._processes.verdicts import LastSeen, judge
 from asyncpar._wire.async_channel import AsyncChannel
 from asyncpar._wire.codec import EncodedElements
 from asyncpar._wire.encoder import Encoder
@@ -153,6 +154,15 @@ class FrameWorker(Place):
                 return suspects
             with anyio.move_on_after(left):
                 return await self.channel.receive()
+
+    def fail_overdue(self, parcel: ProcessParcel, suspects: range, seen: LastSeen) -> BatchDone:
+        """The worker is gone, or left to one of the suspects, which has not ended in time. Other calls are to be run again."""
+        batch, timeout = parcel.batch, parcel.program.timeout
+        assert timeout is not None, "nothing is overdue without a timeout"
+        culprit, again = judge(batch, suspects, seen)
+        if culprit is None:
+            return nothing_done(batch, again, self.name)
+        return self.fail_one(batch, culprit, again, timed_out(batch, culprit, timeout), timeout)
 
     def fail_one(self, batch: Batch, culprit: int, again: tuple[Batch, ...], error: BaseException, seconds: float) -> BatchDone:
         """One call has failed, after `seconds`; those in `again` are to be run again."""

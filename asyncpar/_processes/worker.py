@@ -20,15 +20,16 @@ import anyio
 from asyncpar._child.call_forms import Initializer
 from asyncpar._child.control import NOT_RECEIVED, POSITION, STOP
 from asyncpar._child.protocol import FAILED, FORGET, LAST, Setup
-from asyncpar._contract.batches import Batch, BatchDone, nothing_done, timed_out
+from asyncpar._contract.batches import Batch, BatchDone, nothing_done
 from asyncpar._contract.executor import Answer, Fate
 from asyncpar._memory.buffers import Buffer, Shared
 from asyncpar._platform.background import wait_through
 from asyncpar._platform.nesting import depth
 from asyncpar._processes.frame_worker import FrameWorker
 from asyncpar._processes.parcel import ProcessParcel, unpack_failure
-from asyncpar._processes.verdicts import judge, judge_death
-from asyncpar._processes.zygote_client import ForkedProcess, Zygote, describe_failed_start
+from asyncpar._processes.shortages import A_PROCESS, describe_failed_start
+from asyncpar._processes.verdicts import judge_death
+from asyncpar._processes.zygote_client import ForkedProcess, Zygote
 from asyncpar._processes.zygote_start import describe_lost_start, search_path
 from asyncpar._wire.codec import EncodedElements
 from asyncpar._wire.encoder import Encoder
@@ -72,7 +73,7 @@ class ProcessWorker(FrameWorker):
         except EOFError:
             await self._see_end_or_kill()
             if self._process.start_error is not None:
-                raise ExecutorUnavailableError(describe_failed_start(self._process.start_error)) from None
+                raise ExecutorUnavailableError(describe_failed_start(A_PROCESS, self._process.start_error)) from None
             if not self._zygote.has_served:
                 raise ExecutorUnavailableError(describe_lost_start()) from None
             raise ExecutorUnavailableError(
@@ -171,13 +172,8 @@ class ProcessWorker(FrameWorker):
 
     async def _end_overdue(self, parcel: ProcessParcel, suspects: range) -> BatchDone:
         """A call does not end in time. Its worker is killed, and the other calls are to be run again."""
-        batch, timeout = parcel.batch, parcel.program.timeout
-        assert timeout is not None, "nothing is overdue without a timeout"
         await self.kill()
-        culprit, again = judge(batch, suspects, self._process.last_seen)
-        if culprit is None:
-            return nothing_done(batch, again, self.name)
-        return self.fail_one(batch, culprit, again, timed_out(batch, culprit, timeout), timeout)
+        return self.fail_overdue(parcel, suspects, self._process.last_seen)
 
     async def _bury(self, batch: Batch, *, died_idle: bool = False) -> BatchDone:
         """The worker died. The call that was running is blamed, and the others are to be run again."""

@@ -18,7 +18,7 @@ import signal
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import anyio
 
@@ -28,10 +28,10 @@ from asyncpar._child.protocol import EXITED, FORK, KILL, KILLED, NOT_FORKED, STA
 from asyncpar._memory.loans import RESULTS, Loans, Mappings, map_ledgers
 from asyncpar._platform.own_imports import settled_modules
 from asyncpar._processes.memory_watch import MemoryWatch
+from asyncpar._processes.shortages import A_PROCESS, explained_shortage
 from asyncpar._processes.verdicts import LastSeen
-from asyncpar._processes.zygote_start import SHORTAGES, absolute_search_path, refuse_unless_supported, spawn_zygote
+from asyncpar._processes.zygote_start import absolute_search_path, refuse_unless_supported, spawn_zygote
 from asyncpar._wire.async_channel import AsyncChannel, close_copy
-from asyncpar.errors import ExecutorUnavailableError
 
 _ENDS = (EXITED, KILLED)
 _EXIT_SECONDS = 5.0  # far longer than the zygote needs after its grace; reached only on a badly overloaded machine
@@ -168,7 +168,7 @@ class Zygote:
             ConnectionError: the zygote is gone.
             ExecutorUnavailableError: the system has no resources left for the worker's channel or its file.
         """
-        with _explained_shortage():
+        with explained_shortage(A_PROCESS):
             worker = self._make_worker()
             await self._send_off(worker, arguments_fd)
         return worker
@@ -366,7 +366,7 @@ def start_zygote(preload: Sequence[str], grace: float) -> Zygote:
         "grace": grace,
     }
     data = pickle.dumps(config)
-    with _explained_shortage():
+    with explained_shortage(A_PROCESS):
         ours, theirs = socket.socketpair()
         try:
             pid = spawn_zygote(theirs)
@@ -379,20 +379,3 @@ def start_zygote(preload: Sequence[str], grace: float) -> Zygote:
         ours.sendall(struct.pack("<Q", len(data)) + data)
     ours.setblocking(False)
     return Zygote(ours, pid, grace)
-
-
-@contextlib.contextmanager
-def _explained_shortage() -> Iterator[None]:
-    """Turns the system's refusals into errors that say so and name the remedy."""
-    try:
-        yield
-    except ConnectionError:  # not a shortage, but the end of the zygote
-        raise
-    except OSError as error:
-        raise ExecutorUnavailableError(describe_failed_start(error.errno or 0)) from error
-
-
-def describe_failed_start(code: int) -> str:
-    """Says in an error message why there is no worker, from an errno."""
-    remedy = SHORTAGES.get(code)
-    return f"a worker process could not be started: {os.strerror(code)}" + (f"; {remedy}" if remedy else "")

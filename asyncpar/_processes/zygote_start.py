@@ -31,14 +31,9 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 
 from asyncpar._child.protocol import ZYGOTE_MARK
+from asyncpar._processes.shortages import SHORTAGES
 from asyncpar.errors import ExecutorUnavailableError
 
-SHORTAGES = {
-    errno.EMFILE: "raise the limit of open files (ulimit -n), close some, or use fewer workers (max_workers=)",
-    errno.ENFILE: "the whole system has too many files open: close some, or use fewer workers (max_workers=)",
-    errno.EAGAIN: "raise the limit of processes (ulimit -u, or that of the container), or use fewer workers (max_workers=)",
-    errno.ENOMEM: "free some memory, or use fewer workers (max_workers=)",
-}
 _CONTROL_FD = 3  # the first after stdin, stdout and stderr
 _PROGRAM = (
     "import os, sys; library = os.path.dirname(os.__file__); "

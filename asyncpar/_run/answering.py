@@ -1,7 +1,7 @@
 """Hits of a map are answered here, between the source and the scheduler, before a batch is cut or a worker is asked.
 
     iterables ─► pump: pulls, makes keys, looks up ─┬─► answered: outcomes, straight to the sink
-                                                    ├─► misses: the store, from which batches are cut
+                                                    ├─► misses: segments, from which batches are cut
                                                     └─► doubles: wait for the call that has their key
     outcomes of the misses ─► settle ─► doubles are answered, or the next of them becomes a miss
 
@@ -33,13 +33,11 @@ from __future__ import annotations
 
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import anyio.lowlevel
 
-from asyncpar._basics.loaded import loaded_numpy
 from asyncpar._cache.forms import SCALARS
 from asyncpar._child.keyed_calls import keyed, may_call_twins
 from asyncpar._contract.batches import Batch, BatchDone
@@ -47,6 +45,7 @@ from asyncpar._contract.executor import Executor, Hints, Program, Session
 from asyncpar._run.keyed_session import KeyedSession
 from asyncpar._run.looking_up import FEW, Looked, Row, Wanted, look_again, look_up
 from asyncpar._run.scheduler import OpenSession
+from asyncpar._run.segments import Segment, Segments
 from asyncpar._run.sources import AnsweringSource, Columns, PumpedSource, Source
 
 _AHEAD_SECONDS = 2e-3  # a thread takes 0.1 ms to begin and to report; a guess
@@ -56,14 +55,6 @@ _TURN_SECONDS = 1e-3  # after which the event loop turns
 _WORKER = "the cache"
 
 Key: TypeAlias = tuple[str, bytes]  # the function's folder, and the key
-
-
-class _Misses(NamedTuple):
-    """Calls of one function that are to be made."""
-
-    function: Callable[..., Any] | None
-    indices: Sequence[int]
-    columns: Columns
 
 
 class _Double(NamedTuple):
@@ -94,8 +85,7 @@ class CacheSource(AnsweringSource):
         self._left = 0  # that have been taken, to be made or with their outcomes
         self._is_pumped_out = inner.exhausted
         self._answered: list[BatchDone] = []
-        self._misses: deque[_Misses] = deque()
-        self._stored = 0  # calls in it
+        self._misses = Segments()
         self._asked: dict[int, Looked] = {}  # {index: what is known of a call that has a key and no outcome yet}
         self._doubles: dict[Key, list[_Double]] = {}  # {key of such a call: those that wait for it}
         self._settled: list[tuple[Looked, list[_Double]]] = []  # calls that have waited, and whose results are to be read
@@ -114,7 +104,7 @@ class CacheSource(AnsweringSource):
 
     @property
     def stored(self) -> int:
-        return self._stored
+        return self._misses.calls
 
     @property
     def remaining(self) -> int | None:
@@ -134,7 +124,7 @@ class CacheSource(AnsweringSource):
             if may_call_twins(function or self._function):
                 await self._look_up(function, begin, columns)
             else:
-                self._store(_Misses(function, range(begin, self._pulled), columns))
+                self._misses.add(Segment(function, columns, range(begin, self._pulled)))
         self._is_pumped_out = self._inner.exhausted  # not before: until this returns, nobody counts what it has pulled
         self._update()
         return len(columns[0]) if columns else 0
@@ -176,10 +166,9 @@ class CacheSource(AnsweringSource):
                 misses.append(position)
         if values:
             self._answer(begin + len(rows) - len(values), values)
-        if len(misses) == len(rows):
-            self._store(_Misses(function, range(begin, begin + len(rows)), columns))
-        elif misses:
-            self._store(_Misses(function, [begin + position for position in misses], _selected(columns, misses)))
+        if misses:
+            segment = Segment(function, columns, range(begin, begin + len(rows)))
+            self._misses.add(segment if len(misses) == len(rows) else segment.selected(misses))
 
     def _is_double(self, function: Callable[..., Any] | None, index: int, row: Row, looked: Looked) -> bool:
         """Whether a call waits for another one. If not, others with its key will wait for it."""
@@ -202,10 +191,6 @@ class CacheSource(AnsweringSource):
         self._doubles[key] = calls[1:]
         return False
 
-    def _store(self, misses: _Misses) -> None:
-        self._misses.append(misses)
-        self._stored += len(misses.indices)
-
     def _answer(self, begin: int, values: list[Any]) -> None:
         batch = Batch(range(begin, begin + len(values)), (), attempts=0)
         self._answered.append(BatchDone(batch, values, {}, [(len(values), 0.0)], _WORKER))
@@ -224,25 +209,14 @@ class CacheSource(AnsweringSource):
         return answered
 
     def take(self, count: int) -> Columns:
-        if not self._stored:
+        taken = self._misses.take(count)
+        if taken is None:
             return ()
-        taken = self._take_of_first(count)
-        while len(taken.indices) < count and self._misses and _continue(taken, self._misses[0]):
-            more = self._take_of_first(count - len(taken.indices))
-            columns = tuple([[*column, *rest] for column, rest in zip(taken.columns, more.columns, strict=True)])
-            taken = _Misses(taken.function, [*taken.indices, *more.indices], columns)
+        assert taken.indices is not None, "what is looked up has been numbered"
         self.function, self.indices = taken.function, _as_range(taken.indices)
-        self._stored -= len(taken.indices)
-        self._left += len(taken.indices)
+        self._left += taken.calls
         self._update()
         return taken.columns
-
-    def _take_of_first(self, count: int) -> _Misses:
-        first = self._misses.popleft()
-        if len(first.indices) <= count:
-            return first
-        self._misses.appendleft(_part(first, count, len(first.indices)))
-        return _part(first, 0, count)
 
     # Outcomes come back
 
@@ -267,8 +241,7 @@ class CacheSource(AnsweringSource):
             return
         function, index, row = calls[0]
         if not self._is_waiting(looked, calls):
-            self._misses.appendleft(_Misses(function, [index], tuple([[argument] for argument in row])))
-            self._stored += 1
+            self._misses.add_first(Segment(function, tuple([[argument] for argument in row]), [index]))
 
     def _want(self, looked: Looked, value: Any, calls: list[_Double]) -> None:
         """Calls whose key has a result now, although it was not found before."""
@@ -296,37 +269,6 @@ class CacheSource(AnsweringSource):
 def _key_of(looked: Looked) -> Key:
     assert looked.shelf is not None, "it has a key"
     return looked.shelf.folder, looked.key
-
-
-def _selected(columns: Columns, positions: list[int]) -> Columns:
-    return tuple([_selected_of(column, positions) for column in columns])
-
-
-def _selected_of(column: Any, positions: list[int]) -> Sequence[Any]:
-    if _is_array(column):
-        rows: Sequence[Any] = column[positions]
-        return rows
-    return [column[position] for position in positions]
-
-
-def _part(misses: _Misses, begin: int, end: int) -> _Misses:
-    columns = tuple([column[begin:end] for column in misses.columns])
-    return _Misses(misses.function, misses.indices[begin:end], columns)
-
-
-def _continue(first: _Misses, second: _Misses) -> bool:
-    """Whether they can be one batch: calls of one function, in lists, whose indices rise."""
-    return (
-        first.function is second.function
-        and len(first.columns) == len(second.columns)
-        and first.indices[-1] < second.indices[0]
-        and not any(_is_array(column) for column in (*first.columns, *second.columns))
-    )
-
-
-def _is_array(column: object) -> bool:
-    numpy = loaded_numpy()
-    return numpy is not None and isinstance(column, numpy.ndarray)
 
 
 def _as_range(indices: Sequence[int]) -> Sequence[int]:

@@ -20,16 +20,16 @@ from asyncpar._cache.cached import report_found, shelf_of
 from asyncpar._cache.entries import Found
 from asyncpar._cache.keys import are_small
 from asyncpar._cache.shelf import Arguments, Shelf
+from asyncpar._cache.store import READ_AT_ONCE
 from asyncpar._child.keyed_calls import TwinCall, twin_call
 from asyncpar._platform.off_loop import run_off_loop
+from asyncpar._wire.pace import nap
 
 Row = tuple[Any, ...]
 
 FEW = 16  # calls that the event loop looks up itself: some 200 µs
-_INLINE_BYTES = 1 << 15  # of an entry that it reads itself; at most 0.2 ms
 _STRETCH_SECONDS = 5e-3
 _PIECE = 16  # calls between two looks at the clock
-_NAP_SECONDS = 50e-6  # long enough for the event loop to take the GIL; as in _wire/pace.py
 
 
 class Looked(NamedTuple):
@@ -84,7 +84,7 @@ def _if_small(call: TwinCall) -> Looked | None:
         fd = store.open(shelf.folder, key)
         if fd is None:
             return Looked(shelf, key, shelf.checked(None, arguments))
-        if os.fstat(fd).st_size > _INLINE_BYTES:
+        if os.fstat(fd).st_size > READ_AT_ONCE:
             os.close(fd)
             return None
         found = shelf.checked(store.read_open(fd, shelf.folder, key), arguments)
@@ -112,7 +112,7 @@ def _stretch(function: Callable[..., Any], rows: Sequence[Row], begin: int) -> l
 def _one(twin: Any, arguments: Arguments) -> Looked:
     shelf = shelf_of(twin)
     try:
-        key = shelf.key(*arguments, _nap)
+        key = shelf.key(*arguments, nap)
         found = shelf.look_up(key, arguments, breathe=True)
     except KeyboardInterrupt:  # the program's own
         raise
@@ -121,10 +121,6 @@ def _one(twin: Any, arguments: Arguments) -> Looked:
     if found is not None:
         report_found(twin, found)
     return Looked(shelf, key, found)
-
-
-def _nap() -> None:
-    time.sleep(_NAP_SECONDS)
 
 
 async def look_again(wanted: Sequence[Wanted]) -> list[list[Found]]:

@@ -26,10 +26,11 @@ from asyncpar._map.options import Options, ReturnOptions, RunOptions, signature_
 from asyncpar._map.plan import Plan, make_plan
 from asyncpar._run.progress import Meter, open_meter
 from asyncpar._run.scheduler import Run
+from asyncpar._run.segments import Segment
 from asyncpar._run.sinks import HandOverSink
 from asyncpar._run.sources import AsyncSource, IteratorSource
 from asyncpar._run.statistics import Statistics
-from asyncpar._sync.asked_source import AskedSource
+from asyncpar._sync.asked_source import AskedSource, Pulled
 from asyncpar._sync.doors import find_in_portal, is_inline, name_here
 from asyncpar._sync.inline_map import map_inline
 from asyncpar._sync.portal_run import PortalRun
@@ -199,8 +200,9 @@ class _Feed:
     def _pull(self, count: int) -> None:
         source = self._pulled
         columns = source.take(count)
-        deliver = partial(self._asked.deliver, columns, source.error, is_last=source.exhausted)
-        self._portal_run.portal.call_soon(deliver)
+        segments = [Segment(None, columns)] if columns else []
+        pulled = Pulled(segments, len(columns[0]) if columns else 0, source.exhausted, source.error)
+        self._portal_run.portal.call_soon(partial(self._asked.deliver, pulled))
 
     # The portal's thread
 

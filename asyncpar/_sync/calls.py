@@ -11,29 +11,26 @@ A function is recognised by its identity. A bound method is recognised by the id
 `delayed(self.f)(x)` makes a new method object for each call. A run adopts the same function once, however many segments it has,
 and sends it once to each worker. So an object whose method is called is sent as it was at its first call.
 
-Who pulls: the event loop never touches the user's iterable. Others share the loop, and the iterable could hold it, or even wait
-for it. A thread of the call (the caller's, or one for a generator) pulls as many calls as the run asks for, a piece at a time,
-forms segments and delivers them.
+Who pulls: not the event loop (`asked_source.py`), but a thread of the call, the caller's or one for a generator. It pulls as
+many calls as the run asks for, a piece at a time, forms segments and delivers them.
 """
 
 from __future__ import annotations
 
-import sys
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping
 from itertools import groupby, islice, repeat
 from operator import is_
 from types import BuiltinMethodType, MethodType, ModuleType
-from typing import Any, NamedTuple, TypeAlias
-
-import anyio
+from typing import Any, TypeAlias
 
 from asyncpar._basics.wording import short_repr
 from asyncpar._child.call_forms import BareCall, KeywordCall, make_call
 from asyncpar._contract.batches import Batch
 from asyncpar._contract.executor import Executor, Hints, Parcel, Place, Program, Session
-from asyncpar._run.sources import Columns, PumpedSource
+from asyncpar._run.segments import Segment
+from asyncpar._sync.asked_source import Pulled
 
 Call: TypeAlias = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
@@ -41,23 +38,6 @@ _METHOD_TYPES = (MethodType, BuiltinMethodType)
 _PULL_SECONDS = 5e-3  # after which what has been pulled is delivered: as long as Python lets one thread keep the GIL
 _KEPT_FUNCTIONS = 64  # of a run, at the least; a function that comes again after that many others is sent again
 _WORTH_A_SEGMENT = 4  # calls, on average, that are worth a segment of their own: about what one more batch costs; a guess
-
-
-class Segment(NamedTuple):
-    """Consecutive calls of one form."""
-
-    function: Callable[..., Any]
-    columns: Columns
-
-
-class Pulled(NamedTuple):
-    """What came out of the user's iterable."""
-
-    segments: Sequence[Segment]
-    calls: int
-    exhausted: bool
-    error: BaseException | None = None
-    seconds: float = 0.0  # that the iterable took for them
 
 
 class CallPuller:
@@ -195,95 +175,6 @@ def _function_key(function: Callable[..., Any]) -> Hashable:
 def _form_key(call: Call) -> Hashable:
     function, arguments, keywords = call
     return _function_key(function), len(arguments), tuple(keywords)
-
-
-class CallSource(PumpedSource):
-    """Calls that another thread pulls. `ask(count)` tells it to, and it makes the event loop call `deliver`.
-
-    `first` has been pulled already; `length` is how many calls there are in all, if that is known.
-    """
-
-    needs_closing = False
-    most_at_once = sys.maxsize
-
-    def __init__(self, first: Pulled, length: int | None, ask: Callable[[int], object]) -> None:
-        self._segments: deque[Segment] = deque()
-        self._begin = 0  # calls of the first segment that have been taken
-        self._stored = 0
-        self._taken = 0
-        self._length = length
-        self._ask = ask
-        self._delivered: anyio.Event | None = None
-        self._pumped_out = False
-        self._recent_calls = self._recent_seconds = 0.0  # pulled; older ones count ever less
-        self.deliver(first)
-
-    def deliver(self, pulled: Pulled) -> None:
-        self._segments.extend(pulled.segments)
-        self._stored += pulled.calls
-        self._pumped_out = pulled.exhausted
-        self.exhausted = pulled.exhausted and not self._stored
-        self.error = pulled.error
-        self._recent_calls = self._recent_calls / 2 + pulled.calls
-        self._recent_seconds = self._recent_seconds / 2 + pulled.seconds
-        self.seconds_per_item = self._recent_seconds / max(self._recent_calls, 1.0)
-        if self._delivered is not None:
-            self._delivered.set()
-
-    @property
-    def stored(self) -> int:
-        return self._stored
-
-    @property
-    def remaining(self) -> int | None:
-        if self._pumped_out:
-            return self._stored
-        return None if self._length is None else self._length - self._taken
-
-    @property
-    def all_functions(self) -> list[Callable[..., Any]] | None:
-        """Those of all calls, if all are there."""
-        return [segment.function for segment in self._segments] if self._pumped_out else None
-
-    async def pump(self, count: int) -> int:
-        if self._pumped_out:
-            return 0
-        before = self._stored + self._taken
-        self._delivered = anyio.Event()
-        self._ask(count)
-        await self._delivered.wait()
-        return self._stored + self._taken - before
-
-    def take(self, count: int) -> Columns:
-        if not self._stored:
-            return ()
-        function = self.function = self._segments[0].function
-        columns = self._take_of_first(count)
-        while len(columns[0]) < count and self._segments and self._continues(function, len(columns)):
-            more = self._take_of_first(count - len(columns[0]))
-            columns = tuple([[*column, *rest] for column, rest in zip(columns, more, strict=True)])
-        taken = len(columns[0])
-        self._taken += taken
-        self._stored -= taken
-        self.exhausted = self._pumped_out and not self._stored
-        return columns
-
-    def _continues(self, function: Callable[..., Any], arguments: int) -> bool:
-        """Whether the next segment has calls of the same form."""
-        segment = self._segments[0]
-        return segment.function is function and len(segment.columns) == arguments
-
-    def _take_of_first(self, count: int) -> Columns:
-        columns = self._segments[0].columns
-        begin, end = self._begin, self._begin + count
-        if end < len(columns[0]):
-            self._begin = end
-        else:
-            self._begin = 0
-            self._segments.popleft()
-            if begin == 0:
-                return columns
-        return tuple([column[begin:end] for column in columns])
 
 
 def each_its_own(*_: object) -> Any:

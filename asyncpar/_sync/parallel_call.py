@@ -35,8 +35,9 @@ from asyncpar._platform.off_loop import is_off_loop
 from asyncpar._run.scheduler import Run
 from asyncpar._run.sinks import HandOverSink, ListSink
 from asyncpar._run.statistics import Statistics
+from asyncpar._sync.asked_source import AskedSource
 from asyncpar._sync.backends import Backend, shares_no_memory
-from asyncpar._sync.calls import CallPuller, CallSource, CallsSession, each_its_own
+from asyncpar._sync.calls import CallPuller, CallsSession, each_its_own
 from asyncpar._sync.kept_executor import KeptExecutor, closing_error_of
 from asyncpar._sync.portal import Portal, Task, current_portal
 from asyncpar._wire.unfinished import Hold, hold_unfinished_modules
@@ -109,7 +110,7 @@ class ParallelCall:
         self._unfinished_modules: Hold | None = None
         self._task: Task | None = None  # until the first calls have been pulled
         self._portal: Portal
-        self._source: CallSource
+        self._source: AskedSource
 
     def collect(self) -> list[Any]:
         """All values, in order."""
@@ -166,7 +167,8 @@ class ParallelCall:
     # The thread that pulls
 
     def _start(self, sink: ListSink | HandOverSink) -> None:
-        self._source = CallSource(self._puller.pull(self._first_tasks()), self._puller.length, self._mailbox.put)
+        self._source = AskedSource(self._mailbox.put, self._puller.length)
+        self._source.deliver(self._puller.pull(self._first_tasks()))
         self._portal = current_portal()
         if self._portal.is_here:
             raise RuntimeError(
@@ -328,7 +330,7 @@ class ParallelCall:
         return executor, backend.key is None and self._kept is None
 
 
-def _may_be_cached(source: CallSource) -> bool:
+def _may_be_cached(source: AskedSource) -> bool:
     """Whether some of the calls may be of cached functions. Calls that are not there yet may be."""
     if "asyncpar._cache.cached" not in sys.modules:
         return False

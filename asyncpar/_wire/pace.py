@@ -23,6 +23,11 @@ _NAP_SECONDS = 50e-6  # long enough for a thread that waits for the GIL to wake 
 _PIECE = 1 << 18  # copied in 0.1 ms
 
 
+def nap() -> None:
+    """Lets other threads have the GIL, the event loop's above all. Python by itself may let them wait for 5 ms."""
+    time.sleep(_NAP_SECONDS)
+
+
 class TooLarge(BaseException):
     """Pickling would block the event loop for too long. Not an `Exception`, so that no `__reduce__` catches it."""
 
@@ -51,7 +56,7 @@ class Breaths:
         self._until_nap -= weight
         if self._until_nap <= 0:
             self._until_nap = _NAP_BYTES
-            time.sleep(_NAP_SECONDS)
+            nap()
 
 
 Pace: TypeAlias = Limit | Breaths

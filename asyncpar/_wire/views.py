@@ -5,7 +5,8 @@ them where they lie. numpy cannot be loaded in an interpreter, so an array arriv
 its shape, and a numpy scalar as a number of Python. A `memoryview` itself, which pickle refuses, travels in the same way, in
 both directions.
 
-An array whose items have no format that memoryview knows (dates, complex numbers, structures, objects) is refused.
+An array or a view whose items have no format that `memoryview.cast` knows (dates, complex numbers, structures, objects) is
+refused.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from asyncpar._basics.loaded import loaded_numpy
 from asyncpar._memory.buffers import Buffer
 from asyncpar._wire.pace import Breaths, join
 
-_FORMATS = frozenset("?bBhHiIlLqQnNefd")  # of items that a memoryview shows
+_FORMATS = frozenset("?bBcdefhHiIlLnNPqQ")  # of items, to which a memoryview can be cast
 
 
 class View:
@@ -77,6 +78,11 @@ def _view_pickler(*, has_numpy: bool) -> Any:
 
 
 def _reduce_view(view: memoryview) -> Any:
+    if view.format not in _FORMATS:
+        raise PicklingError(
+            f"a memoryview of items of the format {view.format!r} cannot be shown in an interpreter; "
+            "send its bytes, view.cast('B'), and cast them there"
+        )
     if not view.c_contiguous:
         return shown, (PickleBuffer(view.tobytes()), view.format, view.shape)
     return shown, (PickleBuffer(view), view.format, view.shape)

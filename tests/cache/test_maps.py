@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 import asyncpar
-from asyncpar import CallTimeoutError, FuturesExecutor, Memory, ProcessExecutor, Statistics, pmap
+from asyncpar import CallTimeoutError, FuturesExecutor, InterpreterExecutor, Memory, ProcessExecutor, Statistics, pmap
 from asyncpar._cache import flights
 from asyncpar._contract.batches import Batch, BatchDone
 from asyncpar._run.answering import CacheSource
@@ -43,8 +43,10 @@ from tests.cache.mapped import (
     square_awaited,
     wide,
 )
+from tests.calls import interpreted
 from tests.conftest import make_executor
 from tests.helper_processes import helper_processes
+from tests.interpreters import needs_interpreters
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.anyio
@@ -582,6 +584,17 @@ async def test_large_results_do_not_travel(memory: Memory, folder: str) -> None:
         run = pmap(wide, [folder] * 4, range(4), cache=memory, executor=executor, max_nbytes=None)
         await run
         assert run.statistics().inline_bytes < 10_000
+
+
+@needs_interpreters
+async def test_large_results_do_not_travel_from_interpreters_either(memory: Memory) -> None:
+    async with InterpreterExecutor(2) as executor:
+        run = pmap(interpreted.make_text, [100_000, 200_000, 100_000], cache=memory, executor=executor)
+        assert list(map(len, await run)) == [100_000, 200_000, 100_000]
+        assert run.statistics().inline_bytes < 10_000
+        again = pmap(interpreted.make_text, [200_000], cache=memory, executor=executor)
+        assert list(map(len, await again)) == [200_000]
+        assert again.statistics().cache_hits == 1
 
 
 async def test_a_large_result_that_is_cleared_before_it_is_read_is_computed_again(

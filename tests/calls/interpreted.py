@@ -121,3 +121,18 @@ def map_within(count: int) -> list[int]:
 
 def arguments_of_the_program() -> tuple[list[str], bool]:
     return sys.argv, "tests" in sys.modules
+
+
+class Unreadable:
+    """Its pickle cannot be read."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return int, ("no number",)
+
+
+def length_of_first(item: tuple[Any, object]) -> int:
+    return len(item[0])
+
+
+def make_text(size: int) -> str:
+    return "x" * size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import importlib
 import math
@@ -225,6 +226,21 @@ async def test_an_array_of_no_plain_numbers_is_refused(executor: InterpreterExec
     for array in (np.array(["2026-01-01"], "M8[D]"), np.array([1j]), np.array([1], ">i4")):
         with pytest.raises(PicklingError, match='use executor="process"'):
             await executor.run(double, array)
+
+
+@on_one_loop
+async def test_a_view_of_no_plain_numbers_is_refused(executor: InterpreterExecutor) -> None:
+    view = memoryview((ctypes.c_int * 3)())  # "<i"
+    with pytest.raises(PicklingError, match=r"format '<i' cannot be shown.*view\.cast\('B'\)"):
+        await executor.run(interpreted.describe, view)
+
+
+@on_one_loop
+async def test_an_item_that_cannot_be_read_leaves_the_views_of_others_alone(executor: InterpreterExecutor) -> None:
+    view = memoryview(bytes(LARGE))
+    items = [(view, None), (view, interpreted.Unreadable()), (view, None)]
+    results = await pmap(interpreted.length_of_first, items, executor=executor, batch_size=3, on_error="return")
+    assert [results[0], type(results[1]), results[2]] == [LARGE, ValueError, LARGE]
 
 
 @on_one_loop

@@ -16,10 +16,12 @@ from typing import NoReturn
 import psutil
 import pytest
 
-from asyncpar import ExecutorUnavailableError, ProcessExecutor, ThreadExecutor, pmap
+from asyncpar import ExecutorUnavailableError, InterpreterExecutor, ProcessExecutor, ThreadExecutor, pmap
 from asyncpar._child.protocol import FORGET
+from asyncpar._interpreters import surroundings
 from asyncpar._wire.frames import Frame
 from tests.functions import double, process_id
+from tests.interpreters import needs_interpreters
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.anyio
@@ -68,6 +70,28 @@ async def test_too_few_descriptors_for_another_worker() -> None:
             await pmap(double, [1], executor=executor)
         assert await pmap(double, range(10), executor=executor) == [2 * x for x in range(10)]
         assert len(os.listdir("/proc/self/fd")) == before
+
+
+@needs_interpreters
+@pytest.mark.parametrize("count", range(4))
+async def test_too_few_descriptors_for_an_interpreter(count: int) -> None:
+    async with InterpreterExecutor(1) as executor:
+        with room_for_descriptors(count), pytest.raises(ExecutorUnavailableError, match=r"^an interpreter .*ulimit -n"):
+            await pmap(double, range(10), executor=executor)
+        assert await pmap(double, range(10), executor=executor) == [2 * x for x in range(10)]
+
+
+@needs_interpreters
+async def test_no_thread_for_an_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> NoReturn:
+        raise RuntimeError("can't start new thread")
+
+    async with InterpreterExecutor(1) as executor:
+        with monkeypatch.context() as patch, pytest.raises(ExecutorUnavailableError, match=r"^an interpreter .*ulimit -u"):
+            patch.setattr(threading.Thread, "start", refuse)
+            await executor.run(double, 1)
+        assert not surroundings._living
+        assert await pmap(double, range(10), executor=executor) == [2 * x for x in range(10)]
 
 
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="needs a system that sets the limits of other processes")

@@ -92,7 +92,7 @@ def test_a_program_that_forks_while_an_interpreter_lives_is_warned() -> None:
         asyncio.run(main())
     """)
     warned, after = done.stdout.splitlines()
-    assert "this process forks while 1 interpreters of an InterpreterExecutor live" in warned
+    assert "this process forks while an interpreter of an InterpreterExecutor lives" in warned
     assert 'use executor="process"' in warned
     assert after == "7"
 

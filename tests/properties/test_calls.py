@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncpar._sync.calls import CallPuller, CallSource
+from asyncpar._sync.asked_source import AskedSource
+from asyncpar._sync.calls import CallPuller
 from tests.functions import add, double
 
 
@@ -49,7 +50,8 @@ stretches = st.lists(st.tuples(calls, st.integers(1, 40))).map(
 
 def results_in_batches(given_calls: list[Any], pieces: list[int], sizes: list[int]) -> list[Any]:
     puller = CallPuller(iter(given_calls))
-    source = CallSource(puller.pull(pieces[0]), None, lambda count: None)
+    source = AskedSource(lambda count: None, None)
+    source.deliver(puller.pull(pieces[0]))
     results = []
     turn = 0
     while not source.exhausted:

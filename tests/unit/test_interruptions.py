@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import socket
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from asyncpar import CallTimeoutError
+from asyncpar._child.control import NUMBERS
+from asyncpar._child.interrupter import Interrupter
 from asyncpar._child.protocol import CallInterrupted
 from asyncpar._contract.batches import Batch, BatchDone, check_complete
 from asyncpar._contract.executor import Program
@@ -52,3 +56,38 @@ def test_a_hit_beyond_the_last_call_is_nothing() -> None:
 def test_of_overlapping_calls_the_one_that_was_hit_times_out() -> None:
     done = outcome([0, None, 2], 1, 0, size=3, concurrency=3)
     assert (done.values, list(done.errors), done.rest) == ([0, None, 2], [1], ())
+
+
+class Hitting:
+    """A lock with which an interruption hits the thread that has waited for it, just when it has got it."""
+
+    def __init__(self, lock: Any) -> None:
+        self._lock = lock
+        self.release = lock.release
+        self._hits = 1
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        if self._hits:
+            self._hits -= 1
+            raise CallInterrupted
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+def test_an_interruption_that_hits_the_end_of_a_batch_leaves_no_lock_behind() -> None:
+    near_end, far_end = socket.socketpair()
+    with near_end:
+        interrupter = Interrupter(far_end, memoryview(bytearray(8 * NUMBERS)).cast("d"), lambda: False)
+        try:
+            lock = interrupter._lock
+            interrupter._lock = Hitting(lock)  # type: ignore[assignment]
+            interrupter.begin()
+            interrupter.end()
+            interrupter._lock = lock
+            with ThreadPoolExecutor(1) as other:
+                assert other.submit(lock.acquire, blocking=False).result()
+                other.submit(lock.release).result()
+        finally:
+            interrupter.close()
