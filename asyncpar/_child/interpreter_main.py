@@ -19,6 +19,7 @@ from asyncpar._child.batch_server import BatchServer
 from asyncpar._child.control import POSITION, RECEIVED
 from asyncpar._child.frame_server import FrameServer, flush_output, run_initializer
 from asyncpar._child.interrupter import Interrupter
+from asyncpar._child.left_threads import end_left_threads
 from asyncpar._child.multiprocessing_ties import take_on_key, watch_imports
 from asyncpar._child.protocol import FORGET, INTERRUPTED, CallInterrupted, Setup
 from asyncpar._child.shown_memory import ShownMemory
@@ -50,6 +51,7 @@ def serve(channel_fd: int, interrupts_fd: int, page: memoryview[float], queue_id
     finally:
         interrupter.close()
         channel.close()
+        end_left_threads()
 
 
 def _answer(worker: FrameServer, frame: Frame, interrupter: Interrupter, page: memoryview[float]) -> Frame | None:

@@ -95,7 +95,7 @@ class Interrupter:
         request: tuple[int, float] | None = None
         while True:
             if self._set_exception is None and not poll.poll(_PREPARED_MS):
-                self._set_exception = _exception_setter(self._target)
+                self._set_exception = exception_setter(self._target, CallInterrupted)
             if poll.poll(None if request is None else _AGAIN_MS):
                 data = self._sock.recv(REQUEST.size)
                 if not data:
@@ -112,7 +112,7 @@ class Interrupter:
     def _strike(self, number: int, position: float) -> bool:
         """Interrupts what it is meant for; returns whether that is still running."""
         if self._set_exception is None:
-            self._set_exception = _exception_setter(self._target)
+            self._set_exception = exception_setter(self._target, CallInterrupted)
         set_exception, page, exception = self._set_exception, self._page, CallInterrupted
         with self._lock:
             page[STRIKES] += 1
@@ -128,12 +128,12 @@ class Interrupter:
             return False
 
 
-def _exception_setter(thread: int) -> Callable[[type[BaseException] | None], object]:
-    """Raises an exception in a thread of this interpreter; None takes back one that has not been raised yet."""
+def exception_setter(thread: int, exception: type[BaseException]) -> Callable[[type[BaseException] | None], object]:
+    """Raises this exception in a thread of this interpreter; None takes back one that has not been raised yet."""
     import ctypes  # takes 5 ms, and few workers are ever interrupted
 
     raise_in: Any = ctypes.pythonapi.PyThreadState_SetAsyncExc
     raise_in.argtypes = [ctypes.c_ulong, ctypes.c_void_p]
-    address = ctypes.c_void_p(id(CallInterrupted))  # it lives as long as its module
+    address = ctypes.c_void_p(id(exception))  # it lives as long as its module
     identity = ctypes.c_ulong(thread)
-    return lambda exception: raise_in(identity, None if exception is None else address)
+    return lambda raised: raise_in(identity, None if raised is None else address)

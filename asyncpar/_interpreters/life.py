@@ -52,9 +52,11 @@ class Interpreter:
         channel: to its main program. It ends with the interpreter.
         page: the control page.
         failure: why it could not be started, or has ended by itself.
+        is_closing: its main program has ended. It waits for threads that calls have left, if there are any.
     """
 
     failure: BaseException | None = None
+    is_closing = False
 
     def __init__(self, ended: Callable[[], object]) -> None:
         from concurrent.interpreters import create_queue
@@ -102,6 +104,7 @@ class Interpreter:
                 interpreter.prepare_main(settings)
                 interpreter.exec(_PROGRAM)
             finally:
+                self.is_closing = True
                 interpreter.close()
         except Exception as error:
             self.failure = error

@@ -7,7 +7,8 @@ can refuse it; there is a warning.
 **The end of the program.** Python waits for a thread that runs Python code in an interpreter, forever if that code does. So at
 exit all interpreters are told to end. A call in a C function that waits (`time.sleep`) is left to itself, which the end of the
 program survives. A C function that computes keeps its interpreter's lock, and Python itself waits for that lock at its end, and
-crashes after it. So we wait for it before.
+crashes after it. So we wait for it before. Nor must Python's end meet an interpreter that is being closed, which may wait for
+threads that calls have left: when two threads close the same interpreter, one of them hangs.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ import sys
 import time
 import warnings
 from functools import cache
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from asyncpar.errors import ExecutorUnavailableError
 
@@ -37,12 +39,14 @@ def refuse_unless_supported() -> None:
     if not hasattr(select, "poll"):
         raise ExecutorUnavailableError(f'interpreters need poll(), which {sys.platform} does not have; use executor="thread"')
     try:
-        import concurrent.interpreters  # noqa: F401 - only to see whether it is there
+        interpreters: Any = import_module("concurrent.interpreters")
     except ImportError:
         raise ExecutorUnavailableError(
             f"interpreters need CPython 3.14 or newer, and this is {sys.implementation.name} "
             f'{sys.version_info.major}.{sys.version_info.minor}; use executor="process", or executor="thread"'
         ) from None
+    if interpreters.get_current() != interpreters.get_main():  # it has no daemon threads, in which the others would live
+        raise ExecutorUnavailableError('an interpreter cannot have interpreters of its own; use executor="inline"')
 
 
 def note_birth(interpreter: Interpreter) -> None:
@@ -81,7 +85,7 @@ def _end_all() -> None:
     deadline = time.monotonic() + _EXIT_SECONDS
     for interpreter in interpreters:
         interpreter.join(deadline - time.monotonic())
-        while interpreter.is_alive and not interpreter.lets_go:
+        while interpreter.is_alive and (interpreter.is_closing or not interpreter.lets_go):
             interpreter.join(_LOOK_SECONDS)
             deadline = time.monotonic() + _EXIT_SECONDS  # when the C function returns, its call has this time for ending, too
         interpreter.join(deadline - time.monotonic())

@@ -148,6 +148,8 @@ class Encoder:
 
     def _tried_whole(self, column: Column, kind: Any, describe: Callable[[int], tuple[str, str]]) -> EncodedColumn:
         if self.manner == BY_NAME:
+            self.manner = first_manner()  # again: a module may have been registered since the run began
+        if self.manner == BY_NAME:
             encoded = self._by_name(column)
             if encoded is not None:
                 return encoded

@@ -20,6 +20,9 @@ table has an entry for each type that it meets, so that pickle never looks in va
 and fails where pickle would. A name is not enough for what the script defines, whose module nobody else can import. It shows in
 the pickle: `names_the_script`. Then, or if the twin fails, the column is pickled again, by the pickler itself, and so are all
 that follow it.
+
+To check a name, pickle imports its module. If that is not loaded, because the program has executed its file without a place in
+`sys.modules`, this would execute the file again. So the twin fails when it meets an object of such a class.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ import copyreg
 import io
 import operator
 import pickle
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from types import CodeType, FunctionType
@@ -47,7 +51,7 @@ _inherited: Any = cloudpickle.Pickler.dispatch_table  # a ChainMap over cloudpic
 _CLOUDPICKLE: Mapping[type, Reducer] = _inherited.maps[0]
 _reduce_by_itself: Reducer = operator.methodcaller("__reduce_ex__", PROTOCOL)  # what pickle does with other objects
 _SCRIPT = b"__main__"
-_LARGEST_FRAME = 1 << 17  # of a pickle; a longer piece is one large text or buffer, and has no names
+_LARGEST_FRAME = 1 << 17  # of a pickle, if no large number is in it; a longer piece may be one large text or buffer
 _BY_VALUE = 6  # the length of what cloudpickle returns for a class or a function that it writes by value; others are shorter
 
 
@@ -133,10 +137,16 @@ class _Table(dict[type, Reducer]):
     def __missing__(self, kind: type) -> Reducer:
         reducer = _CLOUDPICKLE.get(kind) or copyreg.dispatch_table.get(kind) or reducer_of_bound(kind)
         if reducer is None:
+            _refuse_unless_loaded(kind.__module__)
             reducer = _name_of_class if issubclass(kind, type) else _reduce_by_itself
         self.found += 1
         self[kind] = reducer
         return reducer
+
+
+def _refuse_unless_loaded(module_name: str) -> None:
+    if module_name not in sys.modules:
+        raise pickle.PicklingError(f"{module_name} would have to be imported")
 
 
 def _name_of_class(value: type) -> str:
@@ -152,7 +162,12 @@ def by_name(kind: type[Pickler]) -> type[ByName]:
 
 def names_the_script(pieces: Sequence[Buffer]) -> bool:
     """Whether a pickle, as it was written, may have names of the script. (A text in it may also be the script's name.)"""
-    return any(_SCRIPT in piece for piece in pieces if type(piece) is bytes and len(piece) <= _LARGEST_FRAME)
+    return any(_SCRIPT in piece for piece in pieces if type(piece) is bytes and _may_have_names(piece))
+
+
+def _may_have_names(piece: bytes) -> bool:
+    """Large texts and buffers have none, and searching them would take long."""
+    return len(piece) <= _LARGEST_FRAME or pickle.FRAME in piece[:3]  # the first frame comes after two bytes: the protocol
 
 
 def pickler_with(reducers: Mapping[type, Reducer]) -> type[Pickler]:

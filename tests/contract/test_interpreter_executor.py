@@ -139,6 +139,15 @@ async def test_a_map_in_a_call_runs_inline(executor: InterpreterExecutor) -> Non
 
 
 @on_one_loop
+async def test_a_map_in_a_call_is_refused_further_interpreters(executor: InterpreterExecutor) -> None:
+    async def nested(_: int) -> list[int]:
+        return await pmap(abs, [-1, -2], executor="interpreter")
+
+    with pytest.raises(ExecutorUnavailableError, match="an interpreter cannot have interpreters of its own"):
+        await pmap(nested, [1], executor=executor)
+
+
+@on_one_loop
 async def test_a_module_that_cannot_be_loaded_there_is_named_with_a_remedy(executor: InterpreterExecutor) -> None:
     for fn, argument in ((interpreted.import_module, "numpy"), (np.sum, [1, 2])):
         with pytest.raises(ImportError) as caught:

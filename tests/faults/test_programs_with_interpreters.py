@@ -21,6 +21,9 @@ def spin(pipe):
     os.write(pipe, b"!")
     while True: pass
 
+def leave_thread(pipe):
+    threading.Thread(target=spin, args=(pipe,)).start()
+
 def sleep(pipe):
     os.write(pipe, b"!")
     time.sleep(60)
@@ -34,7 +37,7 @@ def run(program: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=40, check=False)
 
 
-@pytest.mark.parametrize("fn", ["spin", "sleep"])
+@pytest.mark.parametrize("fn", ["spin", "sleep", "leave_thread"])
 def test_a_program_ends_although_a_call_of_an_executor_that_nobody_closes_does_not(fn: str) -> None:
     done = run(f"""
         async def main():
@@ -51,6 +54,26 @@ def test_a_program_ends_although_a_call_of_an_executor_that_nobody_closes_does_n
     assert (done.returncode, done.stdout) == (3, "the end\n")
     assert "Fatal" not in done.stderr
     assert "subinterpreters" not in done.stderr
+
+
+@pytest.mark.parametrize("close_loop", [False, True])
+def test_a_program_ends_while_an_interpreter_waits_for_a_thread_that_a_call_has_left(close_loop: bool) -> None:
+    done = run(f"""
+        def leave_thread(pipe):
+            threading.Thread(target=time.sleep, args=(3,)).start()
+
+        async def main():
+            global executor
+            executor = InterpreterExecutor(1)
+            await executor.run(leave_thread, writer)
+
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(main())
+        if {close_loop}:
+            loop.close()
+        sys.exit(3)
+    """)
+    assert (done.returncode, done.stderr) == (3, "")
 
 
 @pytest.mark.parametrize("fn", ["spin", "sleep"])

@@ -138,6 +138,8 @@ def test_names_of_the_script_are_seen_wherever_they_are(script_class: type) -> N
         [script_class],
         [[1, {"a": script_class()}]],
         [Point(bytes(100_000)), "text" * 30_000, *map(Point, range(20_000)), script_class()],
+        [script_class(), 1 << 2_000_000],
+        [Point(1)] * 10 + [script_class(), 1 << 2_000_000],
     ):
         encoder = Encoder(manner=BY_NAME)
         encode(encoder, column)
@@ -185,6 +187,30 @@ def registered_by_value() -> Iterator[Callable[[], int]]:
 
 def test_nothing_is_sent_by_name_while_a_module_is_to_be_sent_by_value(registered_by_value: Callable[[], int]) -> None:
     assert registered_by_value() == WHOLE
+
+
+def test_a_module_that_is_registered_during_a_run_is_sent_by_value(registered_by_value: Callable[[], int]) -> None:
+    encoder = Encoder(manner=BY_NAME)
+    encode(encoder, [Point(1)])
+    assert Point in encoder.brought
+
+
+def test_no_module_is_imported_to_find_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "executed_without_a_place"
+    executed = ModuleType(name)
+    exec("class Item: pass", executed.__dict__)
+    sought: list[str] = []
+
+    class Finder:
+        @staticmethod
+        def find_spec(name: str, path: object = None, target: object = None) -> None:
+            sought.append(name)
+
+    monkeypatch.setattr(sys, "meta_path", [Finder, *sys.meta_path])
+    encoder = Encoder(manner=BY_NAME)
+    encode(encoder, [executed.Item()])
+    assert encoder.brought == [executed.Item]
+    assert name not in sought
 
 
 def test_the_buffers_of_a_failed_try_do_not_travel() -> None:
