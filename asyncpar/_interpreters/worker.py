@@ -116,6 +116,7 @@ class InterpreterWorker(FrameWorker):
         self.page[STOP] = 0
         if answer.kind == INTERRUPTED:  # what its calls have returned is lost
             batch = parcel.batch
+            self.note_failure(parcel, answer)
             return nothing_done(batch, (batch.part(0, len(batch), again=True),), self.name)
         done = self.to_answer(parcel, frame, answer)
         return done if overdue is None else await _judge_interrupted(done, overdue, parcel)

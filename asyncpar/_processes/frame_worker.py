@@ -17,7 +17,7 @@ from asyncpar._basics.validation import to_seconds
 from asyncpar._child.call_forms import Initializer
 from asyncpar._child.control import POSITION, SPAN, seconds_left
 from asyncpar._child.multiprocessing_ties import current_key
-from asyncpar._child.protocol import FAILED, FORGET, SETUP, Setup
+from asyncpar._child.protocol import FAILED, FORGET, INTERRUPTED, SETUP, Setup
 from asyncpar._contract.batches import Batch, BatchDone, nothing_done, timed_out
 from asyncpar._contract.executor import Place
 from asyncpar._platform.off_loop import run_off_loop
@@ -105,9 +105,12 @@ class FrameWorker(Place):
         return frame._replace(buffers=self.lend(frame.buffers)) if frame.buffers else frame
 
     def note_failure(self, parcel: ProcessParcel, answer: Frame) -> None:
-        """If the worker has failed to take on the program, it does not hold it."""
-        if answer.kind == FAILED:
+        """If the worker has failed to take on the program, it does not hold it. If it was interrupted, that is not known."""
+        if answer.kind in (FAILED, INTERRUPTED):
             self._known.pop(parcel.sent.program_id, None)
+        if answer.kind == INTERRUPTED:
+            self._to_forget.append(parcel.sent.program_id)
+            self._key = None  # nor whether it has read the news
 
     def to_answer(self, parcel: ProcessParcel, sent: Frame, answer: Frame) -> ProcessAnswer:
         """The answer to a batch.

@@ -371,10 +371,15 @@ def _keep_out_of_band(buffers: list[Any], buffer: pickle.PickleBuffer) -> bool:
 def pickler_class(placer: BufferPlacer | None) -> Any:
     """The pickler class for values that are not plain."""
     kind = _own_pickler(placer)
-    main = sys.modules.get(_SPAWNED_MAIN)
-    if main is not None and main.__name__ == _SPAWNED_MAIN:
-        sys.modules["cloudpickle"].register_pickle_by_value(main)
+    if _is_spawned():
+        sys.modules["cloudpickle"].register_pickle_by_value(sys.modules[_SPAWNED_MAIN])
     return guarded(kind)
+
+
+def _is_spawned() -> bool:
+    """Elsewhere, a program that imports multiprocessing has this module, too: it is the script under a second name."""
+    main = sys.modules.get(_SPAWNED_MAIN)
+    return main is not None and main.__name__ == _SPAWNED_MAIN
 
 
 def _own_pickler(placer: BufferPlacer | None) -> Any:
@@ -400,7 +405,7 @@ def is_importable(fn: Callable[..., Any]) -> bool:
 
 def first_manner() -> int:
     """The manner in which columns are tried first now: by name only if no module is to be sent by value, but for the script."""
-    return BY_NAME if _SPAWNED_MAIN not in sys.modules and not _by_value() else WHOLE
+    return WHOLE if _by_value() or _is_spawned() else BY_NAME
 
 
 def _by_value() -> set[str]:

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import anyio
@@ -279,6 +280,30 @@ async def test_an_endless_loop_is_cancelled_and_its_interpreter_goes_on(executor
     assert await executor.run(interpreted.remember, 1) == [1]
     await cancel_once(executor, tmp_path / "began", interpreted.mark_and_spin, tmp_path)
     assert await executor.run(interpreted.remember, 2) == [1, 2]
+
+
+@on_one_loop
+async def test_a_function_is_sent_again_whose_reading_was_interrupted(
+    executor: InterpreterExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, may_end = tmp_path / "began", tmp_path / "may_end"
+    source = f"""
+from pathlib import Path
+Path({str(began)!r}).touch()
+while not Path({str(may_end)!r}).exists(): pass
+def negative(x): return -x
+"""
+    (tmp_path / "long_to_import.py").write_text(source)
+    module = ModuleType("long_to_import")
+    may_end.touch()
+    exec(source, module.__dict__)
+    began.unlink()
+    may_end.unlink()
+    monkeypatch.setitem(sys.modules, "long_to_import", module)
+    monkeypatch.syspath_prepend(tmp_path)
+    await cancel_once(executor, began, module.negative, 1)
+    may_end.touch()
+    assert await executor.run(module.negative, 2) == -2
 
 
 @on_one_loop

@@ -189,6 +189,14 @@ def test_nothing_is_sent_by_name_while_a_module_is_to_be_sent_by_value(registere
     assert registered_by_value() == WHOLE
 
 
+@pytest.mark.parametrize(("main", "manner"), [(sys.modules["__main__"], BY_NAME), (ModuleType("__mp_main__"), WHOLE)])
+def test_only_a_script_that_multiprocessing_has_spawned_rules_it_out(
+    main: ModuleType, manner: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "__mp_main__", main)
+    assert first_manner() == manner
+
+
 def test_a_module_that_is_registered_during_a_run_is_sent_by_value(registered_by_value: Callable[[], int]) -> None:
     encoder = Encoder(manner=BY_NAME)
     encode(encoder, [Point(1)])
