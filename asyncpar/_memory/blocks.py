@@ -92,15 +92,16 @@ class _Room:
 
 
 class Block:
-    """A buffer's copy in a file. It stays there for as long as this object lives."""
+    """A buffer's copy in a file. It stays there for as long as this object lives. `was_there`: it has been sent before."""
 
-    __slots__ = ("__weakref__", "_room", "length", "offset", "serial")
+    __slots__ = ("__weakref__", "_room", "length", "offset", "serial", "was_there")
 
     def __init__(self, area: Area, offset: int, length: int, serial: int) -> None:
         self._room = _Room(area, offset, length)
         self.offset = offset
         self.length = length
         self.serial = serial
+        self.was_there = False
 
     def __len__(self) -> int:
         return self.length

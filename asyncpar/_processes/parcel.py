@@ -224,7 +224,7 @@ class ProcessParcel(Parcel):
     def frame(self, *, pickles_read: int, news: News | None) -> Frame:
         """The message to a worker that has read so many pickles of the program: none, the function, or definitions as well."""
         sent, encoder, pickled = self.sent, self._encoder, self.pickled
-        pickled.hits += encoder.hits
+        pickled.hits += encoder.count_hits()
         if encoder.brought:
             pickled.take_in(encoder.brought)
         new_program, buffers = None, []

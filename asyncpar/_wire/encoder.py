@@ -97,10 +97,14 @@ class Encoder:
         self._column_buffers: list[Any] = []  # buffers, and blocks that have yet to be lent
         self._keeper: _Keeper | None = None  # made for the first element that may need it
 
-    @property
-    def hits(self) -> int:
-        """How many buffers were already in shared memory."""
-        return 0 if self._keeper is None else self._keeper.hits
+    def count_hits(self) -> int:
+        """How many of its buffers were in shared memory already. To be called when they are sent."""
+        hits = 0
+        for buffer in self._column_buffers:
+            if type(buffer) is Block or type(buffer) is View:
+                hits += buffer.was_there
+                buffer.was_there = True
+        return hits
 
     @property
     def _keep(self) -> "_Keeper":
@@ -319,7 +323,6 @@ class _Keeper:
         self.buffers = buffers
         self.pace = pace
         self.placer = placer
-        self.hits = 0
 
     def __call__(self, buffer: pickle.PickleBuffer) -> bool:
         """Called by a pickler for each buffer, which is contiguous. Returning true leaves the buffer inside the pickle."""
@@ -348,7 +351,6 @@ class _Keeper:
             return None
         block = placer.find(data)
         if block is not None:
-            self.hits += 1
             return block
         self._leave_copying_to_a_thread()
         return placer(data)

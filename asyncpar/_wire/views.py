@@ -24,10 +24,11 @@ _FORMATS = frozenset("?bBcdefhHiIlLnNPqQ")  # of items, to which a memoryview ca
 
 
 class View:
-    """Memory that is going to be shown to an interpreter. It is kept until then."""
+    """Memory that is going to be shown to an interpreter. It is kept until then. `was_there`: it was not made for that."""
 
-    def __init__(self, data: Buffer) -> None:
+    def __init__(self, data: Buffer, *, was_there: bool = True) -> None:
         self.data = memoryview(data).cast("B")
+        self.was_there = was_there
 
     def __len__(self) -> int:
         return len(self.data)
@@ -49,7 +50,7 @@ class ViewPlacer:
     __call__ = find
 
     def copy(self, pieces: Sequence[Buffer], /) -> View:
-        return View(join(list(pieces), Breaths()))
+        return View(join(list(pieces), Breaths()), was_there=False)
 
     def forget(self) -> None:
         """Nothing is remembered."""
