@@ -1,7 +1,8 @@
 """Prunes beside the calls that store: in a thread of its own, which begins when it is needed and ends when it is done.
 
 A cache of 50 000 entries takes a second to prune, and one of millions a minute. The caller whose result exceeded the limit has
-done nothing to deserve that.
+done nothing to deserve that. (A cache of few entries is pruned by the caller. So a program that has just filled one, and
+removes its folder again, meets no thread that writes there.)
 
 - One store has at most one such thread. It belongs to the interpreter, which waits for it at its end, as long as the pruning
   takes: a program that stores and ends, again and again, would else never be within its limits.

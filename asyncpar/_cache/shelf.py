@@ -35,6 +35,7 @@ _LONGEST_NAME = 60  # letters of a folder: file systems allow 255 bytes, and a l
 _WRITTEN_SHARE = 0.05  # of the size limit, written by this process, after which the size is looked at again
 _TOO_MUCH = 1.1  # of the size limit, above which a call that stores waits for the pruning
 _PRUNED_SHARE = 0.25  # of the age limit, after which old entries are looked for again
+_FEW = 256  # entries, which are pruned in some milliseconds: the caller does that itself
 _PRUNING_KEY = b"\xff" * 20
 
 
@@ -140,7 +141,11 @@ class Shelf:
             self._prune_soon(Limits(size, age=age))
 
     def _prune_soon(self, limits: Limits) -> None:
-        self.store.pruner.start(functools.partial(prune_alone, self.store, limits))
+        prune = functools.partial(prune_alone, self.store, limits)
+        if read_tally(self.store.folder).kept <= _FEW:
+            prune()
+        else:
+            self.store.pruner.start(prune)
 
 
 def prune_alone(store: Store, limits: Limits) -> Usage | None:

@@ -604,6 +604,7 @@ def test_a_call_that_stores_does_not_wait_for_the_pruning(tmp_path: Path, monkey
         return prune(*args, **kwargs)
 
     monkeypatch.setattr("asyncpar._cache.shelf.prune", prune_when_told)
+    monkeypatch.setattr("asyncpar._cache.shelf._FEW", 10)
     number = 0
     while not prunings:
         cached(number)
@@ -614,3 +615,15 @@ def test_a_call_that_stores_does_not_wait_for_the_pruning(tmp_path: Path, monkey
     assert memory._store is not None
     memory._store.pruner.wait()
     assert 50 < len(entries(memory)) < 95
+
+
+@pytest.mark.parametrize("limit", [{"age_limit": 3600}, {"size_limit": 2000}])
+def test_a_cache_of_few_entries_is_pruned_by_the_caller(tmp_path: Path, limit: dict[str, Any]) -> None:
+    memory = Memory(tmp_path / "cache", verbose=0, **limit)
+    cached = memory.cache(lambda x: bytes(1000))
+    for x in range(4):
+        cached(x)
+    assert memory._store is not None
+    assert memory._store.pruner._thread is None
+    assert list((tmp_path / "cache").rglob("pruned"))
+    assert len(entries(memory)) == (4 if "age_limit" in limit else 1)
