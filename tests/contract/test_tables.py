@@ -16,6 +16,7 @@ from asyncpar import ProcessExecutor, pmap
 from tests.calls.tables import Blob, length_and_more
 from tests.functions import identity
 from tests.loops import on_one_loop
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.anyio, on_one_loop]
 
@@ -109,5 +110,5 @@ async def test_a_table_that_nobody_needs_any_longer_is_let_go_while_the_run_goes
         assert await results == [2 * ROWS] * 20
         assert results.statistics().zero_copy_hits == 0
         gc.collect()
-        assert pool.bytes_allocated() == 0
+        await wait_until(lambda: pool.bytes_allocated() == 0)  # the thread that packed the last one may not have let go yet
     assert 0 < most < 10 * 2 * part.nbytes
