@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from asyncpar._cache.cached import report_found, shelf_of
 from asyncpar._cache.entries import Found
 from asyncpar._cache.keys import are_small
-from asyncpar._cache.shelf import Arguments, Shelf
+from asyncpar._cache.shelf import Shelf
 from asyncpar._cache.store import READ_AT_ONCE
 from asyncpar._child.keyed_calls import TwinCall, twin_call
 from asyncpar._platform.off_loop import run_off_loop
@@ -74,27 +74,22 @@ def _small_ones(function: Callable[..., Any], rows: Sequence[Row]) -> list[Looke
 
 def _if_small(call: TwinCall) -> Looked | None:
     """What looking up a call brings; None if that takes too long for the event loop."""
-    twin, arguments = call
-    shelf = shelf_of(twin)
-    store = shelf.store
-    if not (store.is_local and shelf.keyer.identity.is_known and are_small(*arguments)):
+    shelf = shelf_of(call.twin)
+    if not (shelf.store.is_local and shelf.keyer.identity.is_known and are_small(*call.arguments)):
         return None
-    try:
-        key = shelf.key(*arguments)
-        fd = store.open(shelf.folder, key)
-        if fd is None:
-            return Looked(shelf, key, shelf.checked(None, arguments))
-        if os.fstat(fd).st_size > READ_AT_ONCE:
-            os.close(fd)
-            return None
-        found = shelf.checked(store.read_open(fd, shelf.folder, key), arguments)
-    except KeyboardInterrupt:  # the program's own
-        raise
-    except BaseException:
-        return _WITHOUT_KEY
-    if found is not None:
-        report_found(twin, found)
-    return Looked(shelf, key, found)
+    return _without_raising(_small, call, shelf)
+
+
+def _small(call: TwinCall, shelf: Shelf) -> Looked | None:
+    store, arguments = shelf.store, call.arguments
+    key = shelf.key(*arguments)
+    fd = store.open(shelf.folder, key)
+    if fd is None:
+        return Looked(shelf, key, shelf.checked(None, arguments))
+    if os.fstat(fd).st_size > READ_AT_ONCE:
+        os.close(fd)
+        return None
+    return Looked(shelf, key, shelf.checked(store.read_open(fd, shelf.folder, key), arguments))
 
 
 def _stretch(function: Callable[..., Any], rows: Sequence[Row], begin: int) -> list[Looked]:
@@ -103,24 +98,28 @@ def _stretch(function: Callable[..., Any], rows: Sequence[Row], begin: int) -> l
     deadline = time.monotonic() + _STRETCH_SECONDS
     for position in range(begin, len(rows)):
         call = twin_call(function, rows[position])
-        looked.append(_WITHOUT_KEY if call is None else _one(*call))
+        one = None if call is None else _without_raising(_any, call, shelf_of(call.twin))
+        looked.append(one or _WITHOUT_KEY)
         if position % _PIECE == 0 and time.monotonic() > deadline:
             break
     return looked
 
 
-def _one(twin: Any, arguments: Arguments) -> Looked:
-    shelf = shelf_of(twin)
+def _any(call: TwinCall, shelf: Shelf) -> Looked:
+    key = shelf.key(*call.arguments, nap)
+    return Looked(shelf, key, shelf.look_up(key, call.arguments, breathe=True))
+
+
+def _without_raising(look_up_one: Callable[[TwinCall, Shelf], Looked | None], call: TwinCall, shelf: Shelf) -> Looked | None:
     try:
-        key = shelf.key(*arguments, nap)
-        found = shelf.look_up(key, arguments, breathe=True)
+        looked = look_up_one(call, shelf)
     except KeyboardInterrupt:  # the program's own
         raise
     except BaseException:
         return _WITHOUT_KEY
-    if found is not None:
-        report_found(twin, found)
-    return Looked(shelf, key, found)
+    if looked is not None and looked.found is not None:
+        report_found(call.twin, looked.found)
+    return looked
 
 
 async def look_again(wanted: Sequence[Wanted]) -> list[list[Found]]:

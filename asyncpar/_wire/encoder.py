@@ -406,7 +406,7 @@ def is_importable(fn: Callable[..., Any]) -> bool:
 
 
 def first_manner() -> int:
-    """The manner in which columns are tried first now: by name only if no module is to be sent by value, but for the script."""
+    """The manner in which columns are tried first now. Not by name, if something that has a name is to be sent by value."""
     return WHOLE if _by_value() or _is_spawned() else BY_NAME
 
 
