@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from asyncpar._child.control import POSITION, RECEIVED, ControlPage
 from asyncpar._child.multiprocessing_ties import take_on_key
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from asyncpar._child.lifetime import Lifetime
 
 
-class _Program:
+class Program:
     """The function that a run executes here, with its options and its definitions."""
 
     mmap_mode: MmapMode
@@ -49,6 +49,24 @@ class _Program:
         except BaseException as error:
             value = Undeliverable(error)
         self.definitions.extend([value])
+
+
+class Request(NamedTuple):
+    """A batch that has been read.
+
+    Attributes:
+        fn: the function, or one that raises for arguments that could not be read.
+        definitions: what its answer may refer to.
+        read_apart: whether its arguments could not be read whole.
+    """
+
+    program: Program
+    fn: Callable[..., Any]
+    columns: list[Any]
+    definitions: Definitions
+    budget: float
+    near_end: bool
+    read_apart: bool
 
 
 class LentMemory(Protocol):
@@ -76,7 +94,7 @@ class BatchServer:
     def __init__(self, control: ControlPage, memory: LentMemory | None) -> None:
         self._control = control
         self._memory = memory
-        self._programs: dict[int, _Program] = {}  # {program id: program}
+        self._programs: dict[int, Program] = {}  # {program id: program}
         self._coroutines: Any = None  # the module `run_coroutines`, from the first coroutine function on; it imports asyncio
         self._runner: Any = None  # asyncio.Runner, from then on
         self._under_way: Any = None  # the task that runs coroutine calls
@@ -86,6 +104,14 @@ class BatchServer:
 
     def answer(self, decoder: Decoder, *, lends: bool) -> Frame:
         """The answer to a BATCH. `lends`: its buffers may lie in shared memory."""
+        request = self.read(decoder, lends=lends)
+        report = self._make_calls(request)
+        self._control[POSITION] = RECEIVED
+        leaves = self.lifetime is not None and self.lifetime.end_batch(len(report.values))
+        return self.write(request, report, LAST if leaves else DONE)
+
+    def read(self, decoder: Decoder, *, lends: bool) -> Request:
+        """The batch in a message, once its program and its news have been taken in. `lends`: as for `answer`."""
         message: BatchMessage = decoder.message
         program_id, new_program, more, news, budget, near_end, manner, encoded_columns = message
         if news is not None:
@@ -98,7 +124,7 @@ class BatchServer:
         if new_program is not None:
             encoded, options = new_program
             fn, definitions = decoder.value(encoded)
-            self._programs[program_id] = _Program(fn, definitions, options)
+            self._programs[program_id] = Program(fn, definitions, options)
         program = self._programs[program_id]
         for data in more:
             program.define(data)
@@ -109,15 +135,18 @@ class BatchServer:
         del mapped_before
         program.manner = max(program.manner, manner)
         fn = partial(_call_unless_undeliverable, program.fn) if spoiled else program.fn
-        report = self._make_calls(program, fn, columns, budget, near_end)
-        self._control[POSITION] = RECEIVED
-        leaves = self.lifetime is not None and self.lifetime.end_batch(len(report.values))
+        return Request(program, fn, columns, definitions, budget, near_end, decoder.has_read_apart)
+
+    def write(
+        self, request: Request, report: BatchReport, kind: int, positions: tuple[list[int], list[int]] | None = None
+    ) -> Frame:
+        """The answer with what has become of the calls. `positions`: see `DoneMessage`."""
+        program, memory = request.program, self._memory
         if memory is None:
-            return _done(report, DONE, program, definitions, None, decoder.has_read_apart)
+            return _done(report, kind, request, None, positions)
         if report.errors:
             memory.explain(report.errors, program.mmap_mode)
-        placer = memory.placer_from(program.threshold)
-        return memory.lend(_done(report, LAST if leaves else DONE, program, definitions, placer, decoder.has_read_apart))
+        return memory.lend(_done(report, kind, request, memory.placer_from(program.threshold), positions))
 
     def forget(self, program_ids: tuple[int, ...]) -> None:
         for program_id in program_ids:
@@ -135,40 +164,37 @@ class BatchServer:
         if key is not None:
             take_on_key(key)
 
-    def _make_calls(
-        self, program: _Program, fn: Callable[..., Any], columns: list[Any], budget: float, near_end: bool
-    ) -> BatchReport:
+    def _make_calls(self, request: Request) -> BatchReport:
+        program, fn, columns, _, budget, near_end, _ = request
         leave = None if self.lifetime is None else self.lifetime.is_over
         if program.concurrency:
-            return self._run_coroutines(program, fn, columns, budget, leave)
+            return self._run_coroutines(request, leave)
         singly = leave is not None or program.timeout is not None
         return run_batch(
             fn, columns, self._control, budget, program.stop_on_error, singly=singly, near_end=near_end, leave=leave
         )
 
-    def _run_coroutines(
-        self,
-        program: _Program,
-        fn: Callable[..., Any],
-        columns: list[Any],
-        budget: float,
-        leave: Callable[[int], bool] | None,
-    ) -> BatchReport:
+    def runner(self) -> Any:
+        """The `asyncio.Runner` of this worker, made at first need. Its event loop is uvloop's, where that is installed."""
         if self._runner is None:
             self._coroutines = import_own("asyncpar._child.run_coroutines")
-            self._runner = self._coroutines.asyncio.Runner()
+            self._runner = self._coroutines.make_runner()
+        return self._runner
+
+    def _run_coroutines(self, request: Request, leave: Callable[[int], bool] | None) -> BatchReport:
+        program, runner = request.program, self.runner()
         batch = self._coroutines.run_coroutines(
-            fn,
-            columns,
+            request.fn,
+            request.columns,
             self._control,
-            budget,
+            request.budget,
             concurrency=program.concurrency,
             stop_on_error=program.stop_on_error,
             timeout=program.timeout,
             leave=leave,
         )
         try:
-            report: BatchReport = self._runner.run(self._note_task(batch))
+            report: BatchReport = runner.run(self._note_task(batch))
         except CallInterrupted:  # anywhere in the event loop
             self.close()
             self._runner = None
@@ -201,11 +227,11 @@ def failure(error: BaseException) -> Frame:
 def _done(
     report: BatchReport,
     kind: int,
-    program: _Program,
-    definitions: Definitions,
+    request: Request,
     placer: BufferPlacer | None,
-    has_read_apart: bool,
+    positions: tuple[list[int], list[int]] | None,
 ) -> Frame:
+    program, definitions = request.program, request.definitions
     encoder = Encoder(None, placer, definitions, program.manner)
     values = encoder.column(report.values, _describe_result, report.values)
     program.manner = encoder.manner
@@ -213,7 +239,8 @@ def _done(
         values,
         _pack_errors(report.errors, definitions) if report.errors else {},
         report.timings,
-        has_read_apart,
+        request.read_apart,
+        positions,
     )
     return encoder.frame(kind, message)
 

@@ -1,8 +1,9 @@
 """The main program of a process worker, from the fork to the end of its channel.
 
 The worker adopts its parent's surroundings, runs the initializer, sends READY, and then answers one BATCH after another until
-the channel ends. It exits like any Python program: threads are joined, `atexit` callbacks run, and output is flushed. The
-zygote kills it if that takes longer than the grace.
+the channel ends. Batches of coroutine calls are the affair of its event loop (`event_loop.py`). It exits like any Python
+program: threads are joined, `atexit` callbacks run, and output is flushed. The zygote kills it if that takes longer than the
+grace.
 
 A call may fork. The copy takes no part in the conversation with the parent. It closes the channel and unmaps the control page
 before the fork returns in it, so that the worker's death is seen at once. If the call returns in the copy too, the copy ends
@@ -27,9 +28,10 @@ from asyncpar._child.control import PID, POSITION, RECEIVED, map_page, unmap_pag
 from asyncpar._child.frame_server import FrameServer, flush_output, run_initializer
 from asyncpar._child.lifetime import Lifetime
 from asyncpar._child.multiprocessing_ties import take_on_key
-from asyncpar._child.protocol import Setup
+from asyncpar._child.protocol import BESIDE, Setup
 from asyncpar._child.shared_memory import SharedMemory
 from asyncpar._platform.nesting import enter_worker_process
+from asyncpar._platform.own_imports import import_own
 from asyncpar._wire.channel import Channel
 from asyncpar._wire.decoder import Decoder
 
@@ -57,9 +59,15 @@ def run_worker(channel_fd: int, file_fd: int, arguments_fd: int) -> NoReturn:
         sys.breakpointhook = _refuse_breakpoint
     server = BatchServer(control, memory)
     worker = FrameServer(server, memory, partial(_take_on, server))
+    event_loop = None
     try:
         while True:
-            answer = worker.answer(channel.receive())
+            frame = channel.receive()
+            while frame.kind == BESIDE:
+                if event_loop is None:
+                    event_loop = import_own("asyncpar._child.event_loop").EventLoop(server, worker, channel, control)
+                frame = event_loop.serve(frame)
+            answer = worker.answer(frame)
             flush_output()
             if os.getpid() != worker_pid:  # a call has forked, and this is the copy
                 os._exit(0)

@@ -4,6 +4,12 @@ process or an interpreter.
 Parent and worker exchange frames (`_wire/frames.py`), strictly in turn. SETUP is answered by READY or FAILED. Each BATCH is
 answered by DONE, by LAST (the worker has reached its limits and is to be dropped), by FAILED, or by INTERRUPTED (an interpreter
 was interrupted between two calls, and what they returned is lost). Only FORGET has no answer.
+
+Batches of coroutine calls do not take turns. Each is sent as BESIDE, with a ticket, and runs beside the others in the worker's
+event loop (`event_loop.py`). Its answers have the same ticket: any number of PARTs, with the outcomes that are there, and then
+one of DONE, LAST and FAILED. CANCEL, with a ticket and nothing else, cancels the calls of a batch, which is answered all the
+same. A BATCH may come only when no other batch is under way.
+
 Parent and zygote exchange records of fixed size over the control socket. A FORK record carries three descriptors: the worker's
 end of its channel, its own file (control page, ledgers and results, `_memory/loans.py`), and the executor's file of arguments.
 The zygote's first record is STARTED: it has preloaded, and is ready. At the end of a worker it reports that the worker EXITED
@@ -21,7 +27,8 @@ from asyncpar._memory.loans import MmapMode
 from asyncpar._wire.codec import EncodedColumn, EncodedElements
 from asyncpar._wire.failures import PackedError
 
-SETUP, READY, BATCH, DONE, LAST, FAILED, FORGET, INTERRUPTED = range(1, 9)  # kinds of frames between parent and worker
+# Kinds of frames between parent and worker
+SETUP, READY, BATCH, DONE, LAST, FAILED, FORGET, INTERRUPTED, BESIDE, PART, CANCEL = range(1, 12)
 
 
 class CallInterrupted(BaseException):
@@ -46,10 +53,10 @@ ProgramOptions: TypeAlias = tuple[int, bool, float | None, int, MmapMode]
 # multiprocessing, if that is loaded.
 News: TypeAlias = tuple[tuple[int, ...], int, bytes | None]
 
-# BATCH: calls to run. The id of the program; its function with what it brings, a column of one, and its options, if this worker
-# has not seen it; the pickles of more definitions (`_wire/definitions.py`) that it has not seen; the news, if there are any;
-# the time budget of the batch in seconds; whether the run is near its end; the manner in which results are to be pickled
-# (`_wire/codec.py`); and the columns.
+# BATCH and BESIDE: calls to run. The id of the program; its function with what it brings, a column of one, and its options, if
+# this worker has not seen it; the pickles of more definitions (`_wire/definitions.py`) that it has not seen; the news, if there
+# are any; the time budget of the batch in seconds; whether the run is near its end; the manner in which results are to be
+# pickled (`_wire/codec.py`); and the columns.
 BatchMessage: TypeAlias = tuple[
     int,
     tuple[EncodedElements, ProgramOptions] | None,
@@ -64,9 +71,12 @@ BatchMessage: TypeAlias = tuple[
 # FORGET: ids of programs to forget between two batches. If there are none, there may be nothing to do for a while, and the
 # worker gives back its shared memory.
 
-# DONE and LAST: what `run_batch` reported. The values as a column, the packed errors by position, and the timings; and whether
-# arguments could not be read whole, so that the next ones are to be pickled one by one.
-DoneMessage: TypeAlias = tuple[EncodedColumn, dict[int, PackedError], list[tuple[int, float]], bool]
+# DONE, LAST and PART: what `run_batch` reported. The values as a column, the packed errors by position, and the timings;
+# whether arguments could not be read whole, so that the next ones are to be pickled one by one; and, if these are not the
+# outcomes of the first calls of the batch, the positions of the calls that they are of, and of those that have not started.
+DoneMessage: TypeAlias = tuple[
+    EncodedColumn, dict[int, PackedError], list[tuple[int, float]], bool, tuple[list[int], list[int]] | None
+]
 
 
 FORK, KILL, STARTED, EXITED, KILLED, NOT_FORKED = range(1, 7)  # kinds of records between parent and zygote

@@ -1,6 +1,7 @@
-"""Runs a batch of coroutine calls in a worker, several at once, in an event loop of the worker's own.
+"""Runs one batch of coroutine calls in a worker, several at once, in an event loop of the worker's own.
 
-This is the only module on the child's side that needs asyncio. Only a worker that was sent a coroutine function imports it.
+It and `event_loop.py`, which runs many batches beside each other, are the only modules on the child's side that need asyncio.
+Only a worker that was sent a coroutine function imports them.
 """
 
 from __future__ import annotations
@@ -14,6 +15,15 @@ from typing import Any
 from asyncpar._child.control import BEGAN, POSITION, SPAN, STOP, ControlPage
 from asyncpar._child.run_batch import MOST_ERRORS, BatchReport
 from asyncpar.errors import OverdueCallError
+
+
+def make_runner() -> asyncio.Runner:
+    """A runner of an event loop: uvloop's, where that is installed and works. (It does not in interpreters.)"""
+    try:
+        from uvloop import new_event_loop
+    except ImportError:
+        return asyncio.Runner()
+    return asyncio.Runner(loop_factory=new_event_loop)
 
 
 async def run_coroutines(

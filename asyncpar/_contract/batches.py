@@ -23,9 +23,10 @@ class Batch:
         failures: how often they have failed.
         function: what they call, if that is not the same in the whole run.
         near_end: when it was packed, the run had hardly any calls left for other workers.
+        alone: it may have killed its worker, so nothing else may run beside it.
     """
 
-    __slots__ = ("attempts", "columns", "deaths", "failures", "function", "indices", "near_end")
+    __slots__ = ("alone", "attempts", "columns", "deaths", "failures", "function", "indices", "near_end")
 
     def __init__(
         self,
@@ -35,6 +36,7 @@ class Batch:
         attempts: int = 1,
         failures: int = 0,
         function: Callable[..., Any] | None = None,
+        alone: bool = False,
     ) -> None:
         self.indices = indices
         self.columns = columns
@@ -43,6 +45,7 @@ class Batch:
         self.failures = failures
         self.function = function
         self.near_end = False
+        self.alone = alone
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -66,6 +69,12 @@ class Batch:
         deaths = self.deaths if deaths is None else deaths
         indices = self.indices[begin:end]
         return type(self)(indices, columns, deaths, self.attempts + again, self.failures + failed, self.function)
+
+    def some(self, positions: Sequence[int], *, deaths: int = 0, again: bool = False, alone: bool = False) -> Batch:
+        """The calls at these positions, which rise. See `part`."""
+        columns = tuple([[column[position] for position in positions] for column in self.columns])
+        indices = [self.indices[position] for position in positions]
+        return type(self)(indices, columns, deaths, self.attempts + again, self.failures, self.function, alone)
 
     def rest(self, begin: int) -> tuple[Batch, ...]:
         """The calls from position `begin` on, which were read but not started, as a batch of their own, if there are any."""
@@ -139,17 +148,19 @@ def nothing_done(batch: Batch, rest: Sequence[Batch], worker: str) -> BatchDone:
     return BatchDone(batch.part(0, 0), [], {}, (), worker, tuple([part for part in rest if len(part)]))
 
 
-def check_complete(batch: Batch, done: BatchDone, executor: str) -> None:
+def check_complete(calls: int, done: BatchDone, executor: str) -> None:
     """An executor that loses a call would change the results silently.
 
+    `calls`: how many were under way.
+
     Raises:
-        ExecutorUnavailableError: not every call of the batch has an outcome, with its time, or comes back to be run again.
+        ExecutorUnavailableError: not every one of them has an outcome, with its time, or comes back to be run again.
     """
     outcomes, timed = len(done.values), sum([calls for calls, _ in done.timings])
     rest = sum(map(len, done.rest))
-    if outcomes + rest != len(batch) or timed != outcomes:
+    if outcomes + rest != calls or timed != outcomes:
         raise ExecutorUnavailableError(
-            f"the {executor} is defective: of a batch of {len(batch)} calls, it gave back {outcomes} outcomes, {timed} of them "
+            f"the {executor} is defective: of a batch of {calls} calls, it gave back {outcomes} outcomes, {timed} of them "
             f"timed, and {rest} calls to be run again"
         )
 

@@ -23,6 +23,9 @@ What a place's `run` promises:
 - It raises only errors that make the whole run pointless: the function cannot be loaded, the executor is closed.
 - When it is cancelled, it returns only when no call of the batch is running any more, or its `fate` says otherwise.
 
+A place where coroutine calls run beside each other may answer in parts, so that no outcome waits for a slower call: as long as
+the place `goes_on`, there are calls under way, and `go_on` returns the next part.
+
 Most executors lend their places in the same way. `lending.py` has a pool for that, and an executor and a session that use it.
 """
 
@@ -65,10 +68,12 @@ class Hints(NamedTuple):
     Attributes:
         max_nbytes: buffers of this many bytes or more go through shared memory; None: none do.
         mmap_mode: how arguments in shared memory are mapped.
+        most_workers: in how many workers coroutine calls may be under way at once, where these interleave; None: in all.
     """
 
     max_nbytes: int | None = None
     mmap_mode: MmapMode = "r"
+    most_workers: int | None = None
 
 
 DEFAULT_HINTS = Hints(DEFAULT_BYTES, "r")
@@ -83,7 +88,9 @@ class Traits(NamedTuple):
             and packed ahead, while workers compute. may_rerun: the system that runs the batches may run one more than once by
             itself. round_trip: seconds from sending a batch until its answer is there, without its calls. It is a first guess;
             later the cost of batches is measured. depth: how many places one worker has. in_own_task: the executor always has
-            one place, and batches run in the task that drives the run.
+            one place, and batches run in the task that drives the run. interleaves: a worker has any number of batches of
+            coroutine calls under way at once, with as many calls in all as the program's `concurrency`. Then a place is lent
+            for each batch, and `places` counts workers.
     """
 
     stops: Literal["kill", "between_calls", "never"] = "never"
@@ -92,6 +99,7 @@ class Traits(NamedTuple):
     round_trip: float = 0.0
     depth: int = 1
     in_own_task: bool = False
+    interleaves: bool = False
 
 
 class Fate(Enum):
@@ -148,13 +156,26 @@ class Answer(Protocol):
 
 
 class Place(ABC):
-    """Where one batch runs at a time. `fate`: what has become of it, once `run` has returned or raised."""
+    """Where one batch runs at a time.
+
+    Attributes:
+        fate: what has become of it, once `run` has returned or raised.
+        goes_on: only some of the outcomes have come, and `go_on` is to be awaited.
+    """
 
     fate = FREE
+    goes_on = False
 
     @abstractmethod
     async def run(self, parcel: Any) -> Answer:
         """Makes the calls of the parcel's batch; see above for what it promises."""
+
+    async def go_on(self) -> Answer:
+        """The next part of the answer. The promises of `run` hold for it, too."""
+        raise NotImplementedError("a place that goes on overrides this")
+
+    async def end(self) -> None:  # noqa: B027 - most places have nothing to end
+        """Ends the calls that are still under way, as a cancellation of `go_on` would."""
 
 
 class Session(ABC):

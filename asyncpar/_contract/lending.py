@@ -7,6 +7,9 @@ for each batch cannot starve another: between two of its batches the queue moves
 The size may change at any time. If there are then too many places, idle ones are let go at once and lent ones when they come
 back; with a size of 0 all runs wait.
 
+Some places may be held by something that shares them among many runs (`Sharing`). If it waits for one more, it waits in the
+same queue. But it does not press: what it holds already would otherwise have to be given up for its own sake.
+
 # started == len(idle) + lent + starting + detained
 # waiters is not empty  =>  idle is empty and started >= size
 """
@@ -17,7 +20,7 @@ import weakref
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Generic, Self, TypeVar
+from typing import Generic, Protocol, Self, TypeVar
 
 import anyio
 
@@ -28,6 +31,22 @@ from asyncpar._platform.background import current_loop
 from asyncpar.errors import ExecutorUnavailableError
 
 P = TypeVar("P", bound=Place)
+
+
+class Sharing(Protocol):
+    """Holds places of a pool, and shares each among many runs.
+
+    Attributes:
+        room: how many places could be shared by one more run.
+        waiting_tasks: how many tasks wait for that.
+    """
+
+    @property
+    def room(self) -> int: ...
+    @property
+    def waiting_tasks(self) -> int: ...
+    def make_way(self) -> None:
+        """Gives back a place soon: a run waits for one that it has for itself."""
 
 
 class Pool(Generic[P]):
@@ -47,6 +66,7 @@ class Pool(Generic[P]):
         self.started = 0
         self.closed = False
         self.moved: Callable[[], object] = _nothing  # called when a place has become free, or one task fewer waits
+        self.sharing: Sharing | None = None
         self.give_back: Callable[[P], None] = self.release  # for a place whose taker was cancelled; an executor may set its own
         self._start = start
         self._drop = drop
@@ -62,13 +82,21 @@ class Pool(Generic[P]):
 
     @property
     def waiting(self) -> int:
-        """How many tasks wait for a place."""
-        return len(self._waiters)
+        """How many tasks wait for a place, or for a share of one."""
+        return self.pressing + (0 if self.sharing is None else self.sharing.waiting_tasks)
+
+    @property
+    def pressing(self) -> int:
+        """How many tasks wait for a place that they will have for themselves."""
+        return sum([waiter.presses for waiter in self._waiters])
 
     @property
     def free(self) -> int:
-        """How many places can be had without waiting; 0 while tasks wait."""
-        return 0 if self._waiters else max(0, self.size - self.started + len(self.idle))
+        """How many places, or shares, can be had without waiting; 0 while tasks wait."""
+        if self._waiters:
+            return 0
+        shares = 0 if self.sharing is None else self.sharing.room
+        return max(0, self.size - self.started + len(self.idle)) + shares
 
     def lease_nowait(self) -> P | None:
         """An idle place, if there is one."""
@@ -76,16 +104,18 @@ class Pool(Generic[P]):
             self.refuse_if_closed()
         return self.idle.pop() if self.idle else None
 
-    async def lease(self) -> P:
-        """A place, in turn."""
+    async def lease(self, *, presses: bool = True) -> P:
+        """A place, in turn. `presses`: it is not for sharing."""
         place = self.lease_nowait()
         if place is not None:
             return place
         if self.started < self.size and not self._waiters:
             self.started += 1
             return await self._start_counted()
-        waiter: _Waiter[P] = _Waiter()
+        waiter: _Waiter[P] = _Waiter(presses)
         self._waiters.append(waiter)
+        if presses and self.sharing is not None:
+            self.sharing.make_way()
         try:
             await waiter.event.wait()
         except BaseException:  # cancelled: perhaps just after it got its turn, which then goes to the next
@@ -200,7 +230,8 @@ def _nothing() -> None:
 class _Waiter(Generic[P]):
     """A task in the queue. It is woken with a place, with permission to start one, or with neither if the executor closes."""
 
-    def __init__(self) -> None:
+    def __init__(self, presses: bool) -> None:
+        self.presses = presses
         self.event = anyio.Event()
         self.place: P | None = None
         self.may_start = False

@@ -117,7 +117,7 @@ async def run_alone(executor: Executor, session: Session, batch: Batch, places: 
             if done is None:
                 done = await read_in_thread(answer)
             if len(done.values) != 1 or not done.timings:
-                check_complete(batch, done, type(executor).__name__)
+                check_complete(1, done, type(executor).__name__)
             if done.values:
                 return done
             batch = done.rest[0]

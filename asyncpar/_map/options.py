@@ -66,11 +66,11 @@ class RunOptions:
         return changed
 
     def hints(self) -> Hints:
-        """The options about shared memory."""
-        if self.max_nbytes is DEFAULT_MAX_NBYTES and self.mmap_mode == "r":
+        """The options that only some executors can use."""
+        if self.max_nbytes is DEFAULT_MAX_NBYTES and self.mmap_mode == "r" and self.n_jobs is None:
             return DEFAULT_HINTS
         max_nbytes = DEFAULT_BYTES if isinstance(self.max_nbytes, str) else self.max_nbytes
-        return Hints(max_nbytes, self.mmap_mode)
+        return Hints(max_nbytes, self.mmap_mode, self.n_jobs)
 
     def retrying(self) -> RetryPolicy | None:
         """The options about calls that fail."""

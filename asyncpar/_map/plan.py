@@ -81,6 +81,7 @@ class Plan:
                 self.source.remaining,
                 max(1, executor.workers if options.n_jobs is None else min(options.n_jobs, executor.workers)),
                 traits.round_trip,
+                interleaves=traits.interleaves and self.concurrency > 0,
             ),
             sink,
             open_session=open_session,

@@ -38,6 +38,10 @@ class BackgroundTask:
         self._scope = anyio.CancelScope()
         self._ended = anyio.Event()
 
+    @property
+    def has_ended(self) -> bool:
+        return self._ended.is_set()
+
     def cancel(self) -> None:
         """Asks the task to end, and returns at once."""
         self._scope.cancel()

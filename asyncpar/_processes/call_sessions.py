@@ -17,13 +17,14 @@ Both tables are small. What was used least recently makes way, and workers forge
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import Generic, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from asyncpar._contract.batches import Batch
 from asyncpar._contract.executor import Program
 from asyncpar._contract.lending import Pool, PooledSession
 from asyncpar._processes.frame_worker import FrameWorker
 from asyncpar._processes.parcel import PickledProgram, ProcessParcel, RunPlacer, SentProgram
+from asyncpar._processes.seats import SeatedSession, Seats
 from asyncpar._wire.definitions import Definitions
 
 _MOST_IMPORTABLE = 64  # a name costs a worker a hundred bytes
@@ -33,8 +34,8 @@ _LARGEST_BY_VALUE = 1 << 14  # bytes; a guess, too
 W = TypeVar("W", bound=FrameWorker)
 
 
-class CallSession(PickledProgram, PooledSession[W]):
-    """The session of any number of single calls of one function, some perhaps at the same time.
+class _ProgramOfCalls(PickledProgram):
+    """The program of any number of single calls of one function, some perhaps at the same time.
 
     `users`: calls under way of a function that is pickled by value. The last one that closes the session lets go of what the
     function refers to.
@@ -42,19 +43,10 @@ class CallSession(PickledProgram, PooledSession[W]):
 
     users = 0
 
-    def __init__(
-        self,
-        pool: Pool[W],
-        release: Callable[[W], None],
-        program: Program,
-        sent: SentProgram,
-        make_placer: Callable[[], RunPlacer],
-    ) -> None:
-        self.pool = pool
-        self.release = release  # type: ignore[method-assign, assignment]  # a call less, each time
+    def __init__(self, program: Program, sent: SentProgram, make_placer: Callable[[], RunPlacer]) -> None:
         self._make_placer = make_placer
         self.placer: RunPlacer
-        PickledProgram.__init__(self, program, sent, make_placer())
+        super().__init__(program, sent, make_placer())
 
     def let_go_of_function(self) -> None:
         """It has been pickled. What it refers to must not live as long as the session."""
@@ -76,19 +68,46 @@ class CallSession(PickledProgram, PooledSession[W]):
         return ProcessParcel(self, batch, budget)
 
 
+class CallSession(_ProgramOfCalls, PooledSession[W]):
+    """The session of single calls of one function."""
+
+    def __init__(
+        self,
+        program: Program,
+        sent: SentProgram,
+        make_placer: Callable[[], RunPlacer],
+        pool: Pool[W],
+        release: Callable[[W], None],
+    ) -> None:
+        _ProgramOfCalls.__init__(self, program, sent, make_placer)
+        self.pool = pool
+        self.release = release  # type: ignore[method-assign, assignment]  # a call less, each time
+
+
+class SeatedCallSession(_ProgramOfCalls, SeatedSession):
+    """The session of single calls of one coroutine function."""
+
+    def __init__(self, program: Program, sent: SentProgram, make_placer: Callable[[], RunPlacer], seats: Seats) -> None:
+        _ProgramOfCalls.__init__(self, program, sent, make_placer)
+        self.seats = seats
+
+
+AnyCallSession: TypeAlias = "CallSession[Any] | SeatedCallSession"
+
+
 def _pickled(*_: object) -> None:
     """Stands for a function that is needed only as a pickle."""
 
 
-class CallSessions(Generic[W]):
+class CallSessions:
     """The kept sessions of one executor. `forget` is called with the program of each that makes way."""
 
     def __init__(self, forget: Callable[[SentProgram], object]) -> None:
         self._forget = forget
-        self._importable: dict[Hashable, CallSession[W]] = {}  # {(id of its function, concurrency, timeout): session}
-        self._by_value: dict[Hashable, CallSession[W]] = {}  # {(its pickle, its options): session}; the newest use last
+        self._importable: dict[Hashable, AnyCallSession] = {}  # {(id of its function, concurrency, timeout): session}
+        self._by_value: dict[Hashable, AnyCallSession] = {}  # {(its pickle, its options): session}; the newest use last
 
-    def find(self, fn: object, concurrency: int, timeout: float | None) -> CallSession[W] | None:
+    def find(self, fn: object, concurrency: int, timeout: float | None) -> AnyCallSession | None:
         """The session of an importable function."""
         key = id(fn), concurrency, timeout
         kept = self._importable.pop(key, None)
@@ -96,13 +115,13 @@ class CallSessions(Generic[W]):
             self._importable[key] = kept
         return kept
 
-    def keep(self, session: CallSession[W]) -> None:
+    def keep(self, session: AnyCallSession) -> None:
         """Keeps the session of an importable function."""
         fn, concurrency, _, timeout = session.program
         self._make_room(self._importable, _MOST_IMPORTABLE)
         self._importable[id(fn), concurrency, timeout] = session
 
-    def merge(self, session: CallSession[W]) -> tuple[CallSession[W], bool]:
+    def merge(self, session: AnyCallSession) -> tuple[AnyCallSession, bool]:
         """The kept session of the same pickle, or this one, kept from now on if it is small; and whether it is kept."""
         sent = session.sent
         if sent.encoded is None or sent.is_large or sent.weight > _LARGEST_BY_VALUE:
@@ -118,6 +137,6 @@ class CallSessions(Generic[W]):
         kept.sent.definitions = sent.definitions  # the same pickle has brought the same classes
         return kept, True
 
-    def _make_room(self, kept: dict[Hashable, CallSession[W]], most: int) -> None:
+    def _make_room(self, kept: dict[Hashable, AnyCallSession], most: int) -> None:
         while len(kept) >= most:
             self._forget(kept.pop(next(iter(kept))).sent)

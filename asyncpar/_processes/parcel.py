@@ -7,6 +7,8 @@ the event loop, at once. If an object turns out to be large, it is left unfinish
     parcel = PickledProgram(...).pack(...)    # for each batch
     frame = parcel.frame(pickles_read=..., …) # when the worker is known: the program goes only to one that does not hold it
     done = ProcessAnswer(...).read()          # None: a thread must do it
+
+An answer may have some of the outcomes only (a PART), and the last one those of the other calls.
 """
 
 from __future__ import annotations
@@ -282,12 +284,18 @@ class ProcessAnswer:
         frame = self._frame
         return weigh(frame)[0] if frame.buffers else len(frame.payload)  # with what is mapped, which may be a pickle
 
+    def positions(self) -> list[int]:
+        """Of the calls whose outcomes a PART has. The outcomes are not read."""
+        message: DoneMessage = Decoder(self._frame).message
+        assert message[-1] is not None, "a part names its calls"
+        return message[-1][0]
+
     def read(self) -> BatchDone | None:
         decoder = Decoder(self._frame, Breaths() if self.is_large else None)
         decoder.definitions = self._definitions
         decoder.may_read_apart = self.is_large
         message: DoneMessage = decoder.message
-        encoded, packed_errors, timings, has_read_apart = message
+        encoded, packed_errors, timings, has_read_apart, positions = message
         began = time.thread_time() if len(encoded) > 1 else 0.0
         try:
             (column,), spoiled = decoder.columns([encoded])
@@ -308,10 +316,15 @@ class ProcessAnswer:
                 errors = {position: unpack_error(PackedError(*packed)) for position, packed in packed_errors.items()}
         if spoiled:
             _unpack_undeliverables(values, errors)
-        if errors:
-            complete_timeouts(self._batch, errors)
         batch = self._batch
-        rest = batch.rest(len(values))
+        if positions is None:
+            rest = batch.rest(len(values))
+        else:
+            ended, unstarted = positions
+            rest = (batch.some(unstarted),) if unstarted else ()
+            batch = batch.some(ended)
+        if errors:
+            complete_timeouts(batch, errors)
         return BatchDone(batch, values, errors, timings, self._worker_name, rest, self._inline_bytes, self._shared_bytes)
 
 

@@ -12,20 +12,25 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Mapping
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from asyncpar._child.protocol import ProgramOptions
 from asyncpar._contract.admission import WhenFull
+from asyncpar._contract.batches import Batch
 from asyncpar._contract.executor import DEFAULT_HINTS, Hints, Program, Session
 from asyncpar._contract.lending import PooledExecutor, PooledSession
 from asyncpar._memory.loans import NOWHERE
 from asyncpar._memory.options import DEFAULT_BYTES
-from asyncpar._processes.call_sessions import CallSession, CallSessions
+from asyncpar._processes.call_sessions import CallSession, CallSessions, SeatedCallSession
 from asyncpar._processes.frame_worker import FrameWorker
-from asyncpar._processes.parcel import PickledProgram, RunPlacer, SentProgram
+from asyncpar._processes.parcel import PickledProgram, ProcessParcel, RunPlacer, SentProgram
 from asyncpar._processes.reloading import generation
+from asyncpar._processes.seats import SINGLE_CALLS, SeatedSession, Seats
 from asyncpar._wire.encoder import is_importable
 from asyncpar._wire.unfinished import Hold, hold_unfinished_modules
+
+if TYPE_CHECKING:
+    from asyncpar._processes.event_loops import EventLoops
 
 _KEPT_FUNCTIONS = 64  # a name costs a worker a hundred bytes; a run of an importable function saves 10 µs by this
 
@@ -41,7 +46,8 @@ class FrameExecutor(PooledExecutor[W]):
         self._workers: set[W] = set()  # all that have not ended
         self._last_program_id = 0
         self._importable: dict[Hashable, SentProgram] = {}  # {its options, and the id of its function, which it holds: program}
-        self._calls: CallSessions[W] = CallSessions(self.forget_program)
+        self._calls = CallSessions(self.forget_program)
+        self.event_loops: EventLoops | None = None  # where coroutine calls of many runs interleave in a worker
         self._generation = generation()  # for the workers that are lent
 
     @abstractmethod
@@ -56,7 +62,7 @@ class FrameExecutor(PooledExecutor[W]):
     def part_with_old_code(self) -> None:
         """Modules have been reloaded: idle workers are dismissed."""
 
-    def open(self, program: Program, hints: Hints) -> RunSession[W]:
+    def open(self, program: Program, hints: Hints) -> RunSession[W] | SeatedRunSession:
         self._begin()
         fn, concurrency, stop_on_error, timeout = program
         threshold = NOWHERE if hints.max_nbytes is None else hints.max_nbytes
@@ -70,6 +76,9 @@ class FrameExecutor(PooledExecutor[W]):
             if unfinished is not None:
                 unfinished.release()
             raise
+        if concurrency and self.event_loops is not None:
+            seats = Seats(self.event_loops, concurrency, hints.most_workers)
+            return SeatedRunSession(self, program, sent, placer, unfinished, is_kept=is_kept, seats=seats)
         return RunSession(self, program, sent, placer, unfinished, is_kept=is_kept)
 
     def open_call(self, fn: Callable[..., Any], concurrency: int, timeout: float | None) -> Session:
@@ -78,6 +87,8 @@ class FrameExecutor(PooledExecutor[W]):
         if unfinished is not None:
             unfinished.release()  # the session of a run holds them for as long as it is open
             return self.open(Program(fn, concurrency, False, timeout), DEFAULT_HINTS)
+        if concurrency and self.event_loops is not None:
+            concurrency = SINGLE_CALLS
         by_name = is_importable(fn)
         kept = self._calls.find(fn, concurrency, timeout) if by_name else None
         return self._new_call(Program(fn, concurrency, False, timeout), by_name) if kept is None else kept
@@ -87,18 +98,29 @@ class FrameExecutor(PooledExecutor[W]):
         make_placer = partial(self.make_placer, DEFAULT_BYTES)
         placer = make_placer()
         sent = self.new_program(fn, (concurrency, stop_on_error, timeout, DEFAULT_BYTES, "r"), placer)
-        session = CallSession(self.pool, self.release, program, sent, make_placer)
+        session: CallSession[W] | SeatedCallSession
+        if concurrency and self.event_loops is not None:
+            seats = Seats(self.event_loops, concurrency, None)
+            session = SeatedCallSession(program, sent, make_placer, seats)
+        else:
+            session = CallSession(program, sent, make_placer, self.pool, self.release)
         if by_name:
             self._calls.keep(session)
             return session
         session, is_kept = self._calls.merge(session)
-        return session if is_kept else RunSession(self, program, sent, placer, None, is_kept=False)
+        if is_kept:
+            return session
+        if isinstance(session, SeatedCallSession):
+            return SeatedRunSession(self, program, sent, placer, None, is_kept=False, seats=session.seats)
+        return RunSession(self, program, sent, placer, None, is_kept=False)
 
     def _begin(self) -> None:
         """A run, or a call, begins: it is checked that it may, and workers with old code are dismissed."""
         self.pool.bind_to_loop()
         if (now := generation()) != self._generation:
             self._generation = now
+            if self.event_loops is not None:
+                self.event_loops.part_with_old_code(now)
             self.part_with_old_code()
 
     def _importable_program(self, fn: Callable[..., Any], options: ProgramOptions) -> SentProgram:
@@ -121,14 +143,14 @@ class FrameExecutor(PooledExecutor[W]):
             worker.forget(program, idle=worker in self.pool.idle)
 
 
-class RunSession(PickledProgram, PooledSession[W]):
-    """One run in a `FrameExecutor`. `is_kept`: its program stays with the workers."""
+class _ProgramOfRun(PickledProgram):
+    """The program of one run. `is_kept`: it stays with the workers."""
 
     placer: RunPlacer
 
     def __init__(
         self,
-        executor: FrameExecutor[W],
+        executor: FrameExecutor[Any],
         program: Program,
         sent: SentProgram,
         placer: RunPlacer,
@@ -136,14 +158,10 @@ class RunSession(PickledProgram, PooledSession[W]):
         *,
         is_kept: bool,
     ) -> None:
-        PickledProgram.__init__(self, program, sent, placer)
-        self.pool = executor.pool
+        super().__init__(program, sent, placer)
         self._executor = executor
         self._unfinished = unfinished  # modules, held while the run goes on
         self._is_kept = is_kept
-
-    def release(self, place: W) -> None:
-        self._executor.release(place)
 
     def counters(self) -> Mapping[str, int]:
         return {"zero_copy_hits": self.hits}
@@ -160,3 +178,26 @@ class RunSession(PickledProgram, PooledSession[W]):
         if not self._is_kept:
             self._executor.forget_program(self.sent)
             del self.sent  # it holds blocks of shared memory; parcels that are still on their way keep it
+
+
+class RunSession(_ProgramOfRun, PooledSession[W]):
+    """One run in a `FrameExecutor`."""
+
+    def __init__(self, executor: FrameExecutor[W], *program: Any, is_kept: bool) -> None:
+        _ProgramOfRun.__init__(self, executor, *program, is_kept=is_kept)
+        self.pool = executor.pool
+
+    def release(self, place: W) -> None:
+        self._executor.release(place)
+
+
+class SeatedRunSession(_ProgramOfRun, SeatedSession):
+    """One run of coroutine calls that interleave with others in the event loops of workers."""
+
+    def __init__(self, executor: FrameExecutor[Any], *program: Any, is_kept: bool, seats: Seats) -> None:
+        _ProgramOfRun.__init__(self, executor, *program, is_kept=is_kept)
+        self.seats = seats
+
+    def pack(self, batch: Batch, budget: float) -> ProcessParcel:
+        self.seats.next_calls = len(batch)
+        return super().pack(batch, budget)

@@ -3,10 +3,14 @@
 The control page says what a dead worker was doing: the position of the call that it was running, and how many calls that may
 have been (short calls are not noted one by one). A call is blamed only if no other can have been running. If there are several
 suspects, each of them is run again by itself. Then the one that kills its worker is known.
+
+Where coroutine calls of many batches interleave, all that were running are suspects, and each that runs again by itself has a
+whole worker for itself.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from asyncpar._child.control import NOT_RECEIVED, RECEIVED
@@ -51,6 +55,25 @@ def judge(batch: Batch, suspects: range, seen: LastSeen) -> Verdict:
         return Verdict(suspects.start, (before, *after))
     singles = [batch.part(suspect, suspect + 1, deaths=0, again=True) for suspect in suspects]
     return Verdict(None, (before, *singles, *after))
+
+
+def judge_interleaved(batch: Batch, open_positions: Sequence[int], running: Collection[int], suspects: int | None) -> Verdict:
+    """The same for one of the batches of coroutine calls that were in a worker together.
+
+    Args:
+        open_positions: calls without an outcome.
+        running: those of them that were running.
+        suspects: how many calls of all batches were running; None: none of them is to blame.
+    """
+    if suspects is None:
+        return Verdict(None, (batch.some(open_positions, again=True),))
+    if not suspects:  # it died while it read a batch, perhaps this one
+        return Verdict(None, (batch.some(open_positions, deaths=batch.deaths + 1, again=True),))
+    others = batch.some([position for position in open_positions if position not in running], again=True)
+    if suspects == 1 and running:
+        (culprit,) = running
+        return Verdict(culprit, (others,))
+    return Verdict(None, (*[batch.some([position], again=True, alone=True) for position in running], others))
 
 
 def _from(batch: Batch, begin: int, seen: LastSeen) -> tuple[Batch, Batch]:

@@ -28,7 +28,7 @@ from asyncpar._platform.nesting import depth
 from asyncpar._processes.frame_worker import FrameWorker
 from asyncpar._processes.parcel import ProcessParcel, unpack_failure
 from asyncpar._processes.shortages import A_PROCESS, describe_failed_start
-from asyncpar._processes.verdicts import judge_death
+from asyncpar._processes.verdicts import LastSeen, judge_death
 from asyncpar._processes.zygote_client import ForkedProcess, Zygote
 from asyncpar._processes.zygote_start import describe_lost_start, search_path
 from asyncpar._wire.codec import EncodedElements
@@ -62,6 +62,21 @@ class ProcessWorker(FrameWorker):
         """Whether it was ended by a SIGKILL that was not ours, for example for lack of memory."""
         return self._process.was_killed
 
+    @property
+    def last_seen(self) -> LastSeen:
+        """What its control page said at its end."""
+        return self._process.last_seen
+
+    @property
+    def last_running(self) -> list[tuple[int, int]] | None:
+        """The coroutine calls that were running at its end; see `running_calls`."""
+        return self._process.last_running
+
+    def note_answer(self) -> None:
+        """It has answered."""
+        self._has_answered = True
+        self._process.loans.collect()
+
     async def set_up(self, initializer: Initializer | None, limits: Limits) -> None:
         """Sends the worker its surroundings and waits until it is ready.
 
@@ -71,7 +86,7 @@ class ProcessWorker(FrameWorker):
         try:
             answer = await self.introduce(initializer, limits.setup)
         except EOFError:
-            await self._see_end_or_kill()
+            await self.see_end()
             if self._process.start_error is not None:
                 raise ExecutorUnavailableError(describe_failed_start(A_PROCESS, self._process.start_error)) from None
             if not self._zygote.has_served:
@@ -108,8 +123,7 @@ class ProcessWorker(FrameWorker):
         if type(answer) is range:
             return await self._end_overdue(parcel, answer)
         done = self.to_answer(parcel, frame, answer)
-        self._has_answered = True
-        process.loans.collect()
+        self.note_answer()
         if answer.kind == LAST:
             await self.retire()
         return done
@@ -178,16 +192,17 @@ class ProcessWorker(FrameWorker):
     async def _bury(self, batch: Batch, *, died_idle: bool = False) -> BatchDone:
         """The worker died. The call that was running is blamed, and the others are to be run again."""
         hung_up = self.fate is not Fate.FREE
-        await self._see_end_or_kill()
+        await self.see_end()
         if hung_up:
             raise ExecutorUnavailableError("the executor was closed while this run was using it")
         seen, has_answered = self._process.last_seen, self._has_answered
         culprit, again = judge_death(batch, seen, died_idle=died_idle, has_answered=has_answered)
         if culprit is None:
             return nothing_done(batch, again, self.name)
-        return self.fail_one(batch, culprit, again, self._death_of(batch, culprit), 0.0)
+        return self.fail_one(batch, culprit, again, self.death_of(batch, culprit), 0.0)
 
-    def _death_of(self, batch: Batch, position: int) -> WorkerDiedError:
+    def death_of(self, batch: Batch, position: int) -> WorkerDiedError:
+        """The error of the call that has killed the worker."""
         process = self._process
         peak_memory = process.peak_memory
         out_of_memory = process.was_killed and self._zygote.memory_watch.ran_out()
@@ -208,7 +223,7 @@ class ProcessWorker(FrameWorker):
             out_of_memory,
         )
 
-    async def _see_end_or_kill(self) -> None:
+    async def see_end(self) -> None:
         """The channel has ended, so the worker has ended or will end soon. If it lives on without the channel, it is killed."""
         try:
             with anyio.move_on_after(self.grace):

@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 
 import anyio
 
-from asyncpar._child.control import PID, POSITION, SPAN, make_nameless_file, map_page, unmap_page
+from asyncpar._child.control import PID, POSITION, SPAN, make_nameless_file, map_page, running_calls, unmap_page
 from asyncpar._child.leftovers import end_group
 from asyncpar._child.protocol import EXITED, FORK, KILL, KILLED, NOT_FORKED, STARTED, Record, attach, unpack_records
 from asyncpar._memory.loans import RESULTS, Loans, Mappings, map_ledgers
@@ -48,6 +48,7 @@ class ForkedProcess:
         self.loans = loans
         self.far_end: socket.socket | None = None  # of the channel, until the zygote has it
         self.last_seen = LastSeen(0, 0)  # on the control page, when it was unmapped
+        self.last_running: list[tuple[int, int]] | None = []  # coroutine calls, then; see `running_calls`
         self.ended = False
         self._closed = False
         self.report: Record | None = None  # stays None if the zygote was lost
@@ -61,6 +62,7 @@ class ForkedProcess:
             self.loans.end()
             os.close(self.file_fd)
             self.last_seen = LastSeen(int(self.page[POSITION]), int(self.page[SPAN]))
+            self.last_running = running_calls(self.page)
             unmap_page(self.page)
 
     def send_off(self) -> None:

@@ -23,6 +23,10 @@ much as one downwards; no batch moves it by more than OUTLIER, so that one call 
 others does not spoil the estimate. **Overhead** is a minimum that is forgotten slowly: what delays single round trips (a busy
 machine, a large answer) only ever adds to it.
 
+**Coroutine calls that interleave** need no long batches: a worker has many under way at once, so that it is never without work
+while one travels. There, a batch has as many calls as one worker makes in LEAST_SECONDS, the seconds of a call being its own
+divided by how many are under way. Until that is known, a few batches fill a worker. The budget does not matter.
+
 A wrong estimate costs little, because a batch has a time budget: the calls that it has no time for come back and are cut
 again, by an estimate that has learnt from it.
 """
@@ -47,6 +51,7 @@ FEW_CALLS = 64  # whose packing takes longer than the rest of a batch, even in a
 MOST_TURNS = 16  # such times that a thread packs or reads at once: 3 MiB, about what stays in the processor's cache; a guess
 PATIENCE = 2.0  # a batch that takes twice its time was cut by a wrong estimate; a guess
 
+_FIRST_BATCHES = 8  # that fill a worker with coroutine calls; a guess
 _LEAST_CALL_SECONDS = 1e-9  # a clock may be too coarse to see the calls
 
 BatchSize: TypeAlias = int | Literal["auto"]
@@ -78,8 +83,11 @@ class BatchTiming(NamedTuple):
 class BatchSizer(Protocol):
     """Says how many calls the next batch should have, and learns from each batch that is done.
 
-    `seconds_per_call` and `overhead_seconds` (of a batch) are None until the first timing.
+    `seconds_per_call` and `overhead_seconds` (of a batch) are None until the first timing. `least_ahead`: calls that may be
+    pulled for each worker in any case.
     """
+
+    least_ahead: int
 
     @property
     def size(self) -> int: ...
@@ -105,6 +113,7 @@ class _Learner:
 
     seconds_per_call: float | None = None
     overhead_seconds: float | None = None
+    least_ahead = 0
 
     def __init__(self, concurrency: int) -> None:
         self._concurrency = concurrency
@@ -201,10 +210,39 @@ class AdaptiveSizer(_Learner):
         return max(1, min(self._concurrency, remaining // workers))
 
 
+class InterleavingSizer(AdaptiveSizer):
+    """The law for coroutine calls that interleave: see the head of this file."""
+
+    _most_seconds = LEAST_SECONDS
+
+    def __init__(self, concurrency: int, remaining: int | None, workers: int) -> None:
+        super().__init__(1)
+        self.least_ahead = 2 * concurrency
+        self._at_once = concurrency
+        self.size = max(1, concurrency // _FIRST_BATCHES)
+        if remaining is not None:
+            self.size = max(1, min(self.size, remaining // (2 * workers)))
+
+    def budget(self, calls: int) -> float:
+        return math.inf
+
+    def learn(self, timing: BatchTiming) -> None:
+        at_once = timing._replace(busy_seconds=timing.busy_seconds / self._at_once)
+        super().learn(at_once)
+
+
 def make_sizer(
-    batch_size: BatchSize, concurrency: int, remaining: int | None, workers: int, round_trip: float = 0.0
+    batch_size: BatchSize,
+    concurrency: int,
+    remaining: int | None,
+    workers: int,
+    round_trip: float = 0.0,
+    *,
+    interleaves: bool = False,
 ) -> BatchSizer:
     """The sizer for `batch_size`, "auto" or a number of calls."""
+    if batch_size == "auto" and interleaves:
+        return InterleavingSizer(concurrency, remaining, workers)
     if batch_size == "auto":
         return AdaptiveSizer(concurrency, remaining, workers, round_trip)
     return FixedSizer(batch_size, concurrency)

@@ -4,11 +4,13 @@ A run has *slots*, coroutines that each repeat: cut the next batch from the sour
 await the place, hand the outcomes to the sink. Decisions are made synchronously (`_cut`, `_conclude`, `_staff`), as plain
 values. What is awaited comes after that.
 
-There are twice as many slots as the run may hold places. So, while workers compute, the next batch for each of them is already
-cut and packed. A slot that has packed waits for its *turn* (`turns.py`); there is one turn for each place. A slot that has a
-turn takes the foremost of the packed batches, not its own. Calls that came back undone (their worker died, or their batch
-outlived its time budget) are cut and packed before new ones and overtake those that wait. Failed calls that are to be tried
-again are among them. Until they are due, they are put off (`put_off.py`) and hold up nothing.
+Where batches of coroutine calls interleave in a worker, there are as many slots as batches under way, whose calls bound them,
+and two more for each worker. Otherwise, there are twice as many slots as the run may hold places. So, while workers compute,
+the next batch for each of them is already cut and packed. A slot that has packed waits for its *turn* (`turns.py`); there is
+one turn for each place. A slot that has a turn takes the foremost of the packed batches, not its own. Calls that came back
+undone (their worker died, or their batch outlived its time budget) are cut and packed before new ones and overtake those that
+wait. Failed calls that are to be tried again are among them. Until they are due, they are put off (`put_off.py`) and hold up
+nothing.
 
 A slot that finds nothing to do ends instead of waiting. Whatever makes work appear (room in the window, an item from the pump,
 calls that came back, more places) starts a slot. So no slot ever waits for an event that another one must send.
@@ -20,7 +22,7 @@ grace to end, the other slots would go on meanwhile.
 
 # Invariants:
 #   window.pulled - window.handed <= window.size()   (memory does not grow with the input)
-#   slots <= 2 * limit, turns <= limit               (the run's share of the executor)
+#   slots <= 2 * limit, turns <= limit               (the run's share of the executor; without what interleaves)
 #   slots <= batches_ahead                           (a slot has one batch under way)
 #   len(packed) == slots that have packed and not yet taken
 #   every pulled item is in exactly one of: the pump's store, again, put_off, packed, a slot's batch, the sink, handed
@@ -46,7 +48,7 @@ import anyio.lowlevel
 from asyncpar._contract.answers import read_in_thread
 from asyncpar._contract.batches import Batch, BatchDone, check_complete
 from asyncpar._contract.errors_of_calls import annotate, keep_program_alive, raisable
-from asyncpar._contract.executor import FREE, Executor, Fate, Hints, Parcel, Program, Session
+from asyncpar._contract.executor import FREE, Answer, Executor, Fate, Hints, Parcel, Place, Program, Session
 from asyncpar._platform.background import is_own_cancellation
 from asyncpar._platform.off_loop import run_off_loop
 from asyncpar._run.batching import BatchSizer, BatchTiming
@@ -65,6 +67,11 @@ _PUMP_PIECE = 64  # items between two turns of the event loop; 3 % at 3 µs an i
 OpenSession: TypeAlias = Callable[[Executor, Program, Hints], Session]
 
 _numbers = itertools.count()  # of the runs of this program
+
+
+async def _read(answer: Answer) -> BatchDone:
+    done = None if answer.is_large else answer.read()
+    return await read_in_thread(answer) if done is None else done
 
 
 def next_run_number() -> int:
@@ -106,6 +113,7 @@ class Run:
     _attention: anyio.Event | None = None  # the task that drives the run waits for it
     _is_complete = False  # there is nothing left to do
     _slots = 1
+    _under_way = 0  # slots that await a place, where batches of coroutine calls interleave
     _next_index = 0  # calls that have been cut, or answered by the source
     _blocked = False  # a slot ended because the window had no room
     _stopping = False
@@ -143,6 +151,7 @@ class Run:
         self._sizer = sizer
         self._sink = sink
         self._n_jobs = n_jobs
+        self._interleaves = executor.traits.interleaves and program.concurrency > 0
         self._limit = limit = self._allowed()
         self._window = (
             Window(window, sizer, limit, source.stored)
@@ -261,20 +270,24 @@ class Run:
             return
         self._limit = self._window.workers = self._allowed()
         if self._turns is not None:
-            self._turns.resize(self._limit)
+            self._turns.resize(self._most_batches())
         self._look_for_room()
         self._staff()
 
+    def _most_batches(self) -> int:
+        """How many batches may be under way at once. There may be more slots than that, which prepare the next ones."""
+        return self._limit * self._program.concurrency if self._interleaves else self._limit
+
     def _most_slots(self) -> int:
         slots = 2 * self._limit if self._executor.traits.prepares else self._limit
-        return max(1, min(slots, self._window.most_batches))
+        return max(1, min(self._under_way + slots, self._window.most_batches))
 
     # Slots
 
     async def _drive_slots(self, has_packed: bool) -> None:
         self._attention = anyio.Event()
-        self._feedback = Feedback(self._sizer, self._most_slots())
-        self._turns = Turns(self._limit)
+        self._feedback = Feedback(self._sizer, self._most_batches())
+        self._turns = Turns(self._most_batches())
         stop_watching = self._executor.watch(self._note_change)
         try:
             async with anyio.create_task_group() as self._group:
@@ -350,9 +363,19 @@ class Run:
                 # The other places of its worker may all be taken: then it waits there for its turn, for an unknown time
                 is_queued = depth > 1 and turns is not None and turns.held > self._executor.workers
                 began = self._clock()
+                calls = len(parcel.batch)
+                if self._interleaves:
+                    self._under_way += 1
+                    self._staff()
                 try:
                     answer = await place.run(parcel)
+                    while place.goes_on:
+                        calls -= await self._take_in_part(place, parcel, answer)
+                        if self._stopping:
+                            return
+                        answer = await place.go_on()
                 finally:
+                    self._under_way -= self._interleaves
                     if place.fate is not FREE:
                         self._abandoned += place.fate in (Fate.LEFT, Fate.DETAINED)
                 round_trip = self._clock() - began
@@ -364,18 +387,37 @@ class Run:
         if turns is not None and self._executor.traits.prepares:
             # The next batch goes to the worker first, and answers are taken in in the order in which they came
             await anyio.lowlevel.checkpoint()
-        done = None if answer.is_large else answer.read()
-        if done is None:
-            done = await read_in_thread(answer)
-        if len(done.values) != len(parcel.batch.indices) or not done.timings:
-            check_complete(parcel.batch, done, type(self._executor).__name__)
+        done = await _read(answer)
+        if len(done.values) != calls or not done.timings:
+            check_complete(calls, done, type(self._executor).__name__)
+        is_whole = not is_queued and calls == len(parcel.batch)
+        self._take_in(parcel, answer, done, round_trip if is_whole else None)
+        if self._answering is not None:
+            await self._answer_doubles(self._answering)
+
+    async def _take_in_part(self, place: Place, parcel: Parcel, answer: Answer) -> int:
+        """Takes in some of the outcomes of a batch; returns how many. If the run ends with that, so does the batch."""
+        try:
+            done = await _read(answer)
+            self._take_in(parcel, answer, done, None)
+            if self._answering is not None:
+                await self._answer_doubles(self._answering)
+        except BaseException:
+            await place.end()
+            raise
+        if self._stopping:
+            await place.end()
+        return len(done.values)
+
+    def _take_in(self, parcel: Parcel, answer: Answer, done: BatchDone, round_trip: float | None) -> None:
         loop_share = 0.0
         if parcel.loop_share or answer.loop_share:  # of one call
             loop_share = max(parcel.loop_share / len(parcel.batch), answer.loop_share / max(len(done.values), 1))
-        self._conclude(done, None if is_queued else round_trip, loop_share)
-        if self._answering is not None:
-            await self._answering.answer_doubles()
-            self._take_answers(self._answering)
+        self._conclude(done, round_trip, loop_share)
+
+    async def _answer_doubles(self, source: AnsweringSource) -> None:
+        await source.answer_doubles()
+        self._take_answers(source)
 
     def _staff(self) -> None:
         """Starts one more slot if there is work for it; that slot will start the next."""

@@ -41,7 +41,9 @@ class Window:
 
     def size(self) -> int:
         """How many items the window can hold now."""
-        return max(BATCHES * max(self.workers, 1) * self._sizer.size, self.at_least) if self._fixed is None else self._fixed
+        if self._fixed is not None:
+            return self._fixed
+        return max(max(self.workers, 1) * max(BATCHES * self._sizer.size, self._sizer.least_ahead), self.at_least)
 
     def room(self) -> int:
         """How many more items may be pulled; 0 or less: none."""

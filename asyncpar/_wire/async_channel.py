@@ -63,14 +63,20 @@ class AsyncChannel:
     async def send_rest(self, parts: list[Buffer]) -> None:
         """What `send_at_once` has left."""
         while parts:
-            sent = self._send_some(parts)
-            if not sent:
-                await anyio.wait_writable(self._sock)
-                continue
-            parts = without(parts, sent)
-            if parts:
-                await anyio.lowlevel.checkpoint()
-        self.broken = False
+            parts = await self.send_piece(parts)
+
+    async def send_piece(self, parts: list[Buffer]) -> list[Buffer]:
+        """Sends some of what `send_at_once` has left, once the socket takes it; returns what is left then."""
+        sent = self._send_some(parts)
+        if not sent:
+            await anyio.wait_writable(self._sock)
+            return parts
+        parts = without(parts, sent)
+        if parts:
+            await anyio.lowlevel.checkpoint()
+        else:
+            self.broken = False
+        return parts
 
     def _send_some(self, parts: list[Buffer]) -> int:
         """How many bytes the socket takes now; 0: none."""
@@ -114,7 +120,7 @@ class AsyncChannel:
             return frame
         _, self.shared_bytes = weigh(frame)
         buffers = [self._mappings.map(buffer, "r+") if isinstance(buffer, Shared) else buffer for buffer in frame.buffers]
-        return Frame(frame.kind, frame.payload, buffers)
+        return Frame(frame.kind, frame.payload, buffers, frame.ticket)
 
     def send_nowait(self, frame: Frame) -> None:
         """Sends a small frame to a worker that is listening. A channel that cannot take the whole frame is broken."""

@@ -4,6 +4,7 @@ import select
 import socket
 from collections.abc import Callable
 
+from asyncpar._memory.buffers import Buffer
 from asyncpar._wire.frames import Frame, FrameReader, to_parts, without
 
 _PARTS_AT_ONCE = 256  # less than IOV_MAX, which is 1024 on Linux and at least 16 in POSIX; a guess
@@ -28,7 +29,9 @@ class Channel:
         self._reader = FrameReader()
 
     def send(self, frame: Frame) -> None:
-        parts = to_parts(frame)
+        self.send_parts(to_parts(frame))
+
+    def send_parts(self, parts: list[Buffer]) -> None:
         while parts:
             try:
                 sent = self._sock.sendmsg(parts[:_PARTS_AT_ONCE])
@@ -36,18 +39,39 @@ class Channel:
                 raise EOFError("the parent has closed the channel") from None
             parts = without(parts, sent)
 
+    def send_some(self, parts: list[Buffer]) -> list[Buffer]:
+        """Sends what the socket takes without blocking; returns what is left."""
+        try:
+            sent = self._sock.sendmsg(parts[:_PARTS_AT_ONCE], (), socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return parts
+        except (BrokenPipeError, ConnectionResetError):
+            raise EOFError("the parent has closed the channel") from None
+        return without(parts, sent)
+
     def receive(self) -> Frame:
         while (frame := self._reader.take()) is None:
             self._readable.poll()
-            self._notice()
-            try:
-                count = self._sock.recv_into(self._reader.space())
-            except ConnectionResetError:
-                count = 0
-            if not count:
-                raise EOFError("the parent has closed the channel")
-            self._reader.advance(count)
+            self.receive_some()
         return frame
+
+    def receive_some(self) -> None:
+        """Receives what is there. Blocks unless the socket can be read."""
+        self._notice()
+        try:
+            count = self._sock.recv_into(self._reader.space())
+        except ConnectionResetError:
+            count = 0
+        if not count:
+            raise EOFError("the parent has closed the channel")
+        self._reader.advance(count)
+
+    def take(self) -> Frame | None:
+        """The next frame if it has been received completely, else None."""
+        return self._reader.take()
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
 
     def close(self) -> None:
         self._sock.close()

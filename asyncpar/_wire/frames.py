@@ -1,6 +1,6 @@
 """Frames: messages with their large buffers, cut out of a byte stream.
 
-    header   kind (1 byte), number of buffers (4), length of the payload (8)
+    header   kind (1 byte), ticket (2), number of buffers (4), length of the payload (8)
     lengths  8 bytes for each buffer
     payload  a pickle
     buffers  the raw bytes of each, in order; for a buffer in shared memory (its length says so), its location
@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from asyncpar._memory.buffers import Buffer, Shared, allocate
 
-_HEADER = struct.Struct("<BxxxIQ")
+_HEADER = struct.Struct("<BxHIQ")
 _SHARED = struct.Struct("<4Q")
 _SHARED_MARK = (1 << 64) - 1  # instead of a length
 _SCRATCH_BYTES = 1 << 16  # one read takes a whole small frame; a default socket delivers 64 KiB at once
@@ -27,11 +27,15 @@ _BYTES_AT_ONCE = 1 << 18  # copied by one system call in about 0.1 ms, far below
 
 
 class Frame(NamedTuple):
-    """One message: its kind, a pickle, and the buffers that the pickle refers to."""
+    """One message: its kind, a pickle, and the buffers that the pickle refers to.
+
+    `ticket`: which of several batches that are under way at once it is about.
+    """
 
     kind: int
     payload: Buffer
     buffers: Sequence[Buffer | Shared] = ()
+    ticket: int = 0
 
 
 def weigh(frame: Frame) -> tuple[int, int]:
@@ -45,7 +49,7 @@ def weigh(frame: Frame) -> tuple[int, int]:
 
 def to_parts(frame: Frame) -> list[Buffer]:
     """The frame as the pieces to write, in order, none of them empty. Large buffers are not copied."""
-    head = _HEADER.pack(frame.kind, len(frame.buffers), len(frame.payload))
+    head = _HEADER.pack(frame.kind, frame.ticket, len(frame.buffers), len(frame.payload))
     if not frame.buffers:
         return [head + frame.payload] if len(frame.payload) < _SCRATCH_BYTES else [head, frame.payload]
     sent: list[Buffer] = [_SHARED.pack(*buffer) if isinstance(buffer, Shared) else buffer for buffer in frame.buffers]
@@ -77,7 +81,7 @@ class FrameReader:
     def __init__(self) -> None:
         self._scratch = memoryview(bytearray(_SCRATCH_BYTES))
         self._held = 0  # bytes of the scratch space that are not yet part of a frame
-        self._kind = 0
+        self._kind = self._ticket = 0
         self._targets: list[bytearray | mmap.mmap] = []  # payload and buffers of the frame being received
         self._unfilled: list[memoryview] = []  # the parts of them that are still missing, last first
         self._shared: list[int] = []  # which of the buffers lie in shared memory
@@ -107,15 +111,15 @@ class FrameReader:
             received: list[Buffer | Shared] = [memoryview(buffer) for buffer in buffers]
             for index in self._shared:
                 received[index] = Shared(*_SHARED.unpack(buffers[index]))
-            return Frame(self._kind, memoryview(payload), received)
+            return Frame(self._kind, memoryview(payload), received, self._ticket)
         return self._parse_scratch() if self._held else None
 
     def _parse_scratch(self) -> Frame | None:
         if self._held < _HEADER.size:
             return None
-        kind, count, payload_length = _HEADER.unpack_from(self._scratch)
+        kind, ticket, count, payload_length = _HEADER.unpack_from(self._scratch)
         if not count and (end := _HEADER.size + payload_length) <= self._held:
-            frame = Frame(kind, bytes(self._scratch[_HEADER.size : end]))  # the usual case: small, and complete
+            frame = Frame(kind, bytes(self._scratch[_HEADER.size : end]), (), ticket)  # the usual case: small, and complete
             self._drop_scratch(end)
             return frame
         head = _HEADER.size + 8 * count
@@ -127,11 +131,11 @@ class FrameReader:
         self._shared = [index for index, mark in enumerate(marks) if mark == _SHARED_MARK]
         lengths = [payload_length, *(_SHARED.size if mark == _SHARED_MARK else mark for mark in marks)]
         self._drop_scratch(head)
-        self._begin(kind, lengths)
+        self._kind, self._ticket = kind, ticket
+        self._begin(lengths)
         return self.take()
 
-    def _begin(self, kind: int, lengths: list[int]) -> None:
-        self._kind = kind
+    def _begin(self, lengths: list[int]) -> None:
         self._targets = [allocate(length) for length in lengths]
         self._unfilled = [memoryview(target) for target in reversed(self._targets) if len(target)]
         while self._held and self._unfilled:

@@ -38,6 +38,7 @@ from asyncpar._memory.placer import Placer
 from asyncpar._platform.background import BackgroundTask, start_background
 from asyncpar._platform.cpus import resolve_max_workers
 from asyncpar._platform.memory import available_memory
+from asyncpar._processes.event_loops import EventLoops
 from asyncpar._processes.frame_worker import check_initializer
 from asyncpar._processes.sessions import FrameExecutor
 from asyncpar._processes.worker import Limits, ProcessWorker
@@ -95,7 +96,7 @@ class ProcessExecutor(FrameExecutor[ProcessWorker]):
     [1, 1, 2, 6, 24]
     """
 
-    traits = Traits(stops="kill")
+    traits = Traits(stops="kill", interleaves=True)
 
     def __init__(
         self,
@@ -125,6 +126,7 @@ class ProcessExecutor(FrameExecutor[ProcessWorker]):
             grace=grace,
         )
         super().__init__(resolve_max_workers(max_workers), max_pending=max_pending, when_full=when_full)
+        self.event_loops: EventLoops = EventLoops(self.pool, self.release)
         self._initializer = None if initializer is None else Initializer(initializer, tuple(initargs))
         self._preload = tuple(preload)
         self._max_shared_bytes = available_memory() // 4 if max_shared_bytes is None else to_bytes(max_shared_bytes)
@@ -292,6 +294,7 @@ class ProcessExecutor(FrameExecutor[ProcessWorker]):
                 await zygote.aclose()
             for worker in workers:
                 await worker.kill()
+            await self.event_loops.wait_ended()
             await self._close_arguments()
 
     async def _close_arguments(self) -> None:

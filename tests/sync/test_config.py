@@ -187,7 +187,7 @@ def test_a_factory_must_make_executors(registered: list[Any]) -> None:
 
 
 def test_sizes_and_modes_come_from_the_context_too() -> None:
-    assert Parallel()._hints == (1 << 20, "r")
+    assert Parallel()._hints == Hints(1 << 20, "r")
     with parallel_config(max_nbytes=None, mmap_mode="c", temp_folder="/tmp"):
-        assert Parallel()._hints == (None, "c")
-        assert Parallel(max_nbytes="1.5K", mmap_mode=None)._hints == (1536, None)
+        assert Parallel()._hints == Hints(None, "c")
+        assert Parallel(max_nbytes="1.5K", mmap_mode=None)._hints == Hints(1536, None)

@@ -30,7 +30,7 @@ def outcome(values: list[Any], hit: int | None, overdue: int, *, size: int = 6, 
         timings = [*timings[:-2], (2, 0.1)]
     came_back = BatchDone(batch, values, errors, timings, "worker", batch.rest(len(values)))
     done = without_interrupted(came_back, range(overdue, overdue + 1), ProcessParcel(program, batch, 1.0))
-    check_complete(batch, done, "InterpreterExecutor")
+    check_complete(len(batch), done, "InterpreterExecutor")
     return done
 
 

@@ -39,7 +39,8 @@ CHILD_SIDE = [
 ONLY_IN_THE_PARENT = {"_wire/async_channel", "_wire/readiness"}
 HEAVY = {"asyncio", "anyio", "numpy", "uvloop", "subprocess", "multiprocessing", "concurrent"}
 ALLOWED = {
-    "_child/run_coroutines": {"asyncio"},  # imported only by a worker with a coroutine function
+    "_child/run_coroutines": {"asyncio", "uvloop"},  # imported only by a worker with a coroutine function
+    "_child/event_loop": {"asyncio"},  # this, too
     "_wire/arrays": {"numpy"},  # imported only where numpy is
     "_cache/array_parts": {"numpy"},  # these, too
     "_cache/frame_parts": {"numpy"},

@@ -1,0 +1,378 @@
+"""A worker's event loop: it reads the channel itself, and has many batches of coroutine calls under way.
+
+A batch is not waited for. Its calls begin at once, each in a task of its own, as long as fewer than `concurrency` calls of
+their program are running, and otherwise in turn. When all have ended, the outcomes go back together. When some have ended and
+others take longer, those that are there go ahead as a PART a moment later, so that no result waits for a slower call. The error
+that ends a run goes ahead at once.
+
+    channel → batches → waiting calls → tasks → outcomes → outbox → channel
+
+CANCEL reaches the calls of one batch: those that have begun are cancelled, the others do not begin. The batch is answered all
+the same, when all its calls have ended. So the parent knows that none is running any more.
+
+Frames that are not for the event loop (a plain BATCH) end it, and are handed back to the main program; the parent sends them
+only when no batch is under way. The loop itself stays, with what belongs to it (a client, for example), and goes on with the
+next batch of coroutine calls.
+
+Every call that is running stands in a lane of the control page, so that the parent knows them if the worker dies. BEGAN is when
+a call last began or ended, which shows that the loop is not held up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections import deque
+from collections.abc import Iterable
+from typing import Any
+
+from asyncpar._child.batch_server import BatchServer, Program, Request, failure
+from asyncpar._child.control import BEGAN, FIRST_LANE, UNNOTED, lane_entry
+from asyncpar._child.frame_server import FrameServer, flush_output
+from asyncpar._child.protocol import BESIDE, CANCEL, DONE, FORGET, LAST, PART, CallInterrupted
+from asyncpar._child.run_batch import BatchReport
+from asyncpar._memory.buffers import Buffer
+from asyncpar._wire.channel import Channel
+from asyncpar._wire.decoder import Decoder
+from asyncpar._wire.frames import Frame, to_parts
+from asyncpar.errors import OverdueCallError
+
+_PART_SECONDS = 2e-3  # that outcomes wait for the others of their batch: those of calls of equal length come together; a guess
+
+
+class EventLoop:
+    """Serves batches of coroutine calls.
+
+    Args:
+        others: answers the frames that need no event loop.
+    """
+
+    def __init__(self, server: BatchServer, others: FrameServer, channel: Channel, control: memoryview[float]) -> None:
+        self._server = server
+        self._others = others
+        self._channel = channel
+        self._control = control
+        self._batches: dict[int, _Batch] = {}  # {ticket: batch}
+        self._queues: dict[Program, _Queue] = {}
+        self._broken: dict[int, Frame] = {}  # {id of a program that could not be read: the failure}
+        self._outbox: list[Buffer] = []
+        self._writes = False  # the outbox is about to be sent, or waits until the socket takes more
+        self._free_lanes: list[int] = []
+        self._lanes = FIRST_LANE  # from here on, none has ever been used
+        self._made = 0  # calls since the loop was entered
+        self._is_leaving = False  # the worker has reached its limits: no further call begins
+        self._worker_pid = os.getpid()
+        self._loop: Any = None
+        self._main: asyncio.Task[Any] | None = None
+        self._left: asyncio.Future[Frame] | None = None  # the frame that ends the loop
+
+    def serve(self, frame: Frame) -> Frame:
+        """Serves a BESIDE and what comes after it; returns the first frame that is for somebody else.
+
+        Raises:
+            EOFError: the parent has closed the channel.
+        """
+        while True:
+            try:
+                next_frame: Frame = self._server.runner().run(self._serve(frame))
+                return next_frame
+            except (EOFError, CallInterrupted):
+                raise
+            except BaseException as error:  # SystemExit, say, from a task that a call has started: asyncio ends its loop so
+                frame = self._fail_all(error)
+
+    async def _serve(self, frame: Frame) -> Frame:
+        self._loop = loop = asyncio.get_running_loop()
+        self._main = asyncio.current_task()
+        self._left = left = loop.create_future()
+        self._made = 0
+        self._writes = False
+        loop.add_reader(self._channel, self._read)
+        try:
+            self._handle(frame)
+            while not left.done():
+                try:
+                    await asyncio.wait([left])
+                except asyncio.CancelledError:  # a call cancels all the tasks that it finds
+                    continue
+            return left.result()
+        finally:
+            loop.remove_reader(self._channel)
+            loop.remove_writer(self._channel)
+            self._channel.send_parts(self._outbox)
+            self._outbox = []
+            if self._server.lifetime is not None:
+                self._server.lifetime.end_batch(self._made)
+
+    def _fail_all(self, error: BaseException) -> Frame:
+        """The loop was ended from inside: the runs that use it cannot go on. Returns the next frame, which is waited for."""
+        batches, self._batches = self._batches, {}
+        for queue in self._queues.values():
+            queue.drop()
+        assert self._main is not None
+        assert self._left is not None
+        self._left.cancel()
+        tasks = [self._main, *(task for batch in batches.values() for task in batch.tasks)]
+        for task in tasks[1:]:
+            task.cancel()
+        self._server.runner().run(_wait_for(tasks))
+        self._queues.clear()
+        self._clear_lanes()
+        for ticket in batches:
+            self._channel.send(failure(error)._replace(ticket=ticket))
+        return self._channel.receive()
+
+    # What comes
+
+    def _read(self) -> None:
+        """The channel can be read."""
+        assert self._left is not None
+        try:
+            self._channel.receive_some()
+            while not self._left.done() and (frame := self._channel.take()) is not None:
+                self._handle(frame)
+        except EOFError as error:
+            if not self._left.done():
+                self._left.set_exception(error)
+        except BaseException as error:
+            if not self._left.done():
+                self._left.set_exception(error)
+
+    def _handle(self, frame: Frame) -> None:
+        if frame.kind == BESIDE:
+            self._begin(frame)
+        elif frame.kind == CANCEL:
+            if (batch := self._batches.get(frame.ticket)) is not None:  # else its answer is on its way
+                self._cancel(batch)
+        elif frame.kind == FORGET:
+            self._others.answer(frame)
+        else:
+            assert self._left is not None
+            assert not self._batches, "a frame for the main program came while batches were under way"
+            self._left.set_result(frame)
+
+    def _begin(self, frame: Frame) -> None:
+        decoder = Decoder(frame)
+        program_id, new_program = decoder.message[:2]
+        if new_program is not None:
+            self._broken.pop(program_id, None)
+        if (broken := self._broken.get(program_id)) is not None:
+            self._send(broken._replace(ticket=frame.ticket))
+            return
+        try:
+            request = self._server.read(decoder, lends=bool(frame.buffers))
+        except CallInterrupted:
+            raise
+        except BaseException as error:  # raised by reading the function: the run cannot go on
+            self._broken[program_id] = failure(error)
+            self._send(self._broken[program_id]._replace(ticket=frame.ticket))
+            return
+        batch = self._batches[frame.ticket] = _Batch(frame.ticket, request)
+        queue = self._queues.get(request.program)
+        if queue is None:
+            queue = self._queues[request.program] = _Queue()
+        queue.waiting.extend([(batch, position, row) for position, row in enumerate(zip(*request.columns, strict=True))])
+        self._start_calls(request.program, queue)
+        self._answer_if_ended(batch)
+
+    def _cancel(self, batch: _Batch) -> None:
+        batch.is_cancelled = True
+        for task in list(batch.tasks):
+            task.cancel()
+        self._queues[batch.request.program].drop(batch)
+        self._answer_if_ended(batch)
+
+    # Calls
+
+    def _start_calls(self, program: Program, queue: _Queue) -> None:
+        """Starts as many calls of a program as may run."""
+        lifetime = self._server.lifetime
+        while queue.waiting and queue.running < program.concurrency:
+            if lifetime is not None and self._made and lifetime.is_over(self._made):
+                self._is_leaving = True
+            if self._is_leaving:
+                for batch in queue.drop():
+                    self._answer_if_ended(batch)
+                break
+            batch, position, row = queue.take()
+            self._made += 1
+            self._loop.create_task(self._call(queue, batch, position, row))
+        if not queue.waiting and not queue.running:
+            self._queues.pop(program, None)
+
+    async def _call(self, queue: _Queue, batch: _Batch, position: int, row: tuple[Any, ...]) -> None:
+        program, fn = batch.request.program, batch.request.fn
+        value, error = None, None
+        task = asyncio.current_task()
+        assert task is not None
+        batch.tasks.add(task)
+        lane = self._enter_lane(lane_entry(batch.ticket, position))
+        self._control[BEGAN] = began = time.monotonic()
+        limit = None
+        try:
+            if batch.is_cancelled:
+                raise asyncio.CancelledError
+            if program.timeout is None:
+                value = await fn(*row)
+            else:
+                async with asyncio.timeout(program.timeout) as limit:
+                    value = await fn(*row)
+        except BaseException as raised:
+            error = OverdueCallError("", seconds=program.timeout or 0.0) if limit and limit.expired() else raised
+        if os.getpid() != self._worker_pid:  # the call has forked, and this is the copy, in which asyncio cannot go on
+            os._exit(0)
+        self._control[BEGAN] = ended = time.monotonic()
+        self._leave_lane(lane)
+        batch.tasks.discard(task)
+        queue.running -= 1
+        batch.end(position, value, error, ended - began)
+        self._start_calls(program, queue)
+        self._answer_if_ended(batch)
+
+    def _enter_lane(self, entry: float) -> int:
+        """Notes a call; returns its lane, or 0 if there is none left."""
+        if self._free_lanes:
+            lane = self._free_lanes.pop()
+        elif self._lanes < len(self._control):
+            lane = self._lanes
+            self._lanes += 1
+        else:
+            self._control[UNNOTED] += 1
+            return 0
+        self._control[lane] = entry
+        return lane
+
+    def _leave_lane(self, lane: int) -> None:
+        if lane:
+            self._control[lane] = 0.0
+            self._free_lanes.append(lane)
+        else:
+            self._control[UNNOTED] -= 1
+
+    def _clear_lanes(self) -> None:
+        for lane in range(FIRST_LANE, self._lanes):
+            self._control[lane] = 0.0
+        self._control[UNNOTED] = 0.0
+        self._free_lanes.clear()
+        self._lanes = FIRST_LANE
+
+    # What goes
+
+    def _answer_if_ended(self, batch: _Batch) -> None:
+        """Answers a batch whose calls have all ended, and sees to it that what has ended is not kept for long otherwise."""
+        if not batch.running and not batch.waiting:
+            if self._batches.pop(batch.ticket, None) is None:  # answered already
+                return
+            if batch.due is not None:
+                batch.due.cancel()
+            self._send(self._pack(batch, LAST if self._is_leaving else DONE))
+        elif batch.has_failed and batch.request.program.stop_on_error and not batch.is_cancelled:
+            self._send_part(batch)
+        elif batch.due is None and batch.outcomes and not batch.is_cancelled:
+            batch.due = self._loop.call_later(_PART_SECONDS, self._send_part, batch)
+
+    def _send_part(self, batch: _Batch) -> None:
+        if batch.due is not None:
+            batch.due.cancel()
+            batch.due = None
+        if batch.outcomes and batch.ticket in self._batches:
+            self._send(self._pack(batch, PART))
+
+    def _pack(self, batch: _Batch, kind: int) -> Frame:
+        flush_output()
+        report, positions = batch.take(is_last=kind != PART)
+        try:
+            return self._server.write(batch.request, report, kind, positions)._replace(ticket=batch.ticket)
+        except CallInterrupted:
+            raise
+        except BaseException as error:  # raised by something in the results, where an element cannot be blamed
+            self._batches.pop(batch.ticket, None)
+            return failure(error)._replace(ticket=batch.ticket)
+
+    def _send(self, frame: Frame) -> None:
+        self._outbox += to_parts(frame)
+        if not self._writes:
+            self._writes = True
+            self._loop.call_soon(self._write)  # what ends in one turn of the loop travels together
+
+    def _write(self) -> None:
+        if self._left is None or (self._left.done() and not self._outbox):
+            return
+        try:
+            self._outbox = self._channel.send_some(self._outbox)
+        except EOFError as error:
+            self._outbox = []
+            if not self._left.done():
+                self._left.set_exception(error)
+            return
+        if self._outbox:
+            self._loop.add_writer(self._channel, self._write)
+        else:
+            self._loop.remove_writer(self._channel)
+            self._writes = False
+
+
+class _Batch:
+    """A batch that is under way, with the outcomes that have not been sent yet."""
+
+    def __init__(self, ticket: int, request: Request) -> None:
+        self.ticket = ticket
+        self.request = request
+        self.calls = len(request.columns[0])
+        self.waiting = self.calls  # not started
+        self.running = 0
+        self.tasks: set[asyncio.Task[None]] = set()  # of the calls that have begun
+        self.unstarted: list[int] = []  # positions of calls that will not be started
+        self.outcomes: dict[int, tuple[Any, BaseException | None, float]] = {}  # {position: value, error, seconds}
+        self.has_failed = False
+        self.is_cancelled = False
+        self.due: asyncio.TimerHandle | None = None  # when the outcomes go ahead of the others
+
+    def end(self, position: int, value: Any, error: BaseException | None, seconds: float) -> None:
+        self.running -= 1
+        self.outcomes[position] = value, error, seconds
+        self.has_failed |= error is not None
+
+    def take(self, *, is_last: bool) -> tuple[BatchReport, tuple[list[int], list[int]] | None]:
+        """The outcomes, and the positions of a DONE or a PART. Those of a cancelled batch interest nobody."""
+        outcomes, self.outcomes = {} if self.is_cancelled else self.outcomes, {}
+        ended = sorted(outcomes)
+        report = BatchReport(
+            [outcomes[position][0] for position in ended],
+            {place: error for place, position in enumerate(ended) if (error := outcomes[position][1]) is not None},
+            [(1, outcomes[position][2]) for position in ended],
+        )
+        return report, None if len(ended) == self.calls else (ended, self.unstarted if is_last else [])
+
+
+class _Queue:
+    """The calls of one program that wait for others of it to end."""
+
+    def __init__(self) -> None:
+        self.waiting: deque[tuple[_Batch, int, tuple[Any, ...]]] = deque()
+        self.running = 0
+
+    def take(self) -> tuple[_Batch, int, tuple[Any, ...]]:
+        batch, position, row = self.waiting.popleft()
+        batch.waiting -= 1
+        batch.running += 1
+        self.running += 1
+        return batch, position, row
+
+    def drop(self, dropped: _Batch | None = None) -> set[_Batch]:
+        """The waiting calls of a batch, or of all, will not be started. Returns the batches that had some."""
+        batches = set()
+        waiting, self.waiting = self.waiting, deque()
+        for batch, position, row in waiting:
+            if dropped is None or batch is dropped:
+                batch.waiting -= 1
+                batch.unstarted.append(position)
+                batches.add(batch)
+            else:
+                self.waiting.append((batch, position, row))
+        return batches
+
+
+async def _wait_for(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    await asyncio.wait(tasks)

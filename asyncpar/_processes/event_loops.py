@@ -1,0 +1,300 @@
+"""The parent's side of workers' event loops (`_child/event_loop.py`): which workers have one at work, and what is in them.
+
+A worker makes plain calls for one run at a time, and that run leases it. Coroutine calls wait most of the time, so they share:
+a worker that makes them is a *host*, of any number of batches of any number of runs. The runs do not wait for each other. Each
+has at most `concurrency` calls in a host.
+
+    session.lease → Seat(host) → host.send → … → host reads the channel → seat.take → session
+
+A host has a task of its own, which leases the worker from the pool like any run, reads the channel, and gives the worker back
+when no batch has been there for a moment. It gives it back sooner if runs wait for workers in the pool: then a host takes no
+more batches, and leaves when those that it has are done. So coroutine calls and plain calls go on in turn.
+
+When a worker dies, all the calls that were running in it are suspects. Each is run again in a worker that it has for itself
+(`Seat._run_alone`), and then the one that kills its worker is known. The same is done if a loop is held up for so long that
+calls become overdue. If it is held up while a batch is cancelled, it is killed after the grace, and the calls of other batches
+are run again.
+
+# Invariants:
+#   a seat is in host.seats from the moment that its batch is sent until its last answer is there
+#   hosts that take batches + hosts that are coming <= the pool's size
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.abc
+
+from asyncpar._child.control import BEGAN, NOT_RECEIVED, POSITION
+from asyncpar._child.protocol import BESIDE, CANCEL, LAST, PART
+from asyncpar._contract.batches import BatchDone, nothing_done, timed_out
+from asyncpar._contract.executor import FREE
+from asyncpar._contract.lending import Pool
+from asyncpar._memory.buffers import Buffer
+from asyncpar._platform.background import BackgroundTask, start_background
+from asyncpar._processes.verdicts import judge_interleaved
+from asyncpar._processes.worker import ProcessWorker
+from asyncpar._wire.frames import Frame, to_parts
+from asyncpar.errors import ExecutorUnavailableError
+
+if TYPE_CHECKING:
+    from asyncpar._processes.parcel import ProcessParcel
+    from asyncpar._processes.seats import Seat, Seats
+
+_LINGER_SECONDS = 0.2  # that a host keeps its worker without any batch, so that not every call makes a new one; a guess
+
+
+class EventLoops:
+    """The hosts of one executor.
+
+    Args:
+        release: gives a worker back.
+    """
+
+    def __init__(self, pool: Pool[ProcessWorker], release: Callable[[ProcessWorker], None]) -> None:
+        self.hosts: list[Host] = []
+        self.waiting: set[Seats] = set()  # sessions in which tasks wait for a seat
+        self.pool = pool
+        self.release = release
+        self._coming = 0
+        self._tasks: set[BackgroundTask] = set()
+        pool.sharing = self
+
+    def open_hosts(self) -> list[Host]:
+        """Those that take batches."""
+        return [host for host in self.hosts if host.is_open]
+
+    def may_bring(self) -> bool:
+        """Whether there could be one more host."""
+        return len(self.open_hosts()) + self._coming < self.pool.size
+
+    @property
+    def room(self) -> int:
+        """How many hosts could take one more call."""
+        return len(self.open_hosts())
+
+    @property
+    def waiting_tasks(self) -> int:
+        """How many tasks wait for a seat."""
+        return sum([seats.waiting_tasks for seats in self.waiting])
+
+    def make_way(self) -> None:
+        """A run waits for a worker of its own: the least busy host leaves."""
+        leaving = len(self.hosts) - len(self.open_hosts())
+        for host in sorted(self.open_hosts(), key=lambda host: host.load)[: max(0, self.pool.pressing - leaving)]:
+            host.leave()
+
+    def part_with_old_code(self, generation: int) -> None:
+        """Modules have been reloaded: hosts whose workers have the old ones leave."""
+        for host in self.open_hosts():
+            if host.worker.generation != generation:
+                host.leave()
+
+    async def bring(self, seats: Seats) -> None:
+        """Sees to one more host. If its worker cannot be started, the session that asked for it is told."""
+        self._coming += 1
+        try:
+            task = await start_background(partial(self._live, seats))
+        except BaseException:
+            self._coming -= 1
+            raise
+        self._tasks = {task for task in self._tasks if not task.has_ended} | {task}
+
+    async def _live(self, seats: Seats) -> None:
+        host = None
+        try:
+            try:
+                worker = await self.pool.lease(presses=False)
+            finally:
+                self._coming -= 1
+            host = Host(worker)
+            self.hosts.append(host)
+            self._wake_all()
+            self.make_way()  # there may be a run that has waited since before that worker was free
+            await host.serve()
+        except Exception as error:  # given to the session that asked for the host: this task is nobody's
+            seats.fail(error)
+        finally:
+            if host is not None:
+                host.close()
+                self.hosts.remove(host)
+                self.release(host.worker)
+            self._wake_all()
+
+    def _wake_all(self) -> None:
+        """There is one host more, or less."""
+        for seats in list(self.waiting):
+            seats.wake()
+        self.pool.moved()
+
+    async def wait_ended(self) -> None:
+        """Returns when the hosts' tasks have ended, once the pool and the workers have."""
+        for task in list(self._tasks):
+            await task.wait()
+
+
+class Host:
+    """A worker whose event loop has batches under way. `load`: how many calls that are."""
+
+    def __init__(self, worker: ProcessWorker) -> None:
+        self.worker = worker
+        self.is_open = True  # takes more batches
+        self.load = 0
+        self.seats: dict[int, Seat] = {}  # {ticket: seat}
+        self._retires = False  # the worker has reached its limits
+        self._idle_since = time.monotonic()
+        self._reading: anyio.CancelScope | None = None
+        self._group: anyio.abc.TaskGroup | None = None
+        self._free_tickets: list[int] = []  # a heap
+        self._outbox: list[Buffer] = []  # what the socket has not taken yet
+        self._has_ended = False  # the worker, before its time
+        self._was_killed = False  # by us, for a batch that could not be cancelled
+        self._overdue: float | None = None  # the timeout that a call has outlived, if the worker was killed for that
+
+    # The task of the host
+
+    async def serve(self) -> None:
+        """Reads the channel until the host has left."""
+        async with anyio.create_task_group() as self._group:
+            try:
+                await self._read()
+            except EOFError:
+                self._has_ended = True
+            self._group.cancel_scope.cancel()  # there is nothing more to write
+        if self._has_ended:
+            await self._bury()
+        elif self._retires:
+            await self.worker.retire()
+
+    async def _read(self) -> None:
+        channel = self.worker.channel
+        while not self._has_ended:
+            began = time.monotonic()
+            with anyio.move_on_after(_LINGER_SECONDS) as self._reading:
+                while self.is_open or self.seats:
+                    self._dispatch(await channel.receive())
+            if not self.seats and (not self.is_open or self._idle_since <= began):
+                self.is_open = False
+                return
+
+    def _dispatch(self, frame: Frame) -> None:
+        ticket = frame.ticket
+        seat = self.seats[ticket]
+        if is_last := frame.kind != PART:
+            del self.seats[ticket]
+            heappush(self._free_tickets, ticket)
+            if not self.seats:
+                self._idle_since = time.monotonic()
+            if frame.kind == LAST:
+                self._retires = True
+                self.is_open = False
+        self.worker.note_answer()
+        seat.take(frame, is_last=is_last)
+
+    def leave(self) -> None:
+        """Takes no more batches, and gives the worker back when those that are there are done."""
+        self.is_open = False
+        if not self.seats and self._reading is not None:
+            self._reading.cancel()
+
+    def close(self) -> None:
+        """Its task ends. If that is before its time, because the event loop ends, so does the worker."""
+        self.is_open = False
+        if self.seats and self.worker.fate is FREE:
+            self.worker.hang_up()
+
+    # Batches
+
+    def send(self, seat: Seat, parcel: ProcessParcel) -> Frame:
+        """Sends the batch of a seat; returns the frame."""
+        if not self.seats:
+            self.worker.page[POSITION] = NOT_RECEIVED
+        ticket = heappop(self._free_tickets) if self._free_tickets else len(self.seats) + 1
+        self.seats[ticket] = seat
+        seat.ticket = ticket
+        frame = self.worker.to_frame(parcel)._replace(kind=BESIDE, ticket=ticket)
+        self._post(frame)
+        return frame
+
+    def cancel(self, seat: Seat) -> None:
+        """Asks for the end of a batch. There will be an answer."""
+        self._post(Frame(CANCEL, b"", (), seat.ticket))
+
+    def _post(self, frame: Frame) -> None:
+        channel = self.worker.channel
+        try:
+            if self._outbox:
+                self._outbox += to_parts(frame)
+                return
+            self._outbox = channel.send_at_once(frame)
+        except EOFError:  # it has died, which the reader sees, too
+            return
+        if self._outbox:
+            assert self._group is not None
+            self._group.start_soon(self._write)
+
+    async def _write(self) -> None:
+        """Sends what the socket did not take at once."""
+        channel = self.worker.channel
+        with suppress(EOFError):  # the reader sees it, too
+            while self._outbox:
+                self._outbox = await channel.send_piece(self._outbox)
+
+    # The end of its worker
+
+    def seconds_left(self, since: float, timeout: float) -> float:
+        """After how many seconds the loop is known to be held up, if no call begins or ends until then."""
+        return max(self.worker.page[BEGAN], since) + timeout + self.worker.grace - time.monotonic()
+
+    async def end_overdue(self, timeout: float) -> None:
+        """Kills the worker, whose loop is held up so that a call has outlived its timeout."""
+        if self.is_open or self.seats:
+            self._overdue = timeout
+            await self._kill()
+
+    async def end_stuck(self) -> None:
+        """Kills the worker, which does not end a batch that was cancelled."""
+        self._was_killed = True
+        await self._kill()
+
+    async def _kill(self) -> None:
+        self.is_open = False
+        self._has_ended = True
+        if self._reading is not None:
+            self._reading.cancel()
+        await self.worker.kill()
+
+    async def _bury(self) -> None:
+        """The worker has ended: tells the seats."""
+        worker = self.worker
+        self.is_open = False
+        was_hung_up = worker.fate is not FREE and not self._was_killed and self._overdue is None
+        await worker.see_end()
+        seats, self.seats = self.seats, {}
+        if was_hung_up:
+            for seat in seats.values():
+                seat.fail(ExecutorUnavailableError("the executor was closed while this run was using it"))
+            return
+        running = worker.last_running
+        if running is None:  # more than there are lanes
+            running = [(ticket, position) for ticket, seat in seats.items() for position in seat.open_positions]
+        has_read = worker.last_seen.position != NOT_RECEIVED
+        suspects = len(running) if has_read and not self._was_killed else None
+        for ticket, seat in seats.items():
+            seat.finish(self._verdict_on(seat, [position for other, position in running if other == ticket], suspects))
+
+    def _verdict_on(self, seat: Seat, running: list[int], suspects: int | None) -> BatchDone:
+        worker, batch = self.worker, seat.batch
+        culprit, again = judge_interleaved(batch, seat.open_positions, running, suspects)
+        if culprit is None:
+            return nothing_done(batch, again, worker.name)
+        if self._overdue is None:
+            return worker.fail_one(batch, culprit, again, worker.death_of(batch, culprit), 0.0)
+        return worker.fail_one(batch, culprit, again, timed_out(batch, culprit, self._overdue), self._overdue)
