@@ -176,7 +176,8 @@ class KeyLocks:
     def _unlock(self, key: bytes) -> None:
         with self._mutex:
             if self._fd is not None and fcntl is not None:  # in a forked child, it may be that of a claim from before the fork
-                fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, _offset(key))
+                if self._users > 1:  # the last one's lock goes with the file
+                    fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, _offset(key))
                 self._leave()
 
     def _open(self) -> int | None:

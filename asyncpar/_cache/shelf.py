@@ -79,6 +79,8 @@ class Shelf:
 
     def look_again(self, key: bytes, since: float, *, breathe: bool = False) -> Found | None:
         """The result that somebody else may have kept since the call was looked up, at that time. It needs no validation."""
+        if not self.store.has_file(self.folder, key):  # nearly always
+            return None
         found = self.store.read(self.folder, key, breathe=breathe)
         if found is None or (self._may_grow_old and found.created < since):
             return None
