@@ -33,6 +33,8 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 
+from asyncpar._cache.beside import NEVER_WAIT
+
 try:
     import fcntl
 except ImportError:  # Windows
@@ -45,7 +47,6 @@ _RETRY_SECONDS = 0.005
 _THREADS = 32
 _LARGEST_OFFSET = (1 << 62) - 1
 _FILE = "locks"
-_CLOEXEC = getattr(os, "O_CLOEXEC", 0)
 
 
 class Claim:
@@ -186,7 +187,7 @@ class KeyLocks:
             return None
         if self._fd is None:
             try:
-                self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | _CLOEXEC, 0o666)
+                self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | NEVER_WAIT, 0o666)  # Linux locks a pipe, too
             except OSError:  # read-only, or gone
                 return None
         self._users += 1

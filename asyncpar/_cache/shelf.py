@@ -20,6 +20,7 @@ from hashlib import blake2b
 from typing import Any, NamedTuple, TypeAlias
 
 from asyncpar._basics.wording import short_repr
+from asyncpar._cache.beside import open_beside
 from asyncpar._cache.entries import DamagedEntryError, Found, verify
 from asyncpar._cache.inputs import FileInput
 from asyncpar._cache.keys import Keyer
@@ -184,7 +185,7 @@ def _last_pruned(folder: str) -> float:
 
 def _set_last_pruned(folder: str) -> None:
     with contextlib.suppress(OSError):  # then it is pruned again sooner than need be
-        fd = os.open(os.path.join(folder, "pruned"), os.O_WRONLY | os.O_CREAT, 0o666)
+        fd = open_beside(os.path.join(folder, "pruned"), os.O_WRONLY | os.O_CREAT)
         try:
             os.utime(fd)
         finally:

@@ -26,9 +26,7 @@ import errno
 import os
 import shutil
 import stat
-import sys
 import time
-import warnings
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import count
@@ -36,6 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from asyncpar._basics.wording import in_words
+from asyncpar._cache.beside import warn
 from asyncpar._cache.compression import Compression
 from asyncpar._cache.entries import DamagedEntryError, ForeignEntryError, Found, Reader, assemble, read, read_small
 from asyncpar._cache.inputs import FIRST_BYTES, FileInput
@@ -45,7 +44,7 @@ from asyncpar._cache.pruning import folders
 from asyncpar._cache.tally import Tally
 from asyncpar._memory.buffers import Buffer
 from asyncpar._platform.mounts import is_local
-from asyncpar.errors import CacheWarning, UnsafeCacheError
+from asyncpar.errors import UnsafeCacheError
 
 FORMAT_FOLDER = "v1"
 NEW_FOLDER = "new"
@@ -262,7 +261,7 @@ class Store:
     def _warn(self, kind: str, message: str) -> None:
         if kind not in self._warned:
             self._warned.add(kind)
-            warnings.warn(message, CacheWarning, stacklevel=_frames_of_ours())
+            warn(message)
 
 
 _CLOEXEC = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
@@ -328,11 +327,3 @@ def _write_parts(fd: int, parts: list[memoryview]) -> None:
             written -= len(parts.pop(0))
         if written:
             parts[0] = parts[0][written:]
-
-
-def _frames_of_ours() -> int:
-    """How many frames there are up to the one that has called the cache."""
-    frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("asyncpar."):
-        frame, level = frame.f_back, level + 1
-    return level
