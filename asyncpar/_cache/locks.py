@@ -7,7 +7,8 @@ open-file-description locks are inherited, so a lock would outlive a killed proc
 POSIX locks have these traps:
 
 - Closing any descriptor of the file drops all locks that the process has on it. So a process has at most one (`locks_of`), open
-  only while a key is claimed or waited for, and nothing else here opens the file.
+  only while a key is claimed or waited for, and nothing else here opens the file. The last one to leave gives its lock back
+  by closing it.
 - They do not exclude threads of one process from each other. Flights do that (`flights.py`).
 - They do not exclude the interpreters of one process from each other, which have flights and a descriptor of their own, and the
   first that closes its descriptor drops the locks of all. So calls that interpreters make may be computed more than once.

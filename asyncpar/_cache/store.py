@@ -4,6 +4,7 @@
     location/v1/new/                                           entries that are being written
     location/v1/locks                                          locks on keys (`locks.py`)
     location/v1/tally                                          what processes have done (`tally.py`)
+    location/v1/pruned                                         when it was last pruned, by its time (`shelf.py`)
 
 # Guarantees
 
