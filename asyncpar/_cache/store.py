@@ -120,10 +120,8 @@ class Store:
         """Whether there is something to open. If not, this is found out in less time than by opening it."""
         try:
             os.stat(path_of(folder, key))
-        except FileNotFoundError:
-            return False
         except OSError:
-            return True  # and opening it says what is wrong
+            return False
         return True
 
     def open(self, folder: str, key: bytes) -> int | None:
