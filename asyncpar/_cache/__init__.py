@@ -5,7 +5,7 @@ Keys say which call: `keys.py`, over `functions.py`, `sources.py` and `followed.
 
 Entries hold the results: `store.py`, over `entries.py`, `inputs.py`, `serializers.py`, `compression.py` and `digests.py`.
 `locks.py` and `flights.py` see that a key is computed once, `pruning.py`, `pruner.py` and `tally.py` keep to
-limits.
+limits. Their files are opened by `beside.py`.
 
 Users meet `memory.py`, `cached.py`, `shelved.py`, `persist.py` and `command.py`. Maps look twins up by `shelf.py`, and their
 workers compute by the functions at the end of `cached.py`.

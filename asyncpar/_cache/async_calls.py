@@ -113,6 +113,8 @@ async def _fly(flight: Flight, shelf: Shelf, key: bytes, since: float, compute: 
 
 
 async def _look_again(shelf: Shelf, key: bytes, since: float) -> Found | None:
+    if shelf.store.is_local and not shelf.store.has_file(shelf.folder, key):
+        return None
     return await run_off_loop(lambda: shelf.look_again(key, since, breathe=True))
 
 

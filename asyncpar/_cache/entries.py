@@ -96,7 +96,8 @@ def assemble(
     squeeze = (lambda data: data) if compression is None else compression.compress
     body = squeeze(packed.body)
     stored = [squeeze(buffer) for buffer in packed.buffers]
-    method = own_method() if any(len(part) >= LONG_BYTES for part in (body, *stored)) else BLAKE3
+    is_long = len(body) >= LONG_BYTES or any(len(part) >= LONG_BYTES for part in stored)
+    method = own_method() if is_long else BLAKE3
     head = _HEAD.pack(
         _MAGIC,
         _NO_SEAL,

@@ -7,7 +7,8 @@ open-file-description locks are inherited, so a lock would outlive a killed proc
 POSIX locks have these traps:
 
 - Closing any descriptor of the file drops all locks that the process has on it. So a process has at most one (`locks_of`), open
-  only while a key is claimed or waited for, and nothing else here opens the file.
+  only while a key is claimed or waited for, and nothing else here opens the file. The last one to leave gives its lock back
+  by closing it.
 - They do not exclude threads of one process from each other. Flights do that (`flights.py`).
 - They do not exclude the interpreters of one process from each other, which have flights and a descriptor of their own, and the
   first that closes its descriptor drops the locks of all. So calls that interpreters make may be computed more than once.
@@ -33,6 +34,8 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 
+from asyncpar._cache.beside import NEVER_WAIT
+
 try:
     import fcntl
 except ImportError:  # Windows
@@ -45,7 +48,6 @@ _RETRY_SECONDS = 0.005
 _THREADS = 32
 _LARGEST_OFFSET = (1 << 62) - 1
 _FILE = "locks"
-_CLOEXEC = getattr(os, "O_CLOEXEC", 0)
 
 
 class Claim:
@@ -176,7 +178,8 @@ class KeyLocks:
     def _unlock(self, key: bytes) -> None:
         with self._mutex:
             if self._fd is not None and fcntl is not None:  # in a forked child, it may be that of a claim from before the fork
-                fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, _offset(key))
+                if self._users > 1:  # the last one's lock goes with the file
+                    fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, _offset(key))
                 self._leave()
 
     def _open(self) -> int | None:
@@ -185,7 +188,7 @@ class KeyLocks:
             return None
         if self._fd is None:
             try:
-                self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | _CLOEXEC, 0o666)
+                self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | NEVER_WAIT, 0o666)  # Linux locks a pipe, too
             except OSError:  # read-only, or gone
                 return None
         self._users += 1

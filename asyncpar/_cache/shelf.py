@@ -20,6 +20,7 @@ from hashlib import blake2b
 from typing import Any, NamedTuple, TypeAlias
 
 from asyncpar._basics.wording import short_repr
+from asyncpar._cache.beside import open_beside
 from asyncpar._cache.entries import DamagedEntryError, Found, verify
 from asyncpar._cache.inputs import FileInput
 from asyncpar._cache.keys import Keyer
@@ -79,6 +80,8 @@ class Shelf:
 
     def look_again(self, key: bytes, since: float, *, breathe: bool = False) -> Found | None:
         """The result that somebody else may have kept since the call was looked up, at that time. It needs no validation."""
+        if not self.store.has_file(self.folder, key):  # nearly always
+            return None
         found = self.store.read(self.folder, key, breathe=breathe)
         if found is None or (self._may_grow_old and found.created < since):
             return None
@@ -182,7 +185,7 @@ def _last_pruned(folder: str) -> float:
 
 def _set_last_pruned(folder: str) -> None:
     with contextlib.suppress(OSError):  # then it is pruned again sooner than need be
-        fd = os.open(os.path.join(folder, "pruned"), os.O_WRONLY | os.O_CREAT, 0o666)
+        fd = open_beside(os.path.join(folder, "pruned"), os.O_WRONLY | os.O_CREAT)
         try:
             os.utime(fd)
         finally:

@@ -4,6 +4,7 @@
     location/v1/new/                                           entries that are being written
     location/v1/locks                                          locks on keys (`locks.py`)
     location/v1/tally                                          what processes have done (`tally.py`)
+    location/v1/pruned                                         when it was last pruned, by its time (`shelf.py`)
 
 # Guarantees
 
@@ -26,9 +27,7 @@ import errno
 import os
 import shutil
 import stat
-import sys
 import time
-import warnings
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import count
@@ -36,6 +35,7 @@ from pathlib import Path
 from typing import Any
 
 from asyncpar._basics.wording import in_words
+from asyncpar._cache.beside import warn
 from asyncpar._cache.compression import Compression
 from asyncpar._cache.entries import DamagedEntryError, ForeignEntryError, Found, Reader, assemble, read, read_small
 from asyncpar._cache.inputs import FIRST_BYTES, FileInput
@@ -45,7 +45,7 @@ from asyncpar._cache.pruning import folders
 from asyncpar._cache.tally import Tally
 from asyncpar._memory.buffers import Buffer
 from asyncpar._platform.mounts import is_local
-from asyncpar.errors import CacheWarning, UnsafeCacheError
+from asyncpar.errors import UnsafeCacheError
 
 FORMAT_FOLDER = "v1"
 NEW_FOLDER = "new"
@@ -56,6 +56,7 @@ _TOUCHED_SECONDS = 3600.0  # a hit says at most so often that the entry is in us
 _CLEARING_ATTEMPTS = 3
 _WRITTEN_BYTES = 1 << 20  # at once, for the reason given in inputs.py
 _WRITTEN_PARTS = 512  # at once; the limit of Linux is 1024
+_JOINED_BYTES = 1 << 14  # up to here, copying the pieces into one costs less than handing them over one by one
 
 
 class Store:
@@ -114,6 +115,14 @@ class Store:
         """The entry of a key in a function's folder; None if there is none."""
         fd = self.open(folder, key)
         return None if fd is None else self.read_open(fd, folder, key, breathe)
+
+    def has_file(self, folder: str, key: bytes) -> bool:
+        """Whether there is something to open. If not, this is found out in less time than by opening it."""
+        try:
+            os.stat(path_of(folder, key))
+        except OSError:
+            return False
+        return True
 
     def open(self, folder: str, key: bytes) -> int | None:
         """A descriptor of the entry, which `read_open` closes."""
@@ -190,7 +199,10 @@ class Store:
             try:
                 if size >= _ALLOCATED_BYTES and hasattr(os, "posix_fallocate"):
                     _allocate(fd, size)
-                _write_all(fd, pieces)
+                if size <= _JOINED_BYTES:
+                    _write_small(fd, b"".join(pieces))
+                else:
+                    _write_all(fd, pieces)
                 if self._durable:
                     os.fsync(fd)
             finally:
@@ -248,7 +260,7 @@ class Store:
     def _warn(self, kind: str, message: str) -> None:
         if kind not in self._warned:
             self._warned.add(kind)
-            warnings.warn(message, CacheWarning, stacklevel=_frames_of_ours())
+            warn(message)
 
 
 _CLOEXEC = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
@@ -287,6 +299,12 @@ def _allocate(fd: int, size: int) -> None:
             raise  # others mean that this file system does without
 
 
+def _write_small(fd: int, data: bytes) -> None:
+    written = os.write(fd, data)
+    if written < len(data):
+        _write_parts(fd, [memoryview(data)[written:]])
+
+
 def _write_all(fd: int, pieces: Sequence[Buffer]) -> None:
     together: list[memoryview] = []
     size = 0
@@ -308,11 +326,3 @@ def _write_parts(fd: int, parts: list[memoryview]) -> None:
             written -= len(parts.pop(0))
         if written:
             parts[0] = parts[0][written:]
-
-
-def _frames_of_ours() -> int:
-    """How many frames there are up to the one that has called the cache."""
-    frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("asyncpar."):
-        frame, level = frame.f_back, level + 1
-    return level

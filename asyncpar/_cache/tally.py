@@ -13,6 +13,8 @@ import time
 import weakref
 from typing import NamedTuple
 
+from asyncpar._cache.beside import open_beside
+
 _FILE = "tally"
 _SECONDS = 1.0
 _LONGEST = 1 << 16  # of the file, before its lines are added up
@@ -68,7 +70,7 @@ def read_tally(folder: str) -> Totals:
     """What all processes have written down. Lines that cannot be read do not count."""
     path = os.path.join(folder, _FILE)
     try:
-        with open(path, encoding="ascii", errors="replace") as file:
+        with open(open_beside(path, os.O_RDONLY), encoding="ascii", errors="replace") as file:
             lines = file.read().splitlines()
     except OSError:
         return Totals()
@@ -94,7 +96,7 @@ def reset(folder: str, totals: Totals) -> None:
 
 
 def _append(path: str, totals: Totals) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    fd = open_beside(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     try:
         os.write(fd, (" ".join(map(str, totals)) + "\n").encode())
     finally:
