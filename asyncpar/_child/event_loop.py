@@ -75,8 +75,8 @@ class EventLoop:
         """
         while True:
             try:
-                next_frame: Frame = self._server.runner().run(self._serve(frame))
-                return next_frame
+                last: Frame = self._server.runner().run(self._serve(frame))
+                return last
             except (EOFError, CallInterrupted):
                 raise
             except BaseException as error:  # SystemExit, say, from a task that a call has started: asyncio ends its loop so
@@ -85,7 +85,8 @@ class EventLoop:
     async def _serve(self, frame: Frame) -> Frame:
         self._loop = loop = asyncio.get_running_loop()
         self._main = asyncio.current_task()
-        self._left = left = loop.create_future()
+        left: asyncio.Future[Frame] = loop.create_future()
+        self._left = left
         self._made = 0
         self._writes = False
         loop.add_reader(self._channel, self._read)

@@ -370,9 +370,9 @@ class Run:
                 try:
                     answer = await place.run(parcel)
                     while place.goes_on:
-                        calls -= await self._take_in_part(place, parcel, answer)
-                        if self._stopping:
+                        if (ended := await self._take_in_part(place, parcel, answer)) is None:
                             return
+                        calls -= ended
                         answer = await place.go_on()
                 finally:
                     self._under_way -= self._interleaves
@@ -395,8 +395,8 @@ class Run:
         if self._answering is not None:
             await self._answer_doubles(self._answering)
 
-    async def _take_in_part(self, place: Place, parcel: Parcel, answer: Answer) -> int:
-        """Takes in some of the outcomes of a batch; returns how many. If the run ends with that, so does the batch."""
+    async def _take_in_part(self, place: Place, parcel: Parcel, answer: Answer) -> int | None:
+        """Takes in some of the outcomes of a batch; returns how many, or None if the run, and with it the batch, has ended."""
         try:
             done = await _read(answer)
             self._take_in(parcel, answer, done, None)
@@ -407,6 +407,7 @@ class Run:
             raise
         if self._stopping:
             await place.end()
+            return None
         return len(done.values)
 
     def _take_in(self, parcel: Parcel, answer: Answer, done: BatchDone, round_trip: float | None) -> None:

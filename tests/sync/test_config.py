@@ -13,6 +13,7 @@ import pytest
 
 import asyncpar
 from asyncpar import Parallel, cpu_count, delayed, effective_n_jobs, parallel_backend, parallel_config
+from asyncpar._contract.executor import Hints
 from asyncpar._sync import backends
 from asyncpar._sync.settings import current_settings
 from tests.functions import double
