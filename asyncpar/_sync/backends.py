@@ -35,6 +35,7 @@ _PARALLEL_PARAMS = (  # of `Parallel` itself, for the message about an unknown o
     "retry_on",
     "retry_wait",
     "on_error",
+    "seed",
     "inner_max_num_threads",
 )
 _PROCESS_PARAMS = {  # {joblib's name, and others: ProcessExecutor's name}

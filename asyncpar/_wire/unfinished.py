@@ -32,6 +32,7 @@ from io import BytesIO
 from types import ModuleType
 from typing import Any
 
+from asyncpar._basics.forms import users_function
 from asyncpar.errors import ExecutorUnavailableError
 
 _import_locks: dict[str, Any] = getattr(_bootstrap, "_module_locks", {})  # {name of a module: weak reference to its lock}
@@ -76,7 +77,7 @@ def hold_unfinished_modules(fn: object = None) -> Hold | None:
     """
     if not _import_locks:
         return None
-    modules = _unfinished(getattr(fn, "__module__", None))
+    modules = _unfinished(getattr(users_function(fn), "__module__", None))
     return Hold(modules) if modules else None
 
 
