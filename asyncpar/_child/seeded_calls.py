@@ -53,13 +53,13 @@ class CurrentCall:
     def rng(self) -> random.Random:
         """The call's generator of the standard library, the same object throughout the call.
 
-        It is `random.Random(n)`, where n is the SHA-512 digest of the text "asyncpar {seed} {index}", read as one big-endian
-        number.
+        It is `random.Random(n)`, where n is the SHA-512 digest of the text "asyncpar {seed:x} {index:x}", read as one
+        big-endian number.
         """
         if self._rng is None:
             import hashlib
 
-            digest = hashlib.sha512(f"asyncpar {self._seed} {self.index}".encode("ascii")).digest()
+            digest = hashlib.sha512(f"asyncpar {self._seed:x} {self.index:x}".encode("ascii")).digest()
             self._rng = random.Random(int.from_bytes(digest, "big"))  # noqa: S311 - nothing secret
         return self._rng
 
@@ -76,7 +76,7 @@ class CurrentCall:
         return self._generator
 
     def __repr__(self) -> str:
-        return f"<call {self.index} of a map with seed={self._seed}>"
+        return f"<call {self.index} of a map with seed={self._seed:#x}>"
 
 
 _current: ContextVar[CurrentCall | None] = ContextVar("asyncpar_current_call", default=None)
