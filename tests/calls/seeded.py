@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeAlias
 
@@ -64,5 +65,5 @@ def drawn_by_hand(seed: int, index: int, item: object) -> Drawn:
     return item, index, rng.random()
 
 
-def all_drawn(seed: int, items: list[object] | list[int] | list[str] | range) -> list[Drawn]:
+def all_drawn(seed: int, items: Iterable[object]) -> list[Drawn]:
     return [drawn_by_hand(seed, index, item) for index, item in enumerate(items)]

@@ -97,7 +97,8 @@ async def test_a_retry_begins_its_stream_anew(executor: Executor, tmp_path: Path
 @on_one_loop
 async def test_a_retried_row_of_an_array_keeps_its_index(executor: Executor, tmp_path: Path) -> None:
     failing = DrawsThenFails(tmp_path, {2: 1, 5: 2})
-    drawn = await pmap(failing, np.arange(8), executor=executor, seed=11, retries=2, batch_size=4)
+    rows: Any = np.arange(8)
+    drawn = await pmap(failing, rows, executor=executor, seed=11, retries=2, batch_size=4)
     assert [index for _, index, _ in drawn] == list(range(8))
 
 
@@ -157,7 +158,8 @@ def test_what_is_no_seed_is_refused_at_the_edge(seed: Any) -> None:
 
 
 def test_numbers_of_numpy_and_huge_ones_are_seeds() -> None:
-    assert list(asyncpar.map(draw, ITEMS, seed=np.int64(11), executor="inline")) == DRAWN
+    eleven: Any = np.int64(11)
+    assert list(asyncpar.map(draw, ITEMS, seed=eleven, executor="inline")) == DRAWN
     huge = 10**6000  # more digits than Python writes
     assert list(asyncpar.map(draw, ITEMS, seed=huge, executor="inline")) == all_drawn(huge, ITEMS)
 
@@ -168,11 +170,12 @@ def test_numbers_of_numpy_and_huge_ones_are_seeds() -> None:
 @pytest.mark.anyio
 @on_one_loop
 async def test_errors_show_the_users_function_and_item(executor: Executor) -> None:
+    wrong_function: Any = add
     with pytest.raises(ValueError, match="bad b") as caught:
         await pmap(raise_value_error, ["b"], executor=executor, seed=11)
     assert "raised by call 0, item 'b', in" in caught.value.__notes__[0]
     with pytest.raises(TypeError) as wrong:
-        await pmap(add, [(1, 2)], executor=executor, seed=11)
+        await pmap(wrong_function, [(1, 2)], executor=executor, seed=11)
     assert "each item is one argument" in wrong.value.__notes__[1]
     assert re.search(r"add\(\) missing 1 required positional argument", str(wrong.value))
 

@@ -50,9 +50,10 @@ def test_tasks_draw_by_their_place_in_the_iterable(n_jobs: int, backend: str) ->
 def test_cached_functions_are_refused(tmp_path: Path) -> None:
     memory = Memory(tmp_path, verbose=0)
     twin = memory.cache(add)
-    for options in ({"cache": memory}, {}):
+    caches: list[Any] = [{"cache": memory}, {}]
+    for options in caches:
         with pytest.raises(ValueError, match="a cached function cannot have a seed"):
-            asyncpar.map(twin, [1], [2], seed=1, **options)  # type: ignore[arg-type]
+            asyncpar.map(twin, [1], [2], seed=1, **options)
     for n_jobs in (1, 2):
         for calls in ([delayed(twin)(1, 2)], [delayed(twin)(1, b=2)], [delayed(twin)(1, 2), delayed(add)(b=1, a=2)] * 9):
             with pytest.raises(ValueError, match="a cached function cannot have a seed"):
