@@ -10,7 +10,8 @@ code are not lent any more (`reloading.py`).
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
+from contextvars import ContextVar
 from functools import partial
 from typing import Any, TypeVar
 
@@ -21,6 +22,7 @@ from asyncpar._contract.lending import PooledExecutor, PooledSession
 from asyncpar._memory.loans import NOWHERE
 from asyncpar._memory.options import DEFAULT_BYTES
 from asyncpar._processes.call_sessions import CallSession, CallSessions
+from asyncpar._processes.carrying import carry, check_contextvars
 from asyncpar._processes.frame_worker import FrameWorker
 from asyncpar._processes.parcel import PickledProgram, RunPlacer, SentProgram
 from asyncpar._processes.reloading import generation
@@ -33,11 +35,19 @@ W = TypeVar("W", bound=FrameWorker)
 
 
 class FrameExecutor(PooledExecutor[W]):
-    """An executor whose workers are sent frames."""
+    """An executor whose workers are sent frames. `contextvars`: variables that have their caller's values in workers."""
 
-    def __init__(self, size: int, *, max_pending: int | None = None, when_full: WhenFull = "wait") -> None:
+    def __init__(
+        self,
+        size: int,
+        *,
+        contextvars: Collection[ContextVar[Any]] = (),
+        max_pending: int | None = None,
+        when_full: WhenFull = "wait",
+    ) -> None:
         super().__init__(size, max_pending=max_pending, when_full=when_full)
         self.pool.give_back = self.release
+        self._contextvars = check_contextvars(contextvars)
         self._workers: set[W] = set()  # all that have not ended
         self._last_program_id = 0
         self._importable: dict[Hashable, SentProgram] = {}  # {its options, and the id of its function, which it holds: program}
@@ -64,7 +74,7 @@ class FrameExecutor(PooledExecutor[W]):
         placer = self.make_placer(threshold)
         unfinished = hold_unfinished_modules(fn)
         try:
-            is_kept = is_importable(fn)
+            is_kept = self._is_sent_by_name(fn)
             sent = self._importable_program(fn, options) if is_kept else self.new_program(fn, options, placer)
         except BaseException:
             if unfinished is not None:
@@ -78,7 +88,7 @@ class FrameExecutor(PooledExecutor[W]):
         if unfinished is not None:
             unfinished.release()  # the session of a run holds them for as long as it is open
             return self.open(Program(fn, concurrency, False, timeout), DEFAULT_HINTS)
-        by_name = is_importable(fn)
+        by_name = self._is_sent_by_name(fn)
         kept = self._calls.find(fn, concurrency, timeout) if by_name else None
         return self._new_call(Program(fn, concurrency, False, timeout), by_name) if kept is None else kept
 
@@ -93,6 +103,10 @@ class FrameExecutor(PooledExecutor[W]):
             return session
         session, is_kept = self._calls.merge(session)
         return session if is_kept else RunSession(self, program, sent, placer, None, is_kept=False)
+
+    def _is_sent_by_name(self, fn: Callable[..., Any]) -> bool:
+        """Whether what is sent is the same in every run. Values of context variables may not be."""
+        return not self._contextvars and is_importable(fn)
 
     def _begin(self) -> None:
         """A run, or a call, begins: it is checked that it may, and workers with old code are dismissed."""
@@ -113,7 +127,8 @@ class FrameExecutor(PooledExecutor[W]):
 
     def new_program(self, fn: Callable[..., Any], options: ProgramOptions, placer: RunPlacer | None) -> SentProgram:
         self._last_program_id += 1
-        return SentProgram(fn, options, self._last_program_id, placer)
+        sent: Any = carry(fn, self._contextvars) if self._contextvars else fn
+        return SentProgram(sent, options, self._last_program_id, placer)
 
     def forget_program(self, program: SentProgram) -> None:
         """No run needs the program any longer: workers forget it with their next message."""

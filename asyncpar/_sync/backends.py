@@ -42,6 +42,7 @@ _PROCESS_PARAMS = {  # {joblib's name, and others: ProcessExecutor's name}
     "idle_worker_timeout": "idle_timeout",
     "initializer": "initializer",
     "initargs": "initargs",
+    "contextvars": "contextvars",
     "preload": "preload",
     "max_calls_per_worker": "max_calls_per_worker",
     "max_memory": "max_memory",

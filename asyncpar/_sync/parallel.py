@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import warnings
 import weakref
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from types import MethodType
 from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, Self, TypeAlias, TypedDict, TypeVar, Unpack, overload
 
@@ -21,6 +21,8 @@ from asyncpar._platform.nesting import depth
 from asyncpar._sync.reporting import preamble
 
 if TYPE_CHECKING:
+    from contextvars import ContextVar
+
     from asyncpar._run.outcomes import OnError
     from asyncpar._run.progress import Progress
     from asyncpar._run.retrying import ErrorTypes
@@ -103,6 +105,7 @@ class _Options(TypedDict, total=False):
     idle_worker_timeout: float
     initializer: Callable[..., object]
     initargs: Iterable[Any]
+    contextvars: Collection[ContextVar[Any]]
     preload: Sequence[str]
     max_calls_per_worker: int
     max_memory: int
