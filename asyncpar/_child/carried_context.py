@@ -56,7 +56,7 @@ def taken_apart(function: Any, *, awaits: bool) -> tuple[Callable[..., Any], Con
 
     `awaits`: it is a coroutine function.
     """
-    if not isinstance(function, InContext):
+    if type(function) is not InContext:
         return function, None
     context = function.context()
     return (_CoroutineInContext(function.function, context), None) if awaits else (function.function, context)

@@ -23,12 +23,12 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from asyncpar._basics.locking import ModuleLock
 from asyncpar.errors import ExecutorUnavailableError
 
 _VARIABLES = {  # {threadpoolctl's name of a library: the variable with which users limit it}
@@ -38,7 +38,7 @@ _VARIABLES = {  # {threadpoolctl's name of a library: the variable with which us
     "blis": "BLIS_NUM_THREADS",
 }
 
-_changing = threading.Lock()  # for all of these
+_changing = ModuleLock()  # for all of these
 _limits: Counter[int] = Counter()  # {limit: batches with that limit that run now}
 _noted: dict[str, tuple[Any, int]] = {}  # {path of a library of the first kind: it, and how many threads it had}
 _found: tuple[int, list[Any]] = (0, [])  # how many modules there were when the libraries were searched for; the libraries
@@ -92,7 +92,7 @@ def _is_limited_by_user(library: Any) -> bool:
 
 def _has_limits_of_threads(library: Any) -> bool:
     is_openblas = library.internal_api == "openblas"
-    return library.user_api == "openmp" or (is_openblas and library.threading_layer == "openmp")
+    return bool(library.user_api == "openmp" or (is_openblas and library.threading_layer == "openmp"))
 
 
 @contextmanager

@@ -95,7 +95,7 @@ def refuse_function(fn: Callable[..., Any], error: BaseException) -> PicklingErr
     """The same for the function of a run, or for a form that stands for it."""
     remedy = '; make what it refers to picklable, or run it with executor="thread"'
     form: Any = fn
-    while isinstance(form, Form):
+    while issubclass(type(form), Form):
         for what, part, name in form.own_parts():
             if find_unpicklable(part, name) is not None:
                 return refuse(what, part, name, error)

@@ -18,11 +18,12 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 from contextvars import Context, ContextVar
 from importlib import import_module
 from pickle import PicklingError
 from typing import Any, NamedTuple
+
+from asyncpar._basics.locking import ModuleLock
 
 _SCRIPT = frozenset({"__main__", "__mp_main__"})
 
@@ -38,7 +39,7 @@ _homes: dict[ContextVar[Any], Home] = {}  # of those that have been searched for
 _numbers: dict[ContextVar[Any], int] = {}  # of those that are, or have been, sent with a number
 _made: set[ContextVar[Any]] = set()  # those that are another process's, and were made here
 _by_number: dict[int, ContextVar[Any]] = {}
-_numbering = threading.Lock()
+_numbering = ModuleLock()
 
 
 def home_of(variable: ContextVar[Any]) -> Home | None:

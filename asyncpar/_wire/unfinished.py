@@ -24,7 +24,6 @@ from __future__ import annotations
 import pickle
 import sys
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import cache, reduce
 from importlib import _bootstrap
@@ -36,7 +35,7 @@ from asyncpar._basics.forms import users_function
 from asyncpar.errors import ExecutorUnavailableError
 
 _import_locks: dict[str, Any] = getattr(_bootstrap, "_module_locks", {})  # {name of a module: weak reference to its lock}
-_held: Counter[str] = Counter()  # {name of an unfinished module: how many runs hold it}
+_held: dict[str, int] = {}  # {name of an unfinished module: how many runs hold it}
 _holding = threading.Lock()
 
 
@@ -51,7 +50,7 @@ class Hold:
             by_value = cloudpickle.list_registry_pickle_by_value()
             self._modules = [module for module in modules if module.__name__ in _held or module.__name__ not in by_value]
             for module in self._modules:
-                _held[module.__name__] += 1
+                _held[module.__name__] = _held.get(module.__name__, 0) + 1
                 cloudpickle.register_pickle_by_value(module)
 
     def release(self) -> None:
@@ -101,7 +100,7 @@ def guarded(pickler_class: Any) -> Any:
 
 def _is_held(module_name: object) -> bool:
     """Whether importing it would wait for an unfinished module: itself, or one of its packages."""
-    return isinstance(module_name, str) and any(f"{module_name}.".startswith(f"{name}.") for name in list(_held))
+    return isinstance(module_name, str) and any(f"{module_name}.".startswith(f"{name}.") for name in _held.copy())
 
 
 @cache

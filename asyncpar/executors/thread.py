@@ -162,6 +162,8 @@ class _Job:
             if self._abandoned:  # before it began
                 return
             self._running = True
+            if not self._parcel.program.concurrency:
+                self._first_column = list(self._parcel.batch.columns[0])
         self._thread_name = threading.current_thread().name
         enter_worker_thread()
         try:
@@ -194,8 +196,8 @@ class _Job:
     def abandon(self) -> bool:
         """Starts no further call; returns whether one is still running. That keeps its place until it ends."""
         self.page[STOP] = 1
-        self._first_column.clear()  # within a stride the page is not looked at
         with self._lock:
+            self._first_column.clear()  # within a stride the page is not looked at
             self._abandoned = self._keeps_place = True
             return self._running
 
@@ -217,7 +219,6 @@ class _Job:
         program, columns, budget = self._parcel.program, self._parcel.batch.columns, self._parcel.budget
         if not program.concurrency:
             singly, leave = (False, None) if program.timeout is None else (True, self._leave)
-            self._first_column = list(columns[0])
             return run_batch(
                 program.fn,
                 (self._first_column, *columns[1:]),
