@@ -1,7 +1,7 @@
 """What travels between processes: how calls and results become bytes, and how the bytes are carried.
 
-`codec.py` turns columns of values into bytes and reads them back. `pickler.py`, `code_objects.py`, `bound_objects.py` and
-`unfinished.py` define how single objects are pickled, and `failures.py` does so for exceptions. `blame.py` finds the part of an
+`codec.py` turns columns of values into bytes and reads them back. `pickler.py`, `code_objects.py`, `bound_objects.py`,
+`context_variables.py` and `unfinished.py` define how single objects are pickled, and `failures.py` does so for exceptions. `blame.py` finds the part of an
 object that cannot be pickled. `frames.py` cuts a stream of bytes into messages, and the channels carry them: `channel.py`
 blocks, `async_channel.py` awaits. `pace.py` keeps all this from blocking an event loop.
 
