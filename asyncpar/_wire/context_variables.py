@@ -55,11 +55,19 @@ def home_of(variable: ContextVar[Any]) -> Home | None:
 def _search(variable: ContextVar[Any]) -> Home | None:
     modules = sorted(sys.modules.copy().items(), key=lambda item: item[0] in _SCRIPT)
     for module_name, module in modules:
-        attributes: dict[str, Any] = getattr(module, "__dict__", None) or {}
-        for name, value in attributes.copy().items():
+        for name, value in _attributes_of(module).items():
             if value is variable:
                 return Home(module_name, name)
     return None
+
+
+def _attributes_of(module: object) -> dict[str, Any]:
+    """A copy of them, since other threads import meanwhile. A module that is loaded when it is first used is not loaded here."""
+    try:
+        attributes: dict[str, Any] = object.__getattribute__(module, "__dict__")
+    except AttributeError:  # users put anything into `sys.modules`
+        return {}
+    return attributes.copy()
 
 
 def can_travel(variable: ContextVar[Any]) -> bool:

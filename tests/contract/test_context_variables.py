@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextvars import ContextVar, copy_context
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import anyio
@@ -282,3 +284,19 @@ async def test_a_map_with_a_seed_carries_them_too(carrying: Executor) -> None:
     request.set("a request")
     assert await pmap(look_and_count, [1, 2], executor=carrying, seed=3) == [("a request", 0), ("a request", 1)]
     assert await carrying.run(look, _=1) == ("a request", "nobody")
+
+
+@on_one_loop
+async def test_looking_for_a_variable_loads_no_module_and_survives_what_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Lazy(ModuleType):
+        def __getattribute__(self, name: str) -> Any:
+            raise AssertionError("it is loaded")
+
+    class NoModule:
+        __slots__ = ()
+
+    hidden: ContextVar[int] = ContextVar("hidden")
+    monkeypatch.setitem(sys.modules, "a_lazy_module", Lazy("a_lazy_module"))
+    monkeypatch.setitem(sys.modules, "no_module", NoModule())
+    with pytest.raises(ValueError, match="'hidden', which workers could not find"):
+        ProcessExecutor(1, contextvars=[hidden])
