@@ -99,6 +99,8 @@ def _step_by_step(context: Context, steps: Any) -> Generator[Any, Any, Any]:
         try:
             sent = yield awaited
         except BaseException as error:
+            if not hasattr(steps, "throw"):  # a plain iterator
+                raise
             go_on = partial(steps.throw, error)
         else:
             go_on = partial(next, steps) if sent is None else partial(steps.send, sent)

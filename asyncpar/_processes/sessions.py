@@ -1,8 +1,9 @@
 """What executors have in common whose workers are sent frames: their sessions, and the programs that they keep.
 
 A run of an importable function finds its program kept from the last one, so that a service which maps the same function again
-and again sends it once to each worker. Single calls have sessions that outlive them (`call_sessions.py`). Where context variables are
-carried (`carrying.py`), their values are part of the program, so it is not kept, and single calls are told apart by its pickle.
+and again sends it once to each worker. Single calls have sessions that outlive them (`call_sessions.py`). Where context
+variables are carried (`carrying.py`), their values are part of the program. So it is not kept, and single calls are told apart
+by its pickle.
 
 Workers keep the modules that they have imported. When modules have been reloaded since the last run began, workers with old
 code are not lent any more (`reloading.py`).

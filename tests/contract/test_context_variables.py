@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from asyncpar import CallTimeoutError, Executor, InterpreterExecutor, PicklingError, ProcessExecutor, pmap
+from asyncpar._wire.context_variables import home_of
 from tests.calls import in_context
 from tests.calls.in_context import (
     UNSET,
@@ -300,3 +301,13 @@ async def test_looking_for_a_variable_loads_no_module_and_survives_what_is_none(
     monkeypatch.setitem(sys.modules, "no_module", NoModule())
     with pytest.raises(ValueError, match="'hidden', which workers could not find"):
         ProcessExecutor(1, contextvars=[hidden])
+
+
+@on_one_loop
+async def test_a_variable_that_the_script_has_imported_is_found_in_its_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    shared: ContextVar[int] = ContextVar("shared")
+    module = ModuleType("a_module_of_this_test")
+    monkeypatch.setattr(sys.modules["__main__"], "shared", shared, raising=False)
+    monkeypatch.setattr(module, "found_here", shared, raising=False)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    assert home_of(shared) == ("a_module_of_this_test", "found_here")
