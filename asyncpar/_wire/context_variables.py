@@ -62,7 +62,7 @@ def _search(variable: ContextVar[Any]) -> Home | None:
 
 
 def _attributes_of(module: object) -> dict[str, Any]:
-    """A copy of them, since other threads import meanwhile. A module that is loaded when it is first used is not loaded here."""
+    """A copy of them, since other threads import meanwhile. A module that is to be loaded at its first use is not loaded."""
     try:
         attributes: dict[str, Any] = object.__getattribute__(module, "__dict__")
     except AttributeError:  # users put anything into `sys.modules`
