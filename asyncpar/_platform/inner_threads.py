@@ -98,13 +98,13 @@ def _has_limits_of_threads(library: Any) -> bool:
 @contextmanager
 def _lowered_here(libraries: list[Any], limit: int) -> Iterator[None]:
     """Lowers the limits of the current thread."""
-    before = [library.get_num_threads() for library in libraries]
-    for library, count in zip(libraries, before, strict=True):
+    before = [(library, count) for library in libraries if (count := library.get_num_threads()) is not None]
+    for library, count in before:
         library.set_num_threads(min(limit, count))
     try:
         yield
     finally:
-        for library, count in zip(libraries, before, strict=True):
+        for library, count in before:
             library.set_num_threads(count)
 
 
@@ -121,9 +121,10 @@ def _begin(libraries: list[Any], limit: int) -> None:
 
 def _end(limit: int) -> None:
     with _changing:
-        _limits[limit] -= 1
-        if not _limits[limit]:
-            del _limits[limit]
+        if limit in _limits:  # else this is a forked copy of the thread
+            _limits[limit] -= 1
+            if not _limits[limit]:
+                del _limits[limit]
         _set_all()
         if not _limits:
             _noted.clear()
@@ -140,3 +141,13 @@ def _set_all() -> None:
 
 def _nothing(*, force: bool) -> None:
     """There is nothing to let go of."""
+
+
+def _forget_in_copy() -> None:
+    """In a forked copy of this process: the threads whose batches would end are not there. It keeps the limits that it has."""
+    _limits.clear()
+    _noted.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_in_copy)

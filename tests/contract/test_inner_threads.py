@@ -171,3 +171,35 @@ async def test_without_threadpoolctl_the_extra_is_named(monkeypatch: pytest.Monk
 async def test_what_is_no_number_of_threads_is_refused(number: Any) -> None:
     with pytest.raises(ValueError, match="inner_max_num_threads must be a number of threads, 1 or more"):
         ThreadExecutor(1, inner_max_num_threads=number)
+
+
+FORKS = """
+import os
+import numpy
+import asyncpar
+from asyncpar._platform import inner_threads
+
+
+def fork():
+    pid = os.fork()
+    if pid:
+        return pid
+    inner_threads.InnerThreads(1).run(lambda: None)
+    return None
+
+
+async def main():
+    async with asyncpar.ThreadExecutor(1, inner_max_num_threads=1) as executor:
+        pid = await executor.run(lambda: fork() or os._exit(7 if not inner_threads._limits else 8))
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+
+import asyncio
+asyncio.run(main())
+"""
+
+
+@on_one_loop
+async def test_a_forked_copy_counts_no_batches_of_its_original() -> None:
+    done = await anyio.run_process([sys.executable, "-W", "ignore", "-c", FORKS])
+    assert (done.stderr, done.stdout) == (b"", b"7\n")
