@@ -53,7 +53,7 @@ class _Watch:
         """Checks for reloads that the finder cannot see by itself."""
         if self._looked_for:
             looked_for, self._looked_for = self._looked_for, set()
-            found = {name for name in list(looked_for) if name in sys.modules}  # a list: other threads import meanwhile
+            found = {name for name in looked_for.copy() if name in sys.modules}  # a copy: other threads import meanwhile
             if found & self._loaded:
                 self.begin_generation()
             self._loaded |= found

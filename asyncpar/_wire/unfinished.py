@@ -84,7 +84,7 @@ def _unfinished(also: object) -> list[ModuleType]:
     """The modules that this thread is importing, and `also` with its packages, if it is being imported."""
     thread = threading.get_ident()
     modules = []
-    for name, reference in list(_import_locks.items()):
+    for name, reference in _import_locks.copy().items():
         lock, module = reference(), sys.modules.get(name)
         if module is not None and getattr(getattr(module, "__spec__", None), "_initializing", False):
             is_ours = getattr(lock, "owner", None) == thread

@@ -175,7 +175,7 @@ class ProcessExecutor(FrameExecutor[ProcessWorker]):
                 worker.share_of_results = self._share_of_results()
 
     def _collect_loans(self) -> None:
-        for worker in list(self._workers):
+        for worker in self._workers.copy():  # threads that pack collect, too
             worker.collect_loans()
 
     def release(self, worker: ProcessWorker) -> None:
