@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextvars import Context, copy_context
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -95,3 +97,24 @@ def test_variables_of_a_script_are_carried_too(tmp_path: Path) -> None:
     script.write_text(SCRIPT)
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60, check=False)
     assert (done.stderr, done.stdout) == ("", PRINTED)
+
+
+def look_again(item: object) -> tuple[object, object]:
+    return look(item)
+
+
+def test_a_generator_of_parallel_keeps_the_values_with_which_it_began() -> None:
+    """Also for a function that comes only later."""
+
+    def calls() -> Iterator[object]:
+        yield from [delayed(look)(x) for x in range(40)]
+        yield from [delayed(look_again)(x) for x in range(40)]
+
+    def consume() -> set[object]:
+        parallel: Any = Parallel(n_jobs=2, contextvars=VARIABLES, return_as="generator", batch_size=1, pre_dispatch=2)
+        results = parallel(calls())
+        seen = {next(results)}
+        request.set("later")
+        return seen | set(results)
+
+    assert in_a_request("at the beginning").run(consume) == {("at the beginning", "nobody")}
