@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from asyncpar._cache.persist import hash as hash  # noqa: A004 - joblib's name
     from asyncpar._cache.persist import load as load
     from asyncpar._cache.shelved import MemorizedResult as MemorizedResult
+    from asyncpar._child.seeded_calls import CurrentCall as CurrentCall
+    from asyncpar._child.seeded_calls import current_call as current_call
     from asyncpar._contract.executor import Executor as Executor
     from asyncpar._map.pmap import ParallelMap as ParallelMap
     from asyncpar._map.pmap import pmap as pmap
@@ -58,6 +60,7 @@ _HOMES = {
     "CacheWarning": "errors",
     "CallTimeoutError": "errors",
     "ConsumedError": "errors",
+    "CurrentCall": "_child.seeded_calls",
     "Executor": "_contract.executor",
     "ExecutorSaturatedError": "errors",
     "ExecutorUnavailableError": "errors",
@@ -80,6 +83,7 @@ _HOMES = {
     "WorkerDiedError": "errors",
     "call": "_sync.call",
     "cpu_count": "_platform.cpus",
+    "current_call": "_child.seeded_calls",
     "delayed": "_sync.parallel",
     "dump": "_cache.persist",
     "effective_n_jobs": "_sync.config",
@@ -101,6 +105,7 @@ __all__ = [
     "CacheWarning",
     "CallTimeoutError",
     "ConsumedError",
+    "CurrentCall",
     "Executor",
     "ExecutorSaturatedError",
     "ExecutorUnavailableError",
@@ -123,6 +128,7 @@ __all__ = [
     "WorkerDiedError",
     "call",
     "cpu_count",
+    "current_call",
     "delayed",
     "dump",
     "effective_n_jobs",

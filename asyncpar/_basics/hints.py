@@ -33,6 +33,7 @@ _OPTIONS = {  # {name in other libraries: our name}
     "unordered": "ordered=False",
 }
 _OF_PROCESSES = {
+    "contextvars",
     "grace",
     "idle_timeout",
     "initargs",

@@ -12,7 +12,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from asyncpar._basics.locking import ModuleLock
+
 _ATTRIBUTES: Any = vars(BaseException)["__dict__"]  # read from here, since a class may hide its objects' `__dict__`
+_changing = ModuleLock()  # event loops of several threads may get the same object
 _MOST_NOTES = 8  # more levels of nested maps than any program has; a guess
 
 
@@ -25,9 +28,14 @@ def add_note(error: BaseException, text: str, run: int | None = None) -> None:
         return
     note = _Note(f"asyncpar: {text}")
     note.run = run
+    with _changing:
+        _add(notes, note)
+
+
+def _add(notes: list[Any], note: _Note) -> None:
     ours = [position for position, other in enumerate(notes) if type(other) is _Note]
     for position in ours:
-        if notes[position] == note or (run is not None and notes[position].run == run):
+        if notes[position] == note or (note.run is not None and notes[position].run == note.run):
             notes[position] = note
             return
     if len(ours) == _MOST_NOTES:

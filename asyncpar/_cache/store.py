@@ -30,10 +30,10 @@ import stat
 import time
 from collections.abc import Sequence
 from functools import cached_property
-from itertools import count
 from pathlib import Path
 from typing import Any
 
+from asyncpar._basics.locking import Numbers
 from asyncpar._basics.wording import in_words
 from asyncpar._cache.beside import warn
 from asyncpar._cache.compression import Compression
@@ -58,6 +58,8 @@ _WRITTEN_BYTES = 1 << 20  # at once, for the reason given in inputs.py
 _WRITTEN_PARTS = 512  # at once; the limit of Linux is 1024
 _JOINED_BYTES = 1 << 14  # up to here, copying the pieces into one costs less than handing them over one by one
 
+_names = Numbers()  # of entries that are being written
+
 
 class Store:
     """All entries at a location, as this process reads and writes them.
@@ -79,7 +81,6 @@ class Store:
         self._compression = compression
         self._durable = durable
         self._warned: set[str] = set()
-        self._names = count()
         self._token = os.urandom(6).hex()
         self._locks: KeyLocks | None = None
         self.tally = Tally(self.folder)
@@ -193,7 +194,7 @@ class Store:
 
     def _write(self, path: str, pieces: Sequence[Buffer]) -> int:
         size = sum(map(len, pieces))
-        temporary = f"{self.folder}/{NEW_FOLDER}/{self._token}-{os.getpid()}-{next(self._names)}"
+        temporary = f"{self.folder}/{NEW_FOLDER}/{self._token}-{os.getpid()}-{next(_names)}"
         fd = self._create(temporary)
         try:
             try:

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from asyncpar._child.carried_context import in_copy_of, taken_apart
 from asyncpar._child.control import POSITION, RECEIVED, ControlPage
 from asyncpar._child.multiprocessing_ties import take_on_key
 from asyncpar._child.protocol import DONE, FAILED, LAST, BatchMessage, CallInterrupted, DoneMessage, News, ProgramOptions
@@ -34,8 +35,8 @@ class Program:
     mmap_mode: MmapMode
 
     def __init__(self, fn: Callable[..., Any], definitions: list[Any], options: ProgramOptions) -> None:
-        self.fn = fn
         self.concurrency, self.stop_on_error, self.timeout, self.threshold, self.mmap_mode = options
+        self.fn, self.context = taken_apart(fn, awaits=self.concurrency > 0)
         self.definitions = Definitions(definitions)
         self.manner = BY_NAME  # in which its results are pickled
 
@@ -170,9 +171,10 @@ class BatchServer:
         if program.concurrency:
             return self._run_coroutines(request, leave)
         singly = leave is not None or program.timeout is not None
-        return run_batch(
-            fn, columns, self._control, budget, program.stop_on_error, singly=singly, near_end=near_end, leave=leave
+        report: BatchReport = in_copy_of(program.context)(
+            run_batch, fn, columns, self._control, budget, program.stop_on_error, singly=singly, near_end=near_end, leave=leave
         )
+        return report
 
     def runner(self) -> Any:
         """The `asyncio.Runner` of this worker, made at first need. Its event loop is uvloop's, where that is installed."""

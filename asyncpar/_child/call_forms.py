@@ -7,37 +7,30 @@ Calls with only positional arguments need none of these: their function is calle
 from collections.abc import Callable
 from typing import Any
 
+from asyncpar._basics.forms import Form
 
-class KeywordCall:
+
+class KeywordCall(Form):
     """Calls with keyword arguments: `names` are the names of the last columns."""
 
-    __slots__ = ("function", "names")
+    __slots__ = ("names",)
 
     def __init__(self, function: Callable[..., Any], names: tuple[str, ...]) -> None:
-        self.function = function
+        super().__init__(function)
         self.names = names
 
     def __call__(self, *arguments: Any) -> Any:
         positional = len(arguments) - len(self.names)
         return self.function(*arguments[:positional], **dict(zip(self.names, arguments[positional:], strict=True)))
 
-    def __repr__(self) -> str:
-        return repr(self.function)
 
-
-class BareCall:
+class BareCall(Form):
     """Calls without arguments. There is one column, which gives the batch its length; its values are ignored."""
 
-    __slots__ = ("function",)
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self.function = function
+    __slots__ = ()
 
     def __call__(self, _: object) -> Any:
         return self.function()
-
-    def __repr__(self) -> str:
-        return repr(self.function)
 
 
 def make_call(function: Callable[..., Any], arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:

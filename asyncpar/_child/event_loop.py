@@ -92,6 +92,7 @@ class EventLoop:
         loop.add_reader(self._channel, self._read)
         try:
             self._handle(frame)
+            self._take_frames()  # that came together with it
             while not left.done():
                 try:
                     await asyncio.wait([left])
@@ -131,14 +132,18 @@ class EventLoop:
         assert self._left is not None
         try:
             self._channel.receive_some()
-            while not self._left.done() and (frame := self._channel.take()) is not None:
-                self._handle(frame)
+            self._take_frames()
         except EOFError as error:
             if not self._left.done():
                 self._left.set_exception(error)
         except BaseException as error:
             if not self._left.done():
                 self._left.set_exception(error)
+
+    def _take_frames(self) -> None:
+        assert self._left is not None
+        while not self._left.done() and (frame := self._channel.take()) is not None:
+            self._handle(frame)
 
     def _handle(self, frame: Frame) -> None:
         if frame.kind == BESIDE:

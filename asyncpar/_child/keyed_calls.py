@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from asyncpar._basics.forms import Form
 from asyncpar._cache.cached import CachedCoroutineFunction, CachedFunction, acompute, compute, shelf_of, twin_of
 from asyncpar._cache.flights import Landing
 from asyncpar._cache.shelf import Arguments, Shelf
@@ -64,16 +65,13 @@ def may_call_twins(function: Callable[..., Any]) -> bool:
     return function is make_call or twin_of(function) is not None
 
 
-class KeyedCall:
+class KeyedCall(Form):
     """What is called instead of a twin, or of a form of calls that may be of twins."""
 
     _has_travelled = False  # to a worker that has no memory in common with the parent
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self.function = function
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"function": self.function, "_has_travelled": True}
+    def __getstate__(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        return {"_has_travelled": True}, {"function": self.function}
 
     def __call__(self, *row: Any) -> Any:
         arguments, (key, is_again) = row[:-2], row[-2:]
@@ -86,9 +84,6 @@ class KeyedCall:
         """The result, or what stands for it. With `mmap_mode`, the parent maps whatever has been kept."""
         least = _LARGE if shelf.store.reader.map_mode is None else 1
         return KEPT if self._has_travelled and landing.size >= least and not is_again else landing.value
-
-    def __repr__(self) -> str:
-        return repr(self.function)
 
 
 class KeyedCoroutineCall(KeyedCall):

@@ -85,7 +85,7 @@ class Batch:
         if all(isinstance(column, _SELECTED_SINGLY) for column in self.columns):
             columns = tuple([[column[position] for position in positions] for column in self.columns])
             indices = [self.indices[position] for position in positions]
-            return [Batch(indices, columns, 0, self.attempts + 1, self.failures + 1, self.function)]
+            return [type(self)(indices, columns, 0, self.attempts + 1, self.failures + 1, self.function)]
         return [self.part(begin, end, deaths=0, again=True, failed=True) for begin, end in stretches(positions)]
 
     def item(self, position: int) -> Any:

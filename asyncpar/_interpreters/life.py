@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import itertools
 import socket
 import threading
 from collections.abc import Callable
 from typing import Any
 
+from asyncpar._basics.locking import Numbers
 from asyncpar._child.control import NOT_RECEIVED, NUMBERS, POSITION, STOP, STRIKES
 from asyncpar._child.interrupter import ALL_CALLS, REQUEST
 from asyncpar._interpreters.surroundings import note_birth, note_end
@@ -38,8 +38,8 @@ from asyncpar._child.interpreter_main import serve
 serve(channel_fd, interrupts_fd, page, queue_id, settled)
 """
 
-_numbers = itertools.count(1)
-_serials = itertools.count(1)  # of views
+_numbers = Numbers(1)
+_serials = Numbers(1)  # of views
 
 
 class Interpreter:

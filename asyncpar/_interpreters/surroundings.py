@@ -79,7 +79,7 @@ def _warn_of_fork() -> None:
 
 def _end_all() -> None:
     """Called when the program ends."""
-    interpreters = list(_living)
+    interpreters = _living.copy()
     for interpreter in interpreters:
         interpreter.end()
     deadline = time.monotonic() + _EXIT_SECONDS

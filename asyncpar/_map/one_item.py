@@ -2,8 +2,8 @@
 
 There is no second item, so there is nothing to cut, to order, to buffer or to learn, and no `Run` is made: the batch goes the
 short way of a single call (`_contract/single_call.py`), in two thirds of the time. All else is as in a run: the session, the
-notes on errors, the error policy and the statistics. Retries, progress and a cache need a run, and so do iterables that are not
-sequences, because only a pull shows that there is no second item.
+notes on errors, the error policy and the statistics. Retries, progress, a cache and a seed need a run, and so do iterables that
+are not sequences, because only a pull shows that there is no second item.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def is_one_item(plan: Plan) -> bool:
     """Whether the plan, awaited as a whole, may go the short way."""
     options = plan.options
     is_one = type(plan.source) is SlicedSource and plan.source.remaining == 1
-    return is_one and not options.retries and not options.progress and not plan.is_cached
+    return is_one and not options.retries and not options.progress and not plan.is_cached and options.seed is None
 
 
 class OneItem:

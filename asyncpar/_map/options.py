@@ -51,6 +51,7 @@ class RunOptions:
     mmap_mode: MmapMode = "r"
     progress: Progress = None
     cache: Memory | None = None
+    seed: int | None = None
 
     def __init__(self, **given: Any) -> None:
         for name, value in given.items():
@@ -143,6 +144,14 @@ def _check_cache(cache: Any) -> Memory | None:
     return cache
 
 
+def _check_seed(seed: Any) -> int | None:
+    if seed is None:
+        return None
+    if not is_int(seed) or operator.index(seed) < 0:
+        raise ValueError(f"seed must be an integer, 0 or more, or None, not {seed!r:.200}")
+    return operator.index(seed)
+
+
 _CHECKS: dict[str, Callable[[Any], Any]] = {  # {option: checks its value and returns the one to use}
     "executor": check_executor,
     "n_jobs": _check_n_jobs,
@@ -159,6 +168,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {  # {option: checks its value and re
     "mmap_mode": check_mmap_mode,
     "progress": check_progress,
     "cache": _check_cache,
+    "seed": _check_seed,
 }
 OPTION_NAMES = tuple(_CHECKS)
 
@@ -185,6 +195,7 @@ class _CommonOptions(TypedDict, total=False):
     mmap_mode: MmapMode
     progress: Progress
     cache: Memory | None
+    seed: int | None
 
 
 class Options(_CommonOptions, total=False):

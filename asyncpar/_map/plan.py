@@ -14,6 +14,7 @@ from asyncpar._map.options import RunOptions
 from asyncpar._run.batching import make_sizer
 from asyncpar._run.progress import Meter, open_meter
 from asyncpar._run.scheduler import OpenSession, Run, Sink
+from asyncpar._run.seeded_session import opening_seeded, refuse_cached
 from asyncpar._run.sources import Source, open_source
 from asyncpar.executors import find_executor, in_callers_loop
 
@@ -28,6 +29,8 @@ def make_plan(fn: Callable[..., Any], iterables: Sequence[Any], options: RunOpti
         raise TypeError("pmap needs at least one iterable to map over")
     if options.cache is not None:
         fn = options.cache.cache(fn)
+    if options.seed is not None:
+        refuse_cached([fn])
     concurrency = 0
     if is_coroutine_function(fn):
         concurrency = DEFAULT_CONCURRENCY if options.concurrency is None else options.concurrency
@@ -69,7 +72,11 @@ class Plan:
         options = self.options
         executor, program, in_loop = self.settle(errors_are_values=errors_are_values)
         traits = executor.traits
-        source, open_session = self._looked_up() if self.is_cached else (self.source, self.open_session)
+        source, open_session = self.source, self.open_session
+        if options.seed is not None:
+            open_session = opening_seeded(options.seed, open_session)
+        elif self.is_cached:
+            source, open_session = self._looked_up()
         return Run(
             program,
             self.hints,

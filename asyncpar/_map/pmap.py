@@ -155,11 +155,14 @@ def pmap(fn: Callable[..., Any], /, *iterables: Items[Any], **options: Any) -> P
             not, is found without a worker. Workers compute what is missing, and keep each result at once. Equal items of one
             run are computed once. Errors are not kept. Large results are read from where they are kept, and mapped, if the
             memory has an `mmap_mode`. None: `fn` is cached only if `Memory.cache` has made it.
+        seed: an integer, 0 or more: each call gets a random stream of its own, which `fn` finds in `current_call()`. The stream
+            depends on the seed and the index of the item, and neither on the executor, the batch or the order, nor on earlier
+            attempts. None: there are no such streams. Cached functions have none.
 
     Raises:
         TypeError: `fn` cannot be called, an iterable cannot be iterated over, or there is no such option; or `cache` is no
             `Memory`, or cannot cache `fn` (a generator function).
-        ValueError: an option is out of range; the message names the valid values.
+        ValueError: an option is out of range; the message names the valid values. Or `fn` is cached, and there is a seed.
 
     >>> import anyio, asyncpar, tempfile
     >>> async def main():

@@ -94,7 +94,7 @@ class Loans:
             return
         with self._collecting:
             page = self._page  # first: once it has been replaced, nothing is lent any more
-            ended = [slot for slot in tuple(self._lent) if not page[slot]]
+            ended = [slot for slot in self._lent.copy() if not page[slot]]
             blocks = [self._lent.pop(slot, None) for slot in ended]
             self._free += ended
         del blocks  # outside the lock: finalizers that run now may collect as well

@@ -1,4 +1,5 @@
-"""The machine, the event loop and the threads that asyncpar runs on: processors, memory, background tasks, nesting.
+"""The machine, the event loop and the threads that asyncpar runs on: processors, memory, background tasks, nesting, the GIL
+(`gil.py`), and the threads of numerical libraries (`inner_threads.py`).
 
 Everything but the child's side and the wire may import from here (`nesting.py`, `own_imports.py` and `collector.py` are for
 both sides). The modules know nothing of runs, batches or executors.

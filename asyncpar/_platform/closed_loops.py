@@ -59,7 +59,7 @@ def watch(loop: asyncio.AbstractEventLoop, owner: asyncio.Task[None], lost: Call
 
 def see_to_closed_loops() -> None:
     """Cleans up after loops that have been closed, if that has not been done yet."""
-    for finalizer in list(_watched):
+    for finalizer in _watched.copy():
         watched = finalizer.peek()
         if watched is None:
             _watched.discard(finalizer)

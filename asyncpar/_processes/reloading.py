@@ -22,11 +22,12 @@ see only some of what a function calls.
 
 from __future__ import annotations
 
-import itertools
 import sys
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
+
+from asyncpar._basics.locking import Numbers
 
 
 class _Watch:
@@ -34,7 +35,6 @@ class _Watch:
 
     def __init__(self) -> None:
         self.generation = 0
-        self._generations = itertools.count(1)  # so that two threads that reload at once do not count as one
         self._loaded = set(sys.modules)  # modules that were loaded when some run began, and so perhaps in a worker
         self._looked_for: set[str] = set()  # names that were looked for since then
         self._seen_by_autoreload: dict[str, float] | None = None
@@ -47,13 +47,13 @@ class _Watch:
             self._looked_for.add(name)
 
     def begin_generation(self) -> None:
-        self.generation = next(self._generations)
+        self.generation = next(_generations)
 
     def look(self) -> None:
         """Checks for reloads that the finder cannot see by itself."""
         if self._looked_for:
             looked_for, self._looked_for = self._looked_for, set()
-            found = {name for name in list(looked_for) if name in sys.modules}  # a list: other threads import meanwhile
+            found = {name for name in looked_for.copy() if name in sys.modules}  # a copy: other threads import meanwhile
             if found & self._loaded:
                 self.begin_generation()
             self._loaded |= found
@@ -77,6 +77,7 @@ def _seen_by_autoreload() -> dict[str, float]:
 
 
 _watch: _Watch | None = None
+_generations = Numbers(1)  # so that two threads that reload at once do not count as one
 
 
 def generation() -> int:

@@ -1,7 +1,9 @@
 """What executors have in common whose workers are sent frames: their sessions, and the programs that they keep.
 
 A run of an importable function finds its program kept from the last one, so that a service which maps the same function again
-and again sends it once to each worker. Single calls have sessions that outlive them (`call_sessions.py`).
+and again sends it once to each worker. Single calls have sessions that outlive them (`call_sessions.py`). Where context
+variables are carried (`carrying.py`), their values are part of the program. So it is not kept, and single calls are told apart
+by its pickle.
 
 Workers keep the modules that they have imported. When modules have been reloaded since the last run began, workers with old
 code are not lent any more (`reloading.py`).
@@ -10,7 +12,8 @@ code are not lent any more (`reloading.py`).
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
+from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,6 +25,7 @@ from asyncpar._contract.lending import PooledExecutor, PooledSession
 from asyncpar._memory.loans import NOWHERE
 from asyncpar._memory.options import DEFAULT_BYTES
 from asyncpar._processes.call_sessions import CallSession, CallSessions, SeatedCallSession
+from asyncpar._processes.carrying import carry, check_contextvars
 from asyncpar._processes.frame_worker import FrameWorker
 from asyncpar._processes.parcel import PickledProgram, ProcessParcel, RunPlacer, SentProgram
 from asyncpar._processes.reloading import generation
@@ -38,11 +42,19 @@ W = TypeVar("W", bound=FrameWorker)
 
 
 class FrameExecutor(PooledExecutor[W]):
-    """An executor whose workers are sent frames."""
+    """An executor whose workers are sent frames. `contextvars`: variables that have their caller's values in workers."""
 
-    def __init__(self, size: int, *, max_pending: int | None = None, when_full: WhenFull = "wait") -> None:
+    def __init__(
+        self,
+        size: int,
+        *,
+        contextvars: Collection[ContextVar[Any]] = (),
+        max_pending: int | None = None,
+        when_full: WhenFull = "wait",
+    ) -> None:
         super().__init__(size, max_pending=max_pending, when_full=when_full)
         self.pool.give_back = self.release
+        self._contextvars = check_contextvars(contextvars)
         self._workers: set[W] = set()  # all that have not ended
         self._last_program_id = 0
         self._importable: dict[Hashable, SentProgram] = {}  # {its options, and the id of its function, which it holds: program}
@@ -70,7 +82,7 @@ class FrameExecutor(PooledExecutor[W]):
         placer = self.make_placer(threshold)
         unfinished = hold_unfinished_modules(fn)
         try:
-            is_kept = is_importable(fn)
+            is_kept = self._is_sent_by_name(fn)
             sent = self._importable_program(fn, options) if is_kept else self.new_program(fn, options, placer)
         except BaseException:
             if unfinished is not None:
@@ -89,7 +101,7 @@ class FrameExecutor(PooledExecutor[W]):
             return self.open(Program(fn, concurrency, False, timeout), DEFAULT_HINTS)
         if concurrency and self.event_loops is not None:
             concurrency = SINGLE_CALLS
-        by_name = is_importable(fn)
+        by_name = self._is_sent_by_name(fn)
         kept = self._calls.find(fn, concurrency, timeout) if by_name else None
         return self._new_call(Program(fn, concurrency, False, timeout), by_name) if kept is None else kept
 
@@ -114,6 +126,10 @@ class FrameExecutor(PooledExecutor[W]):
             return SeatedRunSession(self, program, sent, placer, None, is_kept=False, seats=session.seats)
         return RunSession(self, program, sent, placer, None, is_kept=False)
 
+    def _is_sent_by_name(self, fn: Callable[..., Any]) -> bool:
+        """Whether what is sent is the same in every run. Values of context variables may not be."""
+        return not self._contextvars and is_importable(fn)
+
     def _begin(self) -> None:
         """A run, or a call, begins: it is checked that it may, and workers with old code are dismissed."""
         self.pool.bind_to_loop()
@@ -135,7 +151,8 @@ class FrameExecutor(PooledExecutor[W]):
 
     def new_program(self, fn: Callable[..., Any], options: ProgramOptions, placer: RunPlacer | None) -> SentProgram:
         self._last_program_id += 1
-        return SentProgram(fn, options, self._last_program_id, placer)
+        sent: Any = carry(fn, self._contextvars) if self._contextvars else fn
+        return SentProgram(sent, options, self._last_program_id, placer)
 
     def forget_program(self, program: SentProgram) -> None:
         """No run needs the program any longer: workers forget it with their next message."""

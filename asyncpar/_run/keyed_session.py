@@ -15,7 +15,7 @@ whoever wants it waits for it.)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import repeat
 from operator import is_
 from typing import Any
@@ -27,8 +27,7 @@ from asyncpar._contract.batches import Batch, BatchDone
 from asyncpar._contract.executor import Answer, Fate, Parcel, Place, Session
 from asyncpar._run.looking_up import Looked
 from asyncpar._run.outcomes import without
-
-_KEPT_FORMS = 64  # of functions; as many as `_sync/calls.py` keeps sessions
+from asyncpar._run.session_around import Forms, SessionAround
 
 Asked = Mapping[int, Looked]  # {index: the key of a call that is under way, and where it is kept}
 
@@ -47,56 +46,38 @@ class KeyedBatch(Batch):
         return self.plain.item(position)
 
 
-class KeyedSession(Session):
+class KeyedSession(SessionAround):
     """Args:
     inner: the executor's session. Its program, or the functions of its batches, are `KeyedCall`s.
     """
 
     def __init__(self, inner: Session, asked: Asked) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._asked = asked
-        self._forms: dict[int, KeyedCall] = {}  # {id of the function, which the value keeps alive: what is sent instead}
+        self._forms = Forms(keyed)
 
     def pack(self, batch: Batch, budget: float) -> Parcel:
         function = batch.function
         if function is not None:
             if not may_call_twins(function):
-                return self._inner.pack(batch, budget)
-            function = self._form(function)
+                return self.inner.pack(batch, budget)
+            function = self._forms.of(function)
         keys = [self._asked[index].key if index in self._asked else None for index in batch.indices]
         is_again = bytes([batch.attempts > 1]) * len(batch)
         columns = (*batch.columns, keys, is_again)
         sent = KeyedBatch(batch.indices, columns, batch.deaths, batch.attempts, batch.failures, function)
         sent.near_end = batch.near_end
-        return self._inner.pack(sent, budget)
-
-    def _form(self, function: Callable[..., Any]) -> KeyedCall:
-        form = self._forms.get(id(function))
-        if form is None:
-            if len(self._forms) == _KEPT_FORMS:
-                self._forms.clear()
-            form = self._forms[id(function)] = keyed(function)
-        return form
+        return self.inner.pack(sent, budget)
 
     def lease_nowait(self) -> Place | None:
-        place = self._inner.lease_nowait()
+        place = self.inner.lease_nowait()
         return None if place is None else _KeyedPlace(place, self._asked)
 
     async def lease(self) -> Place:
-        return _KeyedPlace(await self._inner.lease(), self._asked)
+        return _KeyedPlace(await self.inner.lease(), self._asked)
 
     def release(self, place: _KeyedPlace) -> None:
-        self._inner.release(place.inner)
-
-    @property
-    def is_contended(self) -> bool:
-        return self._inner.is_contended
-
-    def counters(self) -> Mapping[str, int]:
-        return self._inner.counters()
-
-    def close(self) -> None:
-        self._inner.close()
+        self.inner.release(place.inner)
 
 
 class _KeyedPlace(Place):

@@ -55,10 +55,11 @@ class Outcome(Generic[T]):
 
 def explain_tuples(done: BatchDone) -> None:
     """Says what to write where a call lacks arguments and its one item is a tuple of them."""
-    if done.batch.function is not None or len(done.batch.columns) != 1:  # calls of `Parallel`, or several iterables
+    batch = done.batch.plain
+    if batch.function is not None or len(batch.columns) != 1:  # calls of `Parallel`, or several iterables
         return
     for position, error in done.errors.items():
-        item = done.batch.item(position)
+        item = batch.item(position)
         if type(error) is TypeError and type(item) in (tuple, list):
             lacks = _LACKS_ARGUMENTS.search(message_of(error)[:_LONGEST_MESSAGE])
             if lacks is not None and int(next(filter(None, lacks.groups()))) <= len(item) > 1:

@@ -34,7 +34,6 @@ grace to end, the other slots would go on meanwhile.
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Callable
 from heapq import heappop, heappush
@@ -45,6 +44,7 @@ import anyio
 import anyio.abc
 import anyio.lowlevel
 
+from asyncpar._basics.locking import Numbers
 from asyncpar._contract.answers import read_in_thread
 from asyncpar._contract.batches import Batch, BatchDone, check_complete
 from asyncpar._contract.errors_of_calls import annotate, keep_program_alive, raisable
@@ -66,7 +66,7 @@ _PUMP_PIECE = 64  # items between two turns of the event loop; 3 % at 3 µs an i
 
 OpenSession: TypeAlias = Callable[[Executor, Program, Hints], Session]
 
-_numbers = itertools.count()  # of the runs of this program
+_numbers = Numbers()  # of the runs of this program
 
 
 async def _read(answer: Answer) -> BatchDone:

@@ -35,12 +35,14 @@ _PARALLEL_PARAMS = (  # of `Parallel` itself, for the message about an unknown o
     "retry_on",
     "retry_wait",
     "on_error",
+    "seed",
     "inner_max_num_threads",
 )
 _PROCESS_PARAMS = {  # {joblib's name, and others: ProcessExecutor's name}
     "idle_worker_timeout": "idle_timeout",
     "initializer": "initializer",
     "initargs": "initargs",
+    "contextvars": "contextvars",
     "preload": "preload",
     "max_calls_per_worker": "max_calls_per_worker",
     "max_memory": "max_memory",

@@ -9,6 +9,7 @@ from typing import Any
 
 from asyncpar._basics.notes import add_note
 from asyncpar._basics.wording import short_repr
+from asyncpar._child.seeded_calls import SeededCall
 from asyncpar._child.unawaited import is_unawaited, refusal
 from asyncpar._map.plan import Plan
 from asyncpar._run.progress import open_meter
@@ -23,6 +24,8 @@ def map_inline(plan: Plan) -> Generator[Any, None, None]:
     """The results of a checked plan, each computed when it is asked for."""
     options, source = plan.options, plan.source
     make_call, fn = RetryingCaller(options.retrying(), options.on_error), timed(plan.fn, options.timeout)
+    if options.seed is not None:
+        fn = SeededCall(fn, options.seed)
     meter = open_meter(options.progress)
     began, busy = time.monotonic(), 0.0
     try:
@@ -33,7 +36,7 @@ def map_inline(plan: Plan) -> Generator[Any, None, None]:
             row = [column[0] for column in columns]
             call_began = time.monotonic()
             try:
-                value = make_call(fn, row, {})
+                value = make_call(fn, row if options.seed is None else [*row, index], {})
             except BaseException as error:
                 item = row[0] if len(row) == 1 else tuple(row)
                 add_note(error, f"raised by call {index}, item {short_repr(item)}, in the caller's thread")

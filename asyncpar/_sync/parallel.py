@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import warnings
 import weakref
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from types import MethodType
 from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, Self, TypeAlias, TypedDict, TypeVar, Unpack, overload
 
@@ -21,6 +21,8 @@ from asyncpar._platform.nesting import depth
 from asyncpar._sync.reporting import preamble
 
 if TYPE_CHECKING:
+    from contextvars import ContextVar
+
     from asyncpar._run.outcomes import OnError
     from asyncpar._run.progress import Progress
     from asyncpar._run.retrying import ErrorTypes
@@ -98,10 +100,12 @@ class _Options(TypedDict, total=False):
     retry_on: ErrorTypes
     retry_wait: float
     on_error: OnError
+    seed: int | None
     inner_max_num_threads: int
     idle_worker_timeout: float
     initializer: Callable[..., object]
     initargs: Iterable[Any]
+    contextvars: Collection[ContextVar[Any]]
     preload: Sequence[str]
     max_calls_per_worker: int
     max_memory: int
@@ -150,6 +154,7 @@ class Parallel(Generic[R]):
             seconds, as in `pmap`.
         on_error: "raise": the first error stops everything and is raised; "return": exceptions are among the results; "skip":
             tasks that failed are left out.
+        seed: an integer, 0 or more, from which each task gets a random stream of its own, as in `pmap`.
         backend_kwargs: for processes: `initializer`, `initargs`, `idle_worker_timeout`, `inner_max_num_threads`, and the other
             arguments of `ProcessExecutor`.
 
@@ -210,6 +215,7 @@ class Parallel(Generic[R]):
         retry_on: ErrorTypes = Exception,
         retry_wait: float = 0.0,
         on_error: OnError = "raise",
+        seed: int | None = None,
         inner_max_num_threads: int | None = None,
         **backend_kwargs: Any,
     ) -> None:
@@ -242,6 +248,7 @@ class Parallel(Generic[R]):
             retry_on=retry_on,
             retry_wait=retry_wait,
             on_error=on_error,
+            seed=seed,
         )
         self.return_as: str = return_as
         self.pre_dispatch = pre_dispatch
@@ -397,10 +404,12 @@ class Parallel(Generic[R]):
         return RetryingCaller(options.retrying(), options.on_error)
 
     def _inline_values(self, calls: Iterable[Any], reports: CallReports) -> Generator[Any, None, None]:
-        wanted, caller = reports.wanted, self._caller()
+        wanted, caller, seed = reports.wanted, self._caller(), self._options.seed
         for done, call in enumerate(calls, 1):
             function, arguments, keywords = _unpack(call)
             self.n_dispatched_tasks = done
+            if seed is not None:
+                function = _seeded(function, seed, done - 1)
             value = caller(function, arguments, keywords) if caller is not None else function(*arguments, **keywords)
             if done == 1 and is_unawaited(value):
                 raise refusal(value)
@@ -435,6 +444,17 @@ def _unpack(call: Any) -> Call[Any]:
 
     check_call(call)
     raise AssertionError("unreachable: what cannot be unpacked is no call")
+
+
+def _seeded(function: Callable[..., Any], seed: int, index: int) -> Callable[..., Any]:
+    """`function`, to be called as the task of that index."""
+    from functools import partial
+
+    from asyncpar._child.seeded_calls import call_seeded
+    from asyncpar._run.seeded_session import refuse_cached
+
+    refuse_cached([function])
+    return partial(call_seeded, function, seed, index)
 
 
 def _iterate(iterable: Iterable[Any]) -> Iterable[Any]:

@@ -26,6 +26,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from asyncpar._basics.forms import Form, users_function
 from asyncpar._basics.wording import in_words, short_repr
 from asyncpar._wire.codec import PROTOCOL
 from asyncpar._wire.parts import Parts, parts_of
@@ -91,8 +92,15 @@ def refuse(what: str, value: object, name: str, error: BaseException, remedy: st
 
 
 def refuse_function(fn: Callable[..., Any], error: BaseException) -> PicklingError:
-    """The same for the function of a run."""
+    """The same for the function of a run, or for a form that stands for it."""
     remedy = '; make what it refers to picklable, or run it with executor="thread"'
+    form: Any = fn
+    while issubclass(type(form), Form):
+        for what, part, name in form.own_parts():
+            if find_unpicklable(part, name) is not None:
+                return refuse(what, part, name, error)
+        form = form.function
+    fn = users_function(fn)
     return refuse(f"the function {short_repr(fn)}", fn, "function", error, remedy)
 
 

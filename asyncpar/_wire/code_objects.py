@@ -25,6 +25,9 @@ from pathlib import Path
 from types import CodeType
 from typing import Any, NamedTuple
 
+from asyncpar._basics.locking import ModuleLock
+
+_adding = ModuleLock()  # to what `linecache` knows: several threads read answers
 _linecache: Any = linecache  # its entries for code without a file have no public name
 _KNOWS_CODE = hasattr(linecache, "_getlines_from_code") and hasattr(linecache, "_register_code")
 
@@ -51,7 +54,8 @@ def load_code(data: bytes, *lines: Any) -> CodeType:
     """The code again. From now on, `linecache` knows its lines."""
     code: CodeType = marshal.loads(data)  # noqa: S302 - as with pickle, it comes from our own workers
     if lines:
-        _make_known(code, Lines(*lines))
+        with _adding:
+            _make_known(code, Lines(*lines))
     return code
 
 

@@ -6,6 +6,7 @@ only when something has to be pickled, because importing cloudpickle takes 30 ms
 - **Code** keeps its file name and its lines (`code_objects.py`).
 - **Objects that belong to a process** are refused if pickle would send them and they would mean something else in the receiving
   process (`bound_objects.py`).
+- **Context variables** go as the place where they are found (`context_variables.py`).
 - **Classes and functions that the other end already has** are written as their number (`definitions.py`).
 
 Pickle asks `reducer_override` about each object that is not built in, so this method decides by the object's type, in 0.1 µs.
@@ -33,6 +34,7 @@ import operator
 import pickle
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from functools import cache
 from types import CodeType, FunctionType
 from typing import Any, ClassVar, TypeAlias
@@ -43,6 +45,7 @@ from asyncpar._memory.buffers import Buffer
 from asyncpar._wire.bound_objects import reduce_text_file, reducer_of_bound
 from asyncpar._wire.code_objects import reduce_code
 from asyncpar._wire.codec import PROTOCOL as PROTOCOL
+from asyncpar._wire.context_variables import reduce_variable
 from asyncpar._wire.definitions import Definitions, defined
 
 Reducer: TypeAlias = Callable[[Any], Any]
@@ -76,7 +79,11 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
         brought: the classes and functions that were written by value, in order.
     """
 
-    own_reducers: ClassVar[Mapping[type, Reducer]] = {CodeType: _reduce_code, io.TextIOWrapper: _reduce_text_file}
+    own_reducers: ClassVar[Mapping[type, Reducer]] = {
+        CodeType: _reduce_code,
+        io.TextIOWrapper: _reduce_text_file,
+        ContextVar: reduce_variable,
+    }
     definitions: Definitions | None = None
 
     def __init__(self, file: Any, protocol: int = PROTOCOL, buffer_callback: Callable[[Any], object] | None = None) -> None:

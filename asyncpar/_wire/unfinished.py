@@ -24,7 +24,6 @@ from __future__ import annotations
 import pickle
 import sys
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import cache, reduce
 from importlib import _bootstrap
@@ -32,10 +31,11 @@ from io import BytesIO
 from types import ModuleType
 from typing import Any
 
+from asyncpar._basics.forms import users_function
 from asyncpar.errors import ExecutorUnavailableError
 
 _import_locks: dict[str, Any] = getattr(_bootstrap, "_module_locks", {})  # {name of a module: weak reference to its lock}
-_held: Counter[str] = Counter()  # {name of an unfinished module: how many runs hold it}
+_held: dict[str, int] = {}  # {name of an unfinished module: how many runs hold it}
 _holding = threading.Lock()
 
 
@@ -50,7 +50,7 @@ class Hold:
             by_value = cloudpickle.list_registry_pickle_by_value()
             self._modules = [module for module in modules if module.__name__ in _held or module.__name__ not in by_value]
             for module in self._modules:
-                _held[module.__name__] += 1
+                _held[module.__name__] = _held.get(module.__name__, 0) + 1
                 cloudpickle.register_pickle_by_value(module)
 
     def release(self) -> None:
@@ -76,7 +76,7 @@ def hold_unfinished_modules(fn: object = None) -> Hold | None:
     """
     if not _import_locks:
         return None
-    modules = _unfinished(getattr(fn, "__module__", None))
+    modules = _unfinished(getattr(users_function(fn), "__module__", None))
     return Hold(modules) if modules else None
 
 
@@ -84,7 +84,7 @@ def _unfinished(also: object) -> list[ModuleType]:
     """The modules that this thread is importing, and `also` with its packages, if it is being imported."""
     thread = threading.get_ident()
     modules = []
-    for name, reference in list(_import_locks.items()):
+    for name, reference in _import_locks.copy().items():
         lock, module = reference(), sys.modules.get(name)
         if module is not None and getattr(getattr(module, "__spec__", None), "_initializing", False):
             is_ours = getattr(lock, "owner", None) == thread
@@ -100,7 +100,7 @@ def guarded(pickler_class: Any) -> Any:
 
 def _is_held(module_name: object) -> bool:
     """Whether importing it would wait for an unfinished module: itself, or one of its packages."""
-    return isinstance(module_name, str) and any(f"{module_name}.".startswith(f"{name}.") for name in list(_held))
+    return isinstance(module_name, str) and any(f"{module_name}.".startswith(f"{name}.") for name in _held.copy())
 
 
 @cache

@@ -20,6 +20,7 @@ from asyncpar._basics.hints import instead_of_executor, meant_executor_name
 from asyncpar._contract.executor import Executor as Executor
 from asyncpar._contract.lending import PooledExecutor as PooledExecutor
 from asyncpar._platform.cpus import cpu_count
+from asyncpar._platform.gil import has_gil
 from asyncpar._platform.nesting import depth
 from asyncpar._wire.unfinished import is_importing
 
@@ -58,8 +59,7 @@ def default_name() -> str:
     """
     if levels := depth():
         return "thread" if levels == 1 and not is_importing() else "inline"
-    gil = getattr(sys, "_is_gil_enabled", None)
-    return "thread" if gil is not None and not gil() else "process"
+    return "process" if has_gil() else "thread"
 
 
 def is_foreign_pool(value: object) -> bool:

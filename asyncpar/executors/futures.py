@@ -18,7 +18,6 @@ no call is blamed for a pool whose workers cannot start.
 
 from __future__ import annotations
 
-import itertools
 import os
 import threading
 import weakref
@@ -31,6 +30,7 @@ from typing import Any
 import anyio
 from anyio.lowlevel import RunVar
 
+from asyncpar._basics.locking import Numbers
 from asyncpar._basics.validation import is_positive_int, to_count
 from asyncpar._child.pool_main import UNKNOWN, PoolAnswer, run_in_pool
 from asyncpar._child.protocol import FAILED
@@ -51,7 +51,7 @@ from asyncpar.executors.thread import ThreadPlace
 
 _SMALL_PROGRAM = 1 << 14  # up to this many bytes, a function is sent with every batch instead of on request; a guess
 
-_program_ids = itertools.count(int.from_bytes(os.urandom(6), "big") << 16)  # workers may serve other programs as well
+_program_ids = Numbers(int.from_bytes(os.urandom(6), "big") << 16)  # workers may serve other programs as well
 
 
 class FuturesExecutor(PooledExecutor[Place]):

@@ -14,7 +14,8 @@ A worker is told to end, and ends when nothing runs in it any more. It says so i
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
+from contextvars import ContextVar
 from typing import Any
 
 import anyio
@@ -52,6 +53,9 @@ class InterpreterExecutor(FrameExecutor[InterpreterWorker]):
         max_workers: how many interpreters there may be at once.
         initializer: called with `initargs` in each new interpreter, before its first call. What it raises fails the run.
         initargs: arguments of the initializer.
+        contextvars: context variables whose values go to workers. In each call, they have the values that they had where its
+            run began, which are pickled with the function. Those that have none there have none in the call. What calls set
+            reaches no other run. Each must be an attribute of a module, or of the script.
         idle_timeout: seconds after which an interpreter without work is closed.
         max_pending, when_full: limit what waits for an interpreter, as in `ProcessExecutor`.
 
@@ -75,13 +79,16 @@ class InterpreterExecutor(FrameExecutor[InterpreterWorker]):
         *,
         initializer: Callable[..., object] | None = None,
         initargs: Iterable[Any] = (),
+        contextvars: Collection[ContextVar[Any]] = (),
         idle_timeout: float = 30,
         max_pending: int | None = None,
         when_full: WhenFull = "wait",
     ) -> None:
         refuse_unless_supported()
         check_initializer(initializer, initargs, idle_timeout)
-        super().__init__(resolve_max_workers(max_workers), max_pending=max_pending, when_full=when_full)
+        super().__init__(
+            resolve_max_workers(max_workers), contextvars=contextvars, max_pending=max_pending, when_full=when_full
+        )
         self._initializer = None if initializer is None else Initializer(initializer, tuple(initargs))
         self._idle_timeout = to_seconds(idle_timeout)
         self._life: BackgroundTask | None = None

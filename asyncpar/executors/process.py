@@ -22,7 +22,8 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import anyio
@@ -38,6 +39,7 @@ from asyncpar._memory.placer import Placer
 from asyncpar._platform.background import BackgroundTask, start_background
 from asyncpar._platform.cpus import resolve_max_workers
 from asyncpar._platform.memory import available_memory
+from asyncpar._processes.carrying import check_contextvars
 from asyncpar._processes.event_loops import EventLoops
 from asyncpar._processes.frame_worker import check_initializer
 from asyncpar._processes.sessions import FrameExecutor
@@ -66,6 +68,9 @@ class ProcessExecutor(FrameExecutor[ProcessWorker]):
         max_workers: how many processes there may be at once.
         initializer: called with `initargs` in each new worker, before its first call. What it raises fails the run.
         initargs: arguments of the initializer.
+        contextvars: context variables whose values go to workers. In each call, they have the values that they had where its
+            run began, which are pickled with the function. Those that have none there have none in the call. What calls set
+            reaches no other run. Each must be an attribute of a module, or of the script.
         preload: names of modules that are imported once and shared by all workers, which then start with them loaded. The
             modules must not start threads. Random generators in these modules draw the same numbers in all workers; the global
             ones of `random`, `numpy.random` and `torch` do not.
@@ -104,6 +109,7 @@ class ProcessExecutor(FrameExecutor[ProcessWorker]):
         *,
         initializer: Callable[..., object] | None = None,
         initargs: Iterable[Any] = (),
+        contextvars: Collection[ContextVar[Any]] = (),
         preload: Sequence[str] = (),
         inner_max_num_threads: int | None = None,
         max_calls_per_worker: int | None = None,
@@ -125,7 +131,9 @@ class ProcessExecutor(FrameExecutor[ProcessWorker]):
             idle_timeout=idle_timeout,
             grace=grace,
         )
-        super().__init__(resolve_max_workers(max_workers), max_pending=max_pending, when_full=when_full)
+        super().__init__(
+            resolve_max_workers(max_workers), contextvars=contextvars, max_pending=max_pending, when_full=when_full
+        )
         self.event_loops: EventLoops = EventLoops(self.pool, self.release)
         self._initializer = None if initializer is None else Initializer(initializer, tuple(initargs))
         self._preload = tuple(preload)
@@ -169,7 +177,7 @@ class ProcessExecutor(FrameExecutor[ProcessWorker]):
                 worker.share_of_results = self._share_of_results()
 
     def _collect_loans(self) -> None:
-        for worker in list(self._workers):
+        for worker in self._workers.copy():  # threads that pack collect, too
             worker.collect_loans()
 
     def release(self, worker: ProcessWorker) -> None:
@@ -401,6 +409,7 @@ def check_process_arguments(
     *,
     initializer: object = None,
     initargs: object = (),
+    contextvars: object = (),
     preload: object = (),
     inner_max_num_threads: object = None,
     max_calls_per_worker: object = None,
@@ -411,6 +420,7 @@ def check_process_arguments(
 ) -> None:
     """Refuses what a `ProcessExecutor` would refuse."""
     check_initializer(initializer, initargs, idle_timeout)
+    check_contextvars(contextvars)
     if isinstance(preload, str):
         raise TypeError(f"preload must be a sequence of module names, such as [{preload!r}], not one string")
     if not isinstance(preload, Iterable) or not all(isinstance(name, str) for name in preload):

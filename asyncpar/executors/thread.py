@@ -17,6 +17,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
+from asyncpar._basics.validation import check_inner_threads, to_count
 from asyncpar._basics.wording import in_words
 from asyncpar._child.control import POSITION, RECEIVED, STOP, private_page, seconds_left
 from asyncpar._child.run_batch import BatchReport, run_batch
@@ -26,6 +27,7 @@ from asyncpar._contract.executor import Fate, Parcel, Place, Traits
 from asyncpar._contract.lending import PooledExecutor
 from asyncpar._platform.background import LoopHandle
 from asyncpar._platform.cpus import resolve_max_workers
+from asyncpar._platform.inner_threads import InnerThreads
 from asyncpar._platform.nesting import enter_worker_thread
 
 
@@ -94,7 +96,18 @@ class ThreadExecutor(PooledExecutor[ThreadPlace]):
     """Runs calls in up to `max_workers` threads of this process (default: as many as processors).
 
     Nothing is copied or pickled. Cancelling a run starts no further call; a call that is running is abandoned.
-    `max_pending` and `when_full` limit what waits for a thread, as in `ProcessExecutor`.
+
+    Args:
+        max_workers: how many threads there may be at once.
+        inner_max_num_threads: how many threads numerical libraries (BLAS, OpenMP) may use for each call while calls run here.
+            That holds for the whole program meanwhile, and what the libraries had is restored after the last call. Libraries
+            that are limited by this program's own environment (`OMP_NUM_THREADS` and the like) are left alone. It needs
+            threadpoolctl, from the `threads` extra. None: those libraries decide.
+        max_pending, when_full: limit what waits for a thread, as in `ProcessExecutor`.
+
+    Raises:
+        ExecutorUnavailableError: `inner_max_num_threads` is given, and threadpoolctl is not installed.
+        ValueError: an argument is out of range.
 
     >>> import anyio, asyncpar
     >>> async def main():
@@ -106,14 +119,25 @@ class ThreadExecutor(PooledExecutor[ThreadPlace]):
 
     traits = Traits(stops="between_calls")
 
-    def __init__(self, max_workers: int | None = None, *, max_pending: int | None = None, when_full: WhenFull = "wait") -> None:
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        *,
+        inner_max_num_threads: int | None = None,
+        max_pending: int | None = None,
+        when_full: WhenFull = "wait",
+    ) -> None:
+        check_inner_threads(inner_max_num_threads)
         super().__init__(resolve_max_workers(max_workers), max_pending=max_pending, when_full=when_full)
+        self._inner = None if inner_max_num_threads is None else InnerThreads(to_count(inner_max_num_threads))
         self._limiter: anyio.CapacityLimiter | None = None
 
     async def start_place(self) -> ThreadPlace:
         if self._limiter is None:  # ours, not the loop's: lending sets the limit, and other users of threads keep their share
             self._limiter = anyio.CapacityLimiter(float("inf"))
         run_in_thread = partial(anyio.to_thread.run_sync, abandon_on_cancel=True, limiter=self._limiter)
+        if self._inner is not None:
+            run_in_thread = partial(run_in_thread, self._inner.run)
         return ThreadPlace(run_in_thread, self.pool.forget_one, is_replaceable=True)
 
 
@@ -138,6 +162,8 @@ class _Job:
             if self._abandoned:  # before it began
                 return
             self._running = True
+            if not self._parcel.program.concurrency:
+                self._first_column = list(self._parcel.batch.columns[0])
         self._thread_name = threading.current_thread().name
         enter_worker_thread()
         try:
@@ -170,8 +196,8 @@ class _Job:
     def abandon(self) -> bool:
         """Starts no further call; returns whether one is still running. That keeps its place until it ends."""
         self.page[STOP] = 1
-        self._first_column.clear()  # within a stride the page is not looked at
         with self._lock:
+            self._first_column.clear()  # within a stride the page is not looked at
             self._abandoned = self._keeps_place = True
             return self._running
 
@@ -193,7 +219,6 @@ class _Job:
         program, columns, budget = self._parcel.program, self._parcel.batch.columns, self._parcel.budget
         if not program.concurrency:
             singly, leave = (False, None) if program.timeout is None else (True, self._leave)
-            self._first_column = list(columns[0])
             return run_batch(
                 program.fn,
                 (self._first_column, *columns[1:]),

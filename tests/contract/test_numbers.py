@@ -42,6 +42,7 @@ OPTIONS = {
     "batch_size": WHOLE,
     "buffersize": WHOLE,
     "retries": [0, *WHOLE],
+    "seed": [0, *WHOLE],
     "timeout": [10**400, inf, *REAL],
     "retry_wait": [0, *REAL],
     "max_nbytes": [0, "2", LONG, 10**400, *REAL],

@@ -20,6 +20,7 @@ NAMES = {  # {of `Parallel`: as messages have it}
 OF_PARALLEL = {
     "timeout": OPTIONS["timeout"],
     "batch_size": WHOLE,
+    "seed": OPTIONS["seed"],
     "max_nbytes": OPTIONS["max_nbytes"],
     "pre_dispatch": ["2", LONG, 10**400, *REAL],
     "verbose": [0, -1, 10**400, inf, True, *REAL],

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     async def check_results() -> None:
         assert_type(await pmap(length, ["a"]), list[int])
         assert_type(await pmap(fetch, ["a"]), list[bytes])
+        assert_type(await pmap(length, ["a"], seed=1), list[int])
         assert_type(await pmap(length, lines()), list[int])
         assert_type(await pmap(add, [1], [2.0]), list[float])
         assert_type(await pmap(add_soon, [1], [2.0]), list[float])

@@ -123,7 +123,6 @@ def test_executors_by_other_names_are_refused_with_ours(name: str, meant: str) -
 
 
 IN_THE_WORKER = "make one inside the function, or once in each worker by an `initializer`"
-VARIABLE: contextvars.ContextVar[int] = contextvars.ContextVar("VARIABLE")
 
 
 @pytest.mark.parametrize(
@@ -131,7 +130,7 @@ VARIABLE: contextvars.ContextVar[int] = contextvars.ContextVar("VARIABLE")
     [
         (threading.Lock, f"it belongs to this process: {IN_THE_WORKER}"),
         (threading.local, f"it belongs to this process: {IN_THE_WORKER}"),
-        (lambda: VARIABLE, "workers have contexts of their own: pass what its get() returns"),
+        (lambda: contextvars.ContextVar("in no module"), "workers have contexts of their own: pass what its get() returns"),
         (lambda: sqlite3.connect(":memory:"), IN_THE_WORKER),
         (socket.socket, IN_THE_WORKER),
         (lambda: io.BufferedReader(io.BytesIO()), "pass its path, and open it inside the function"),
