@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from asyncpar._map.pmap import pmap as pmap
     from asyncpar._map.run import run as run
     from asyncpar._platform.cpus import cpu_count as cpu_count
+    from asyncpar._platform.current_worker import CurrentWorker as CurrentWorker
+    from asyncpar._platform.current_worker import current_worker as current_worker
     from asyncpar._run.outcomes import Outcome as Outcome
     from asyncpar._run.statistics import Statistics as Statistics
     from asyncpar._sync.blocking_map import map as map  # noqa: A004 - what else should it be called
@@ -58,6 +60,7 @@ _HOMES = {
     "CacheWarning": "errors",
     "CallTimeoutError": "errors",
     "ConsumedError": "errors",
+    "CurrentWorker": "_platform.current_worker",
     "Executor": "_contract.executor",
     "ExecutorSaturatedError": "errors",
     "ExecutorUnavailableError": "errors",
@@ -80,6 +83,7 @@ _HOMES = {
     "WorkerDiedError": "errors",
     "call": "_sync.call",
     "cpu_count": "_platform.cpus",
+    "current_worker": "_platform.current_worker",
     "delayed": "_sync.parallel",
     "dump": "_cache.persist",
     "effective_n_jobs": "_sync.config",
@@ -101,6 +105,7 @@ __all__ = [
     "CacheWarning",
     "CallTimeoutError",
     "ConsumedError",
+    "CurrentWorker",
     "Executor",
     "ExecutorSaturatedError",
     "ExecutorUnavailableError",
@@ -123,6 +128,7 @@ __all__ = [
     "WorkerDiedError",
     "call",
     "cpu_count",
+    "current_worker",
     "delayed",
     "dump",
     "effective_n_jobs",

@@ -26,6 +26,7 @@ from asyncpar._wire.unfinished import loads
 
 if TYPE_CHECKING:
     from asyncpar._child.lifetime import Lifetime
+    from asyncpar._child.worker_state import WorkerState
 
 
 class _Program:
@@ -72,6 +73,7 @@ class BatchServer:
     """
 
     lifetime: Lifetime | None = None  # says when the worker has to end, if it ever has to
+    state: WorkerState | None = None  # of the worker, if it has an initializer
 
     def __init__(self, control: ControlPage, memory: LentMemory | None) -> None:
         self._control = control
@@ -86,6 +88,8 @@ class BatchServer:
 
     def answer(self, decoder: Decoder, *, lends: bool) -> Frame:
         """The answer to a BATCH. `lends`: its buffers may lie in shared memory."""
+        if self.state is not None:
+            self.state.enter()
         message: BatchMessage = decoder.message
         program_id, new_program, more, news, budget, near_end, manner, encoded_columns = message
         if news is not None:
@@ -124,8 +128,22 @@ class BatchServer:
             self._programs.pop(program_id, None)
 
     def close(self) -> None:
+        """Leaves the state of the worker, and closes its event loop."""
+        if self.state is not None:
+            self.state.leave()
+        self._close_runner()
+
+    def runner(self) -> Any:
+        """The worker's `asyncio.Runner`, made at first need."""
+        if self._runner is None:
+            self._coroutines = import_own("asyncpar._child.run_coroutines")
+            self._runner = self._coroutines.asyncio.Runner()
+        return self._runner
+
+    def _close_runner(self) -> None:
         if self._runner is not None:
             self._runner.close()
+            self._runner = None
 
     def _take_in(self, news: News) -> None:
         forget, most_shared, key = news
@@ -154,9 +172,7 @@ class BatchServer:
         budget: float,
         leave: Callable[[int], bool] | None,
     ) -> BatchReport:
-        if self._runner is None:
-            self._coroutines = import_own("asyncpar._child.run_coroutines")
-            self._runner = self._coroutines.asyncio.Runner()
+        runner = self.runner()
         batch = self._coroutines.run_coroutines(
             fn,
             columns,
@@ -168,10 +184,11 @@ class BatchServer:
             leave=leave,
         )
         try:
-            report: BatchReport = self._runner.run(self._note_task(batch))
+            report: BatchReport = runner.run(self._note_task(batch))
         except CallInterrupted:  # anywhere in the event loop
-            self.close()
-            self._runner = None
+            if self.state is not None:
+                self.state.leave_loop()
+            self._close_runner()
             raise
         except self._coroutines.asyncio.CancelledError:
             raise CallInterrupted from None
@@ -188,7 +205,7 @@ class BatchServer:
         """Cancels the coroutine calls that are under way; returns whether there are any. Any thread may call it."""
         task = self._under_way
         if task is None:
-            return False
+            return self.state is not None and self.state.cancel()
         task.get_loop().call_soon_threadsafe(task.cancel)
         return True
 

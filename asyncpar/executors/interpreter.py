@@ -99,7 +99,7 @@ class InterpreterExecutor(FrameExecutor[InterpreterWorker]):
                     self._life.cancel()
                     self.pool.refuse_if_closed()
         worker = InterpreterWorker(self._generation, self._note_end)
-        self._workers.add(worker)
+        self.enlist(worker)
         await worker.set_up(self._initializer)
         return worker
 

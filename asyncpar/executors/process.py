@@ -234,7 +234,7 @@ class ProcessExecutor(FrameExecutor[ProcessWorker]):
                 return worker
 
     async def _set_up(self, worker: ProcessWorker) -> None:
-        self._workers.add(worker)
+        self.enlist(worker)
         try:
             if self.pool.closed:  # meanwhile
                 await worker.kill()
@@ -340,8 +340,8 @@ class ProcessExecutor(FrameExecutor[ProcessWorker]):
         expired = time.monotonic() - self._idle_timeout
         while self.pool.idle and self.pool.idle[0].idle_since <= expired:
             worker = self.pool.idle.pop(0)
-            self._workers.discard(worker)
             await worker.retire()
+            self._workers.discard(worker)
             self.pool.forget_one()
         if not self.pool.started and self._zygote is not None:
             zygote = self._zygote
