@@ -49,8 +49,8 @@ def refuse_as_initializer(initializer: object, initargs: object) -> None:
     """Raises TypeError unless they can be the initializer of a worker (or None), and its arguments."""
     if initializer is not None and not callable(initializer):
         raise TypeError(
-            f"initializer must be callable, not {initializer!r}; each worker calls it with initargs, so pass the function itself "
-            "and not what it returns"
+            f"initializer must be callable, not {initializer!r}; workers call it with initargs, so pass the function itself"
+            ", and not what it returns"
         )
     if not isinstance(initargs, Iterable):
         raise TypeError(f"initargs must be a tuple of the arguments of initializer, not {initargs!r}")

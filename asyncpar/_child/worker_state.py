@@ -52,7 +52,7 @@ class WorkerState:
         self._is_made = False
         self._stack: ExitStack | None = None  # with what was entered
         self._in_loop: _InLoop | None = None
-        del worker.state
+        worker.keep_state()
 
     @property
     def has_to_be_left(self) -> bool:
@@ -68,7 +68,7 @@ class WorkerState:
         if self._is_made:
             return
         try:
-            self._worker.state = self._enter()
+            self._worker.keep_state(self._enter())
         except BaseException as error:
             self._in_loop = None
             add_note(error, f"raised by the {self._described()}")
@@ -102,7 +102,7 @@ class WorkerState:
             import_own("traceback").print_exception(error)
         finally:
             self._in_loop = self._stack = None
-            del self._worker.state
+            self._worker.keep_state()
 
     def leave_loop(self) -> None:
         """The event loop is going to be closed. A state that does not live in it stays."""

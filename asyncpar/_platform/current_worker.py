@@ -13,10 +13,12 @@ Workers import this module, so it imports nothing that they do not have.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+
+T = TypeVar("T")
 
 _NOT_MADE: Final[Any] = object()
 
@@ -40,6 +42,10 @@ class CurrentWorker:
         self.index = index
         self._state: Any = None
 
+    def keep_state(self, state: Any = _NOT_MADE) -> None:
+        """Its state from now on; none: it is still to be made, or has been left."""
+        self._state = state
+
     @property
     def state(self) -> Any:
         """What the initializer has made: what it returned or yielded, or what `__enter__` or `__aenter__` gave. None if there
@@ -51,14 +57,6 @@ class CurrentWorker:
         if self._state is _NOT_MADE:
             raise RuntimeError(f"{self!r} has no state yet: its initializer, which makes the state, has not ended")
         return self._state
-
-    @state.setter
-    def state(self, state: Any) -> None:
-        self._state = state
-
-    @state.deleter
-    def state(self) -> None:
-        self._state = _NOT_MADE
 
     def __repr__(self) -> str:
         return f"<{self.executor} worker with index {self.index}>"
@@ -107,14 +105,28 @@ def enter_thread(worker: CurrentWorker | None) -> None:
     _of_context.set(worker)
 
 
+_CALLER: Final = CurrentWorker("inline", 0)
+
+
 @contextmanager
 def in_callers_thread() -> Iterator[None]:
     """For calls without a worker of their own."""
     if _of_context.get() is not None or _of_process is not None:
         yield
         return
-    token = _of_context.set(CurrentWorker("inline", 0))
+    token = _of_context.set(_CALLER)
     try:
         yield
+    finally:
+        _of_context.reset(token)
+
+
+def call_in_callers_thread(function: Callable[..., T], arguments: Iterable[Any], keywords: Mapping[str, Any]) -> T:
+    """The same for one call; it takes a tenth of the time."""
+    if _of_context.get() is not None or _of_process is not None:
+        return function(*arguments, **keywords)
+    token = _of_context.set(_CALLER)
+    try:
+        return function(*arguments, **keywords)
     finally:
         _of_context.reset(token)
