@@ -16,12 +16,12 @@ from functools import partial
 from types import ModuleType
 
 from asyncpar._child.batch_server import BatchServer
-from asyncpar._child.control import POSITION, RECEIVED
+from asyncpar._child.control import POSITION, RECEIVED, STOP
 from asyncpar._child.frame_server import FrameServer, enter_state, flush_output
 from asyncpar._child.interrupter import Interrupter
 from asyncpar._child.left_threads import end_left_threads
 from asyncpar._child.multiprocessing_ties import take_on_key, watch_imports
-from asyncpar._child.protocol import FORGET, INTERRUPTED, CallInterrupted, Setup
+from asyncpar._child.protocol import FORGET, INTERRUPTED, SETUP, CallInterrupted, Setup
 from asyncpar._child.shown_memory import ShownMemory
 from asyncpar._platform.current_worker import CurrentWorker, enter_process
 from asyncpar._platform.nesting import enter_worker_process
@@ -61,9 +61,8 @@ def _leave(server: BatchServer) -> None:
     """Leaves the state of the worker, in time, and closes its event loop."""
     state = server.state
     if state is not None and state.has_to_be_left:
-        import_own("asyncpar._child.cut_off").call_in_time(server.close, _LEAVING_SECONDS, state.cancel)
-    else:
-        server.close()
+        import_own("asyncpar._child.cut_off").call_in_time(state.unwind, _LEAVING_SECONDS, state.cancel)
+    server.close()
 
 
 def _answer(worker: FrameServer, frame: Frame, interrupter: Interrupter, page: memoryview[float]) -> Frame | None:
@@ -71,6 +70,8 @@ def _answer(worker: FrameServer, frame: Frame, interrupter: Interrupter, page: m
         return worker.answer(frame)
     try:
         interrupter.begin()
+        if frame.kind == SETUP and page[STOP]:  # it is not wanted any more, and the request to interrupt it was too early
+            raise CallInterrupted
         answer = worker.answer(frame)
         interrupter.end()
         return answer

@@ -52,6 +52,7 @@ class WorkerState:
         self._is_made = False
         self._stack: ExitStack | None = None  # with what was entered
         self._in_loop: _InLoop | None = None
+        self._failure: BaseException | None = None  # of leaving
         worker.keep_state()
 
     @property
@@ -91,6 +92,14 @@ class WorkerState:
 
     def leave(self) -> None:
         """Leaves what was entered. If that fails, the error is printed."""
+        self.unwind()
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            add_note(failure, f"raised while the state was left that the {self._described()} has made")
+            import_own("traceback").print_exception(failure)
+
+    def unwind(self) -> None:
+        """The first part of leaving, which may be interrupted: runs the user's code, and keeps its error."""
         self._is_made = False
         try:
             if self._in_loop is not None:
@@ -98,8 +107,7 @@ class WorkerState:
             elif self._stack is not None:
                 self._stack.close()
         except BaseException as error:
-            add_note(error, f"raised while the state was left that the {self._described()} has made")
-            import_own("traceback").print_exception(error)
+            self._failure = error
         finally:
             self._in_loop = self._stack = None
             self._worker.keep_state()
