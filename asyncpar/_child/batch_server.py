@@ -89,7 +89,7 @@ class BatchServer:
     def answer(self, decoder: Decoder, *, lends: bool) -> Frame:
         """The answer to a BATCH. `lends`: its buffers may lie in shared memory."""
         if self.state is not None:
-            self.state.enter()
+            self.state.enter()  # in case the event loop has been given up
         message: BatchMessage = decoder.message
         program_id, new_program, more, news, budget, near_end, manner, encoded_columns = message
         if news is not None:
@@ -140,6 +140,14 @@ class BatchServer:
             self._runner = self._coroutines.asyncio.Runner()
         return self._runner
 
+    def _give_up_loop(self) -> None:
+        """It has been interrupted, perhaps in its own code. A state that lives in it is made anew before the next batch."""
+        try:
+            if self.state is not None:
+                self.state.leave_loop()
+        finally:
+            self._close_runner()
+
     def _close_runner(self) -> None:
         if self._runner is not None:
             self._runner.close()
@@ -186,9 +194,7 @@ class BatchServer:
         try:
             report: BatchReport = runner.run(self._note_task(batch))
         except CallInterrupted:  # anywhere in the event loop
-            if self.state is not None:
-                self.state.leave_loop()
-            self._close_runner()
+            self._give_up_loop()
             raise
         except self._coroutines.asyncio.CancelledError:
             raise CallInterrupted from None

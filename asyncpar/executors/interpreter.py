@@ -50,7 +50,8 @@ class InterpreterExecutor(FrameExecutor[InterpreterWorker]):
 
     Args:
         max_workers: how many interpreters there may be at once.
-        initializer: called with `initargs` in each new interpreter, before its first call. What it raises fails the run.
+        initializer: called with `initargs` in each new interpreter, before its first call, as in `ProcessExecutor`. Leaving the
+            state may take 0.2 seconds.
         initargs: arguments of the initializer.
         idle_timeout: seconds after which an interpreter without work is closed.
         max_pending, when_full: limit what waits for an interpreter, as in `ProcessExecutor`.
@@ -65,6 +66,14 @@ class InterpreterExecutor(FrameExecutor[InterpreterWorker]):
     ...         return await asyncpar.pmap(math.factorial, range(5), executor=executor)
     >>> anyio.run(main)
     [1, 1, 2, 6, 24]
+
+    >>> def scale(x):
+    ...     return asyncpar.current_worker().state * x
+    >>> async def main():
+    ...     async with asyncpar.InterpreterExecutor(2, initializer=int, initargs=["10"]) as executor:
+    ...         return await asyncpar.pmap(scale, range(3), executor=executor)
+    >>> anyio.run(main)
+    [0, 10, 20]
     """
 
     traits = Traits(stops="kill")

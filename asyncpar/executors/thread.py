@@ -137,6 +137,11 @@ class StatefulPlace(ThreadPlace):
     def is_over(self) -> bool:
         return not self._thread.is_alive
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether no call runs in it, nor ever will. But it may still have its state."""
+        return super().is_over
+
     async def set_up(self) -> None:
         """Runs the initializer. If it fails, or this task is cancelled, the thread ends."""
         try:
@@ -180,6 +185,17 @@ class ThreadExecutor(PooledExecutor[ThreadPlace]):
     ...         return await asyncpar.pmap(len, ["a", "bb"], executor=executor)
     >>> anyio.run(main)
     [1, 2]
+
+    >>> import contextlib, sqlite3
+    >>> def connect():
+    ...     return contextlib.closing(sqlite3.connect(":memory:"))
+    >>> def square(x):
+    ...     return asyncpar.current_worker().state.execute("SELECT ? * ?", (x, x)).fetchone()[0]
+    >>> async def main():
+    ...     async with asyncpar.ThreadExecutor(2, initializer=connect) as executor:
+    ...         return await asyncpar.pmap(square, range(3), executor=executor)
+    >>> anyio.run(main)
+    [0, 1, 4]
     """
 
     traits = Traits(stops="between_calls")
@@ -254,7 +270,7 @@ class ThreadExecutor(PooledExecutor[ThreadPlace]):
         self.pool.close()
         with anyio.move_on_after(_LEAVING_SECONDS, shield=True):
             for place in self._places:
-                if isinstance(place, StatefulPlace) and place.fate is Fate.GONE:
+                if isinstance(place, StatefulPlace) and place.is_ending:
                     await place.wait_ended()
 
     def _end_without_loop(self) -> None:

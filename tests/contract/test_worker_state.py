@@ -89,7 +89,7 @@ async def test_in_the_initializer_there_is_an_index_but_no_state(kind: str) -> N
     async with make(kind, 1, calls.look_in_initializer) as executor:
         _, _, (seen_kind, index, error) = await executor.run(calls.look)
     assert (seen_kind, index) == (kind, 0)
-    assert error == f"<{kind} worker with index 0> has no state yet: its initializer, which makes the state, has not ended"
+    assert error == f"<{kind} worker with index 0> has no state: its initializer has not made it yet, or it has been left"
 
 
 @on_one_loop
