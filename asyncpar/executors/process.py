@@ -63,9 +63,9 @@ class ProcessExecutor(FrameExecutor[ProcessWorker]):
 
     Args:
         max_workers: how many processes there may be at once.
-        initializer: called with `initargs` in each new worker, before its first call. What it returns is the worker's state (see
-            `current_worker`). If that is a context manager or a generator, it is entered, and left when the worker ends. It may
-            be asynchronous, and is then run in the worker's event loop. What it raises fails the run.
+        initializer: called with `initargs` in each new worker, before its first call. What it returns is the state of the
+            worker, which `current_worker` gives. If that is a context manager or a generator, it is entered, and left when the
+            worker ends. It may be asynchronous, and is then run in the worker's event loop. What it raises fails the run.
         initargs: arguments of the initializer.
         preload: names of modules that are imported once and shared by all workers, which then start with them loaded. The
             modules must not start threads. Random generators in these modules draw the same numbers in all workers; the global

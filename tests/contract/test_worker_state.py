@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -169,6 +171,40 @@ async def test_closing_waits_until_threads_have_left_it(notes: Path) -> None:
         assert notes_in(notes) == ["leaving", "go-on", "left"]
 
 
+async def test_closing_waits_for_a_thread_that_is_leaving_it_after_an_abandoned_call(notes: Path) -> None:
+    go_on, begun = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        begun.set()
+        go_on.wait()
+
+    async def close() -> None:
+        await executor.aclose()
+        assert notes_in(notes) == ["leaving", "go-on", "left"]
+
+    async with make("thread", 1, calls.wait_at_end, notes) as executor:
+        async with anyio.create_task_group() as group:
+            group.start_soon(executor.run, wait)
+            await wait_until(begun.is_set)
+            group.cancel_scope.cancel()
+        go_on.set()
+        await wait_until(lambda: notes_in(notes) == ["leaving"])
+        async with anyio.create_task_group() as group:
+            group.start_soon(close)
+            await anyio.wait_all_tasks_blocked()
+            calls.note(notes, "go-on")
+
+
+def test_threads_leave_it_when_their_event_loop_is_closed_by_hand(notes: Path) -> None:
+    executor = make("thread", 1, calls.generator, notes)
+    loop = asyncio.new_event_loop()
+    try:
+        loop.run_until_complete(executor.run(calls.look))
+    finally:
+        loop.close()
+    anyio.run(wait_until, lambda: notes_in(notes) == ["entered", "left"])
+
+
 @on_one_loop
 async def test_closing_does_not_wait_for_ever_for_a_thread(notes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("asyncpar.executors.thread._LEAVING_SECONDS", 0.01)
@@ -299,9 +335,10 @@ async def test_arguments_of_the_initializer_that_are_none_are_refused() -> None:
 
 
 @pytest.mark.parametrize("kind", ["process", with_interpreters("interpreter")])
-async def test_a_run_may_be_cancelled_while_the_initializer_waits(kind: str) -> None:
+@pytest.mark.parametrize("seconds", [0.001, 0.1])
+async def test_a_run_may_be_cancelled_before_the_initializer_begins_or_while_it_waits(kind: str, seconds: float) -> None:
     async with make(kind, 1, calls.wait_in_loop) as executor:
-        with anyio.move_on_after(0.1) as scope:
+        with anyio.move_on_after(seconds) as scope:
             await executor.run(calls.look)
         assert scope.cancelled_caught
 
@@ -343,8 +380,6 @@ async def test_a_worker_that_replaces_a_dead_one_takes_over_its_index(tmp_path: 
 @on_one_loop
 @pytest.mark.parametrize("initializer", [None, calls.own_thread])
 async def test_a_thread_that_is_left_to_an_overdue_call_leaves_its_index_to_the_next(initializer: Any, notes: Path) -> None:
-    import threading
-
     go_on = threading.Event()
 
     def wait(_: object) -> None:
@@ -360,8 +395,6 @@ async def test_a_thread_that_is_left_to_an_overdue_call_leaves_its_index_to_the_
 
 
 async def test_a_thread_that_a_cancelled_run_has_left_keeps_its_index_until_its_call_has_ended(notes: Path) -> None:
-    import threading
-
     go_on, begun = threading.Event(), threading.Event()
 
     def wait() -> None:
@@ -407,6 +440,17 @@ async def test_outside_of_a_call_it_is_an_error_that_says_what_to_do() -> None:
 async def test_a_pool_of_others_has_no_workers_of_ours() -> None:
     with ThreadPoolExecutor(1) as pool, pytest.raises(RuntimeError, match="outside of a worker"):
         await pmap(calls.look, [0], executor=pool)
+
+
+@on_one_loop
+async def test_nor_has_one_that_is_used_within_a_call() -> None:
+    with ThreadPoolExecutor(1) as pool:
+
+        async def look_in_pool(_: object) -> None:
+            await pmap(calls.look, [0], executor=pool)
+
+        with pytest.raises(RuntimeError, match="outside of a worker"):
+            await pmap(look_in_pool, [0])
 
 
 @on_one_loop
