@@ -34,6 +34,7 @@ from typing import Any
 from asyncpar._basics.notes import add_note
 from asyncpar._basics.wording import name_of
 from asyncpar._child.call_forms import Initializer
+from asyncpar._child.unawaited import is_unawaited
 from asyncpar._platform.current_worker import CurrentWorker
 from asyncpar._platform.own_imports import import_own
 
@@ -80,7 +81,12 @@ class WorkerState:
         made = _as_manager(self._initializer())
         if not _is_asynchronous(made):
             return self._enter_manager(made) if _is_manager(made) else made
-        runner = self._runner()
+        try:
+            runner = self._runner()
+        except BaseException:  # it was interrupted while it imported asyncio
+            if is_unawaited(made):
+                made.close()
+            raise
         self._in_loop = in_loop = _InLoop(made, runner.get_loop())
         return runner.run(in_loop.enter())
 
@@ -141,6 +147,7 @@ class _InLoop:
 
     async def enter(self) -> Any:
         self._task = self._loop.create_task(self._live())
+        self._task.add_done_callback(lambda _: self._entered.cancel())  # if it was cancelled before it could begin
         return await self._entered
 
     async def leave(self) -> None:

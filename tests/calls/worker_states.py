@@ -263,6 +263,11 @@ def wait_at_end(notes: Path) -> Iterator[None]:
     note(notes, "left")
 
 
+def linger_as_first(notes: Path) -> Iterator[None]:
+    """Like `wait_at_end`, in the first worker only."""
+    yield from wait_at_end(notes) if index() == 0 else iter([None])
+
+
 def thread_and_place(_: object = None) -> tuple[int, int, int]:
     """The thread of the call, the one in which the state was entered, and the index."""
     worker = asyncpar.current_worker()
@@ -338,9 +343,22 @@ def fork_with_multiprocessing(_: object = None) -> int | None:
     return child.exitcode
 
 
-async def spin_in_loop(_: object = None) -> NoReturn:
-    while True:
+async def interrupt_loop_once(mark_file: Path) -> tuple[str, int, Any]:
+    """The first time, something that asyncio lets out of its event loop does what an interruption does that hits the loop."""
+    import asyncio
+
+    from asyncpar._child.protocol import CallInterrupted
+
+    class Interruption(CallInterrupted, SystemExit):
         pass
+
+    async def interrupt() -> NoReturn:
+        raise Interruption
+
+    if not mark_file.exists():
+        mark_file.touch()
+        await asyncio.wait([asyncio.create_task(interrupt())])
+    return look()
 
 
 async def wait_in_loop() -> NoReturn:

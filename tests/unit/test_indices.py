@@ -29,6 +29,7 @@ AT_WORK = (Fate.FREE, Fate.DETAINED)
         ([(1, Fate.FREE)], 0),
         ([(0, Fate.DETAINED)], 1),
         ([(0, Fate.GONE)], 1),  # it is ending, and another index is free
+        ([(0, Fate.DETAINED), (1, Fate.GONE)], 1),
         ([(0, Fate.LEFT), (1, Fate.FREE)], 0),
         ([(0, Fate.GONE), (1, Fate.LEFT)], 0),
         ([(0, Fate.GONE), (0, Fate.GONE), (1, Fate.FREE)], 0),
