@@ -147,7 +147,6 @@ class _InLoop:
 
     async def enter(self) -> Any:
         self._task = self._loop.create_task(self._live())
-        self._task.add_done_callback(lambda _: self._entered.cancel())  # if it was cancelled before it could begin
         return await self._entered
 
     async def leave(self) -> None:
@@ -158,7 +157,7 @@ class _InLoop:
     def cancel(self) -> bool:
         if self._task is None:
             return False
-        self._loop.call_soon_threadsafe(self._task.cancel)
+        self._loop.call_soon_threadsafe(self._task.cancel)  # after its first step, for which the loop was asked before
         return True
 
     async def _live(self) -> None:
