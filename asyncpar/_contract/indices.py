@@ -31,4 +31,5 @@ def free_index(living: Iterable[Indexed], size: int) -> int:
     for worker in living:
         (at_work if worker.fate in (FREE, Fate.DETAINED) else ending).add(worker.index)
     most = max(size, len(at_work) + 1)  # the size may have been made less than there are workers
+    most = min(most, len(at_work) + len(ending) + 1)  # it may be any number; among these, one is free if any is
     return min((index for index in range(most) if index not in at_work), key=ending.__contains__)

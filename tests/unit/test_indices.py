@@ -45,6 +45,10 @@ def test_more_workers_than_there_may_be_now_still_have_different_ones() -> None:
     assert free_index([Worker(0, Fate.FREE), Worker(1, Fate.FREE)], 1) == 2
 
 
+def test_there_may_be_any_number_of_workers() -> None:
+    assert free_index([Worker(0, Fate.FREE), Worker(1, Fate.GONE)], 1 << 60) == 2
+
+
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 7), st.sampled_from(Fate))), st.integers(1, 5))
 def test_workers_that_make_calls_never_share_one_and_all_are_in_range(events: list[tuple[bool, int, Fate]], size: int) -> None:
     living: list[Worker] = []
