@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from asyncpar._map.pmap import pmap as pmap
     from asyncpar._map.run import run as run
     from asyncpar._platform.cpus import cpu_count as cpu_count
+    from asyncpar._platform.current_worker import CurrentWorker as CurrentWorker
+    from asyncpar._platform.current_worker import current_worker as current_worker
     from asyncpar._run.outcomes import Outcome as Outcome
     from asyncpar._run.statistics import Statistics as Statistics
     from asyncpar._sync.blocking_map import map as map  # noqa: A004 - what else should it be called
@@ -61,6 +63,7 @@ _HOMES = {
     "CallTimeoutError": "errors",
     "ConsumedError": "errors",
     "CurrentCall": "_child.seeded_calls",
+    "CurrentWorker": "_platform.current_worker",
     "Executor": "_contract.executor",
     "ExecutorSaturatedError": "errors",
     "ExecutorUnavailableError": "errors",
@@ -84,6 +87,7 @@ _HOMES = {
     "call": "_sync.call",
     "cpu_count": "_platform.cpus",
     "current_call": "_child.seeded_calls",
+    "current_worker": "_platform.current_worker",
     "delayed": "_sync.parallel",
     "dump": "_cache.persist",
     "effective_n_jobs": "_sync.config",
@@ -106,6 +110,7 @@ __all__ = [
     "CallTimeoutError",
     "ConsumedError",
     "CurrentCall",
+    "CurrentWorker",
     "Executor",
     "ExecutorSaturatedError",
     "ExecutorUnavailableError",
@@ -129,6 +134,7 @@ __all__ = [
     "call",
     "cpu_count",
     "current_call",
+    "current_worker",
     "delayed",
     "dump",
     "effective_n_jobs",

@@ -41,10 +41,15 @@ def short_repr(value: object) -> str:
 
 def call_in_words(function: object, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> str:
     """The call as it would be written, with its arguments shortened: `fetch('https://…', retries=3)`."""
-    name = getattr(function, "__qualname__", None)
     shown = [short_repr(argument) for argument in arguments]
     shown += [f"{keyword}={short_repr(value)}" for keyword, value in keywords.items()]
-    return f"{name if isinstance(name, str) else short_repr(function)}({', '.join(shown)})"
+    return f"{name_of(function)}({', '.join(shown)})"
+
+
+def name_of(function: object) -> str:
+    """Its qualified name; the repr of something callable that has none."""
+    name = getattr(function, "__qualname__", None)
+    return name if isinstance(name, str) else short_repr(function)
 
 
 def message_of(error: BaseException) -> str:

@@ -5,7 +5,8 @@ and `interrupter.py` ends what runs there. Both answer frames by `frame_server.p
 the inner loop that makes the calls (threads use it, too), and `run_coroutines.py` does the same for coroutine functions.
 `protocol.py` defines the messages between parent, zygote and worker, and `control.py` the page that parent and worker share.
 `keyed_calls.py` makes the calls that the parent has not found in the cache, `seeded_calls.py` those that have a random stream,
-and `carried_context.py` has them see context variables of their caller.
+and `carried_context.py` has them see context variables of their caller. `worker_state.py` enters and leaves what an initializer
+makes (for threads, too).
 
 The parent imports from here what both sides must agree on. Nothing here imports asyncio, anyio or numpy unless it is needed
 (only `run_coroutines.py`, which is imported for coroutine functions, needs asyncio). So a worker starts in a millisecond. The

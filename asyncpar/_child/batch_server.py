@@ -27,6 +27,7 @@ from asyncpar._wire.unfinished import loads
 
 if TYPE_CHECKING:
     from asyncpar._child.lifetime import Lifetime
+    from asyncpar._child.worker_state import WorkerState
 
 
 class Program:
@@ -91,6 +92,7 @@ class BatchServer:
     """
 
     lifetime: Lifetime | None = None  # says when the worker has to end, if it ever has to
+    state: WorkerState | None = None  # of the worker, if it has an initializer
 
     def __init__(self, control: ControlPage, memory: LentMemory | None) -> None:
         self._control = control
@@ -113,6 +115,8 @@ class BatchServer:
 
     def read(self, decoder: Decoder, *, lends: bool) -> Request:
         """The batch in a message, once its program and its news have been taken in. `lends`: as for `answer`."""
+        if self.state is not None:
+            self.state.enter()  # in case the event loop has been given up
         message: BatchMessage = decoder.message
         program_id, new_program, more, news, budget, near_end, manner, encoded_columns = message
         if news is not None:
@@ -154,8 +158,30 @@ class BatchServer:
             self._programs.pop(program_id, None)
 
     def close(self) -> None:
+        """Leaves the state of the worker, and closes its event loop."""
+        if self.state is not None:
+            self.state.leave()
+        self._close_runner()
+
+    def runner(self) -> Any:
+        """The worker's `asyncio.Runner`, made at first need. Its event loop is uvloop's, where that is installed."""
+        if self._runner is None:
+            self._coroutines = import_own("asyncpar._child.run_coroutines")
+            self._runner = self._coroutines.make_runner()
+        return self._runner
+
+    def _give_up_loop(self) -> None:
+        """It has been interrupted, perhaps in its own code. A state that lives in it is made anew before the next batch."""
+        try:
+            if self.state is not None:
+                self.state.leave_loop()
+        finally:
+            self._close_runner()
+
+    def _close_runner(self) -> None:
         if self._runner is not None:
             self._runner.close()
+            self._runner = None
 
     def _take_in(self, news: News) -> None:
         forget, most_shared, key = news
@@ -176,13 +202,6 @@ class BatchServer:
         )
         return report
 
-    def runner(self) -> Any:
-        """The `asyncio.Runner` of this worker, made at first need. Its event loop is uvloop's, where that is installed."""
-        if self._runner is None:
-            self._coroutines = import_own("asyncpar._child.run_coroutines")
-            self._runner = self._coroutines.make_runner()
-        return self._runner
-
     def _run_coroutines(self, request: Request, leave: Callable[[int], bool] | None) -> BatchReport:
         program, runner = request.program, self.runner()
         batch = self._coroutines.run_coroutines(
@@ -198,8 +217,7 @@ class BatchServer:
         try:
             report: BatchReport = runner.run(self._note_task(batch))
         except CallInterrupted:  # anywhere in the event loop
-            self.close()
-            self._runner = None
+            self._give_up_loop()
             raise
         except self._coroutines.asyncio.CancelledError:
             raise CallInterrupted from None
@@ -216,7 +234,7 @@ class BatchServer:
         """Cancels the coroutine calls that are under way; returns whether there are any. Any thread may call it."""
         task = self._under_way
         if task is None:
-            return False
+            return self.state is not None and self.state.cancel()
         task.get_loop().call_soon_threadsafe(task.cancel)
         return True
 

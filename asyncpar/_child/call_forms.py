@@ -4,7 +4,7 @@ that make the calls of a batch of explicit calls, and the initializer of a worke
 Calls with only positional arguments need none of these: their function is called with a row of the columns.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from asyncpar._basics.forms import Form
@@ -38,6 +38,17 @@ def make_call(function: Callable[..., Any], arguments: tuple[Any, ...], keywords
     return function(*arguments, **keywords)
 
 
+def refuse_as_initializer(initializer: object, initargs: object) -> None:
+    """Raises TypeError unless they can be the initializer of a worker (or None), and its arguments."""
+    if initializer is not None and not callable(initializer):
+        raise TypeError(
+            f"initializer must be callable, not {initializer!r}; workers call it with initargs, so pass the function itself"
+            ", and not what it returns"
+        )
+    if not isinstance(initargs, Iterable):
+        raise TypeError(f"initargs must be a tuple of the arguments of initializer, not {initargs!r}")
+
+
 class Initializer:
     """An executor's initializer with its arguments."""
 
@@ -47,5 +58,5 @@ class Initializer:
         self.function = function
         self.arguments = arguments
 
-    def __call__(self) -> None:
-        self.function(*self.arguments)
+    def __call__(self) -> object:
+        return self.function(*self.arguments)

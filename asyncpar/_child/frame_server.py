@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any
 
 from asyncpar._child.batch_server import BatchServer, LentMemory, failure
+from asyncpar._child.call_forms import Initializer
 from asyncpar._child.protocol import BATCH, FORGET, READY, SETUP, CallInterrupted
+from asyncpar._child.worker_state import WorkerState
+from asyncpar._platform.current_worker import CurrentWorker
 from asyncpar._wire.codec import EncodedElements
 from asyncpar._wire.decoder import Decoder
 from asyncpar._wire.frames import Frame
@@ -41,11 +43,13 @@ class FrameServer:
             return failure(error)
 
 
-def run_initializer(decoder: Decoder, initializer: EncodedElements | None) -> None:
+def enter_state(server: BatchServer, worker: CurrentWorker, decoder: Decoder, initializer: EncodedElements | None) -> None:
+    """Runs the initializer, if there is one. The server leaves what it has made when the worker ends."""
     if initializer is not None:
-        function: Any
-        function, _ = decoder.value(initializer)
-        function()
+        call: Initializer
+        call, _ = decoder.value(initializer)
+        server.state = WorkerState(call, worker, server.runner)
+        server.state.enter()
 
 
 def flush_output() -> None:

@@ -16,18 +16,21 @@ from functools import partial
 from types import ModuleType
 
 from asyncpar._child.batch_server import BatchServer
-from asyncpar._child.control import POSITION, RECEIVED
-from asyncpar._child.frame_server import FrameServer, flush_output, run_initializer
+from asyncpar._child.control import POSITION, RECEIVED, STOP
+from asyncpar._child.frame_server import FrameServer, enter_state, flush_output
 from asyncpar._child.interrupter import Interrupter
 from asyncpar._child.left_threads import end_left_threads
 from asyncpar._child.multiprocessing_ties import take_on_key, watch_imports
-from asyncpar._child.protocol import FORGET, INTERRUPTED, CallInterrupted, Setup
+from asyncpar._child.protocol import FORGET, INTERRUPTED, SETUP, CallInterrupted, Setup
 from asyncpar._child.shown_memory import ShownMemory
+from asyncpar._platform.current_worker import CurrentWorker, enter_process
 from asyncpar._platform.nesting import enter_worker_process
-from asyncpar._platform.own_imports import take_on_path
+from asyncpar._platform.own_imports import import_own, take_on_path
 from asyncpar._wire.channel import Channel
 from asyncpar._wire.decoder import Decoder
 from asyncpar._wire.frames import Frame
+
+_LEAVING_SECONDS = 0.2  # that leaving the state may take; as long as a call has for stopping
 
 
 def serve(channel_fd: int, interrupts_fd: int, page: memoryview[float], queue_id: int, settled: str) -> None:
@@ -38,7 +41,7 @@ def serve(channel_fd: int, interrupts_fd: int, page: memoryview[float], queue_id
     memory = ShownMemory(queue_id)
     server = BatchServer(page, memory)
     interrupter = Interrupter(socket.socket(fileno=os.dup(interrupts_fd)), page, server.cancel_coroutines)
-    worker = FrameServer(server, memory, partial(_take_on, settled.split()))
+    worker = FrameServer(server, memory, partial(_take_on, server, settled.split()))
     try:
         while True:
             frame = channel.receive()
@@ -47,11 +50,19 @@ def serve(channel_fd: int, interrupts_fd: int, page: memoryview[float], queue_id
             if answer is not None:
                 channel.send(answer)
     except EOFError:
-        server.close()
+        _leave(server)
     finally:
         interrupter.close()
         channel.close()
         end_left_threads()
+
+
+def _leave(server: BatchServer) -> None:
+    """Leaves the state of the worker, in time, and closes its event loop."""
+    state = server.state
+    if state is not None and state.has_to_be_left:
+        import_own("asyncpar._child.cut_off").call_in_time(state.unwind, _LEAVING_SECONDS, state.cancel)
+    server.close()
 
 
 def _answer(worker: FrameServer, frame: Frame, interrupter: Interrupter, page: memoryview[float]) -> Frame | None:
@@ -59,6 +70,8 @@ def _answer(worker: FrameServer, frame: Frame, interrupter: Interrupter, page: m
         return worker.answer(frame)
     try:
         interrupter.begin()
+        if frame.kind == SETUP and page[STOP]:  # it is not wanted any more, and the request to interrupt it was too early
+            raise CallInterrupted
         answer = worker.answer(frame)
         interrupter.end()
         return answer
@@ -68,14 +81,15 @@ def _answer(worker: FrameServer, frame: Frame, interrupter: Interrupter, page: m
         return Frame(INTERRUPTED, b"")
 
 
-def _take_on(settled: list[str], decoder: Decoder) -> None:
+def _take_on(server: BatchServer, settled: list[str], decoder: Decoder) -> None:
     """Adopts what of the parent's surroundings an interpreter has for itself, and runs the initializer."""
     setup: Setup = decoder.message
-    _, _, path, argv, initializer, _, _, depth, key = setup
+    _, _, path, argv, initializer, _, _, depth, key, index = setup
     enter_worker_process(depth)
+    enter_process(worker := CurrentWorker("interpreter", index))
     watch_imports()
     if key is not None:
         take_on_key(key)
     take_on_path(path, settled)
     sys.argv[:] = argv
-    run_initializer(decoder, initializer)
+    enter_state(server, worker, decoder, initializer)

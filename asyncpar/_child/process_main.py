@@ -1,9 +1,9 @@
 """The main program of a process worker, from the fork to the end of its channel.
 
 The worker adopts its parent's surroundings, runs the initializer, sends READY, and then answers one BATCH after another until
-the channel ends. Batches of coroutine calls are the affair of its event loop (`event_loop.py`). It exits like any Python
-program: threads are joined, `atexit` callbacks run, and output is flushed. The zygote kills it if that takes longer than the
-grace.
+the channel ends. Batches of coroutine calls are the affair of its event loop (`event_loop.py`). At the end, it leaves what the
+initializer has made, and exits like any Python program: threads are joined, `atexit` callbacks run, and output is flushed. The
+zygote kills it if that takes longer than the grace.
 
 A call may fork. The copy takes no part in the conversation with the parent. It closes the channel and unmaps the control page
 before the fork returns in it, so that the worker's death is seen at once. If the call returns in the copy too, the copy ends
@@ -25,11 +25,12 @@ from typing import Any, NoReturn
 
 from asyncpar._child.batch_server import BatchServer
 from asyncpar._child.control import PID, POSITION, RECEIVED, map_page, unmap_page
-from asyncpar._child.frame_server import FrameServer, flush_output, run_initializer
+from asyncpar._child.frame_server import FrameServer, enter_state, flush_output
 from asyncpar._child.lifetime import Lifetime
 from asyncpar._child.multiprocessing_ties import take_on_key
 from asyncpar._child.protocol import BESIDE, Setup
 from asyncpar._child.shared_memory import SharedMemory
+from asyncpar._platform.current_worker import CurrentWorker, enter_process
 from asyncpar._platform.nesting import enter_worker_process
 from asyncpar._platform.own_imports import import_own
 from asyncpar._wire.channel import Channel
@@ -91,12 +92,13 @@ def _let_go(sock: socket.socket, control: memoryview[float], memory: SharedMemor
 def _take_on(server: BatchServer, decoder: Decoder) -> None:
     """Adopts the parent's surroundings, and runs the initializer."""
     setup: Setup = decoder.message
-    directory, environment, path, argv, initializer, max_calls, max_memory, depth, key = setup
+    directory, environment, path, argv, initializer, max_calls, max_memory, depth, key, index = setup
     enter_worker_process(depth)
+    enter_process(worker := CurrentWorker("process", index))
     if key is not None:
         take_on_key(key)
     _adopt_surroundings(directory, environment, path, argv)
-    run_initializer(decoder, initializer)
+    enter_state(server, worker, decoder, initializer)
     if max_calls is not None or max_memory is not None:
         server.lifetime = Lifetime(max_calls, max_memory)
 

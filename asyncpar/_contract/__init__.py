@@ -1,7 +1,8 @@
 """The contract between the scheduler and executors. `asyncpar.executors` shows it to users.
 
 `executor.py` has what an executor must offer, `lending.py` a helper that lends places in turn, `admission.py` the limit to what
-waits for them, and `batches.py` the batches that go out and what comes back. `single_call.py` makes single calls.
+waits for them, and `batches.py` the batches that go out and what comes back. `single_call.py` makes single calls, and
+`indices.py` numbers workers.
 
 The scheduler and all executors import from here, and nothing from each other.
 

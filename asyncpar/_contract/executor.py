@@ -174,7 +174,7 @@ class Place(ABC):
         """The next part of the answer. The promises of `run` hold for it, too."""
         raise NotImplementedError("a place that goes on overrides this")
 
-    async def end(self) -> None:  # noqa: B027 - most places have nothing to end
+    async def stop(self) -> None:  # noqa: B027 - most places have nothing to end
         """Ends the calls that are still under way, as a cancellation of `go_on` would."""
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import anyio
@@ -78,7 +79,7 @@ class InterpreterWorker(FrameWorker):
         """
         self._sent += 1
         try:
-            answer = await self.introduce(initializer, _setup)
+            answer = await self.introduce(initializer, partial(_setup, self.index))
         except EOFError:
             hung_up = self.fate is not FREE
             await self.end()
@@ -200,9 +201,9 @@ class InterpreterWorker(FrameWorker):
         )
 
 
-def _setup(initializer: EncodedElements | None, key: bytes | None) -> Setup:
+def _setup(index: int, initializer: EncodedElements | None, key: bytes | None) -> Setup:
     """What an interpreter does not have from its process."""
-    return None, {}, search_path(), list(getattr(sys, "argv", ())), initializer, None, None, depth() + _DEPTH, key
+    return None, {}, search_path(), list(getattr(sys, "argv", ())), initializer, None, None, depth() + _DEPTH, key, index
 
 
 async def _judge_interrupted(answer: ProcessAnswer, suspects: range, parcel: ProcessParcel) -> BatchDone:

@@ -6,15 +6,14 @@ How a worker starts, is stopped and ends is the affair of `worker.py` (a process
 
 from __future__ import annotations
 
-import inspect
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import anyio
 
 from asyncpar._basics.validation import to_seconds
-from asyncpar._child.call_forms import Initializer
+from asyncpar._child.call_forms import Initializer, refuse_as_initializer
 from asyncpar._child.control import POSITION, SPAN, seconds_left
 from asyncpar._child.multiprocessing_ties import current_key
 from asyncpar._child.protocol import FAILED, FORGET, INTERRUPTED, SETUP, Setup
@@ -31,14 +30,7 @@ from asyncpar._wire.frames import Frame, weigh
 
 def check_initializer(initializer: object, initargs: object, idle_timeout: object) -> None:
     """Refuses what cannot be the initializer of a worker, or the time that it may be idle."""
-    if initializer is not None and not callable(initializer):
-        raise TypeError(f"initializer must be callable, not {initializer!r}")
-    if inspect.iscoroutinefunction(initializer):
-        raise TypeError(
-            f"initializer must be a plain function, not the coroutine function {initializer!r}, which would not be awaited"
-        )
-    if not isinstance(initargs, Iterable):
-        raise TypeError(f"initargs must be a tuple of the arguments of initializer, not {initargs!r}")
+    refuse_as_initializer(initializer, initargs)
     if not to_seconds(idle_timeout) > 0:
         raise ValueError(f"idle_timeout must be a positive number of seconds, not {idle_timeout!r}")
 
@@ -48,6 +40,7 @@ class FrameWorker(Place):
 
     Attributes:
         name: for users.
+        index: among the workers of its executor.
         page: the control page.
         grace: seconds that the worker has for stopping by itself.
         generation: of the modules that it has imported.
@@ -56,6 +49,7 @@ class FrameWorker(Place):
         shares: whether it holds shared memory, or has lent some.
     """
 
+    index = 0
     idle_since = 0.0
     shares = False
     share_of_results = 0

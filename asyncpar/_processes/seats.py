@@ -214,7 +214,7 @@ class Seat(Place):
                     await self._host.end_overdue(timeout)
                     await self._has_answer.wait()
         except BaseException:
-            await self.end()
+            await self.stop()
             raise
         answer = self._answers.popleft()
         self.goes_on = bool(self._answers) or not self._has_ended
@@ -222,7 +222,7 @@ class Seat(Place):
             raise answer
         return answer
 
-    async def end(self) -> None:
+    async def stop(self) -> None:
         """Cancels the calls, and returns when none of them is running."""
         self.goes_on = False
         if self._has_ended:

@@ -21,6 +21,7 @@ from asyncpar._child.protocol import ProgramOptions
 from asyncpar._contract.admission import WhenFull
 from asyncpar._contract.batches import Batch
 from asyncpar._contract.executor import DEFAULT_HINTS, Hints, Program, Session
+from asyncpar._contract.indices import free_index
 from asyncpar._contract.lending import PooledExecutor, PooledSession
 from asyncpar._memory.loans import NOWHERE
 from asyncpar._memory.options import DEFAULT_BYTES
@@ -65,6 +66,11 @@ class FrameExecutor(PooledExecutor[W]):
     @abstractmethod
     def make_placer(self, threshold: int) -> RunPlacer:
         """What takes the large arguments of one run, of `threshold` bytes or more."""
+
+    def enlist(self, worker: W) -> None:
+        """A worker is going to be set up."""
+        worker.index = free_index(self._workers, self.places)
+        self._workers.add(worker)
 
     @abstractmethod
     def release(self, worker: W) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import anyio
@@ -84,7 +85,7 @@ class ProcessWorker(FrameWorker):
             ExecutorUnavailableError: it died before that. An error of the initializer is raised unchanged.
         """
         try:
-            answer = await self.introduce(initializer, limits.setup)
+            answer = await self.introduce(initializer, partial(limits.setup, self.index))
         except EOFError:
             await self.see_end()
             if self._process.start_error is not None:
@@ -253,12 +254,12 @@ class Limits(NamedTuple):
         threads = {} if self.inner_threads is None else dict.fromkeys(_THREAD_VARIABLES, str(self.inner_threads))
         return threads | os.environ.copy()
 
-    def setup(self, initializer: EncodedElements | None, key: bytes | None) -> Setup:
-        """The first message to a worker with these limits."""
+    def setup(self, index: int, initializer: EncodedElements | None, key: bytes | None) -> Setup:
+        """The first message to the worker with this index and these limits."""
         try:
             directory: str | None = os.getcwd()
         except FileNotFoundError:  # it has been removed
             directory = None
         argv: list[str] = list(getattr(sys, "argv", ()))  # some embedded Pythons have no argv
         environment, path = self.environment(), search_path()
-        return directory, environment, path, argv, initializer, self.max_calls, self.max_memory, depth() + 1, key
+        return directory, environment, path, argv, initializer, self.max_calls, self.max_memory, depth() + 1, key, index

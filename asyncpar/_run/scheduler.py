@@ -403,10 +403,10 @@ class Run:
             if self._answering is not None:
                 await self._answer_doubles(self._answering)
         except BaseException:
-            await place.end()
+            await place.stop()
             raise
         if self._stopping:
-            await place.end()
+            await place.stop()
             return None
         return len(done.values)
 

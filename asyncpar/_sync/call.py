@@ -10,6 +10,7 @@ from asyncpar._basics.hints import not_a_function
 from asyncpar._basics.validation import check_timeout
 from asyncpar._child.unawaited import is_unawaited, refusal
 from asyncpar._contract.single_call import make_call
+from asyncpar._platform.current_worker import call_in_callers_thread
 from asyncpar._sync.doors import find_in_portal, is_inline, name_here, timed
 from asyncpar._sync.portal_run import PortalRun
 from asyncpar._wire.unfinished import hold_unfinished_modules
@@ -70,7 +71,7 @@ def call(fn: Callable[..., Any], /, *args: Any, executor: Any = None, timeout: f
 
 
 def _call_here(fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-    value = fn(*args, **kwargs)
+    value = call_in_callers_thread(fn, args, kwargs)
     if is_unawaited(value):
         raise refusal(value)
     return value

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, Self, TypeAl
 
 from asyncpar._basics.validation import UNSET, check_inner_threads, check_timeout, is_number
 from asyncpar._child.unawaited import is_unawaited, refusal
+from asyncpar._platform.current_worker import call_in_callers_thread
 from asyncpar._platform.nesting import depth
 from asyncpar._sync.reporting import preamble
 
@@ -394,11 +395,11 @@ class Parallel(Generic[R]):
         self._running = weakref.ref(generator)
         return generator
 
-    def _caller(self) -> Callable[..., Any] | None:
-        """What makes a call according to `retries` and `on_error`, if they are given."""
+    def _caller(self) -> Callable[..., Any]:
+        """What makes a call, according to `retries` and `on_error` if they are given."""
         options = self._options
         if not options.retries and options.on_error == "raise":
-            return None
+            return call_in_callers_thread
         from asyncpar._sync.retrying_caller import RetryingCaller
 
         return RetryingCaller(options.retrying(), options.on_error)
@@ -410,7 +411,7 @@ class Parallel(Generic[R]):
             self.n_dispatched_tasks = done
             if seed is not None:
                 function = _seeded(function, seed, done - 1)
-            value = caller(function, arguments, keywords) if caller is not None else function(*arguments, **keywords)
+            value = caller(function, arguments, keywords)
             if done == 1 and is_unawaited(value):
                 raise refusal(value)
             if wanted:

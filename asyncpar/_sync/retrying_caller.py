@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from asyncpar._basics.wording import stand_in
+from asyncpar._platform.current_worker import call_in_callers_thread
 from asyncpar._run.outcomes import OnError
 from asyncpar._run.retrying import RetryPolicy
 from asyncpar._sync.parallel import SKIPPED
@@ -23,7 +24,7 @@ class RetryingCaller:
     def __call__(self, function: Callable[..., Any], arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
         for failures in itertools.count(1):
             try:
-                return function(*arguments, **keywords)
+                return call_in_callers_thread(function, arguments, keywords)
             except (Exception, SystemExit, GeneratorExit) as error:  # Ctrl-C is the program's own here
                 if self._retrying is not None and self._retrying.allows(error, failures):
                     time.sleep(self._retrying.wait_seconds(failures))

@@ -19,6 +19,7 @@ from asyncpar._contract.batches import BatchDone, fail_overdue, timed_out
 from asyncpar._contract.executor import Parcel, Place, Traits
 from asyncpar._contract.lending import PooledExecutor
 from asyncpar._platform.background import is_own_cancellation
+from asyncpar._platform.current_worker import in_callers_thread
 
 _TOO_LATE = object()
 
@@ -29,10 +30,8 @@ class InlinePlace(Place):
     async def run(self, parcel: Parcel) -> BatchDone:
         await anyio.lowlevel.checkpoint()
         program, batch = parcel.program, parcel.batch
-        if program.concurrency:
-            report = await _await_calls(parcel)
-        else:
-            report = _make_calls(parcel)
+        with in_callers_thread():
+            report = await _await_calls(parcel) if program.concurrency else _make_calls(parcel)
         return BatchDone(batch, *report, "the caller's task", batch.rest(len(report.values)))
 
 

@@ -51,7 +51,8 @@ class InterpreterExecutor(FrameExecutor[InterpreterWorker]):
 
     Args:
         max_workers: how many interpreters there may be at once.
-        initializer: called with `initargs` in each new interpreter, before its first call. What it raises fails the run.
+        initializer: called with `initargs` in each new interpreter, before its first call, as in `ProcessExecutor`. Leaving the
+            state may take 0.2 seconds.
         initargs: arguments of the initializer.
         contextvars: context variables whose values go to workers. In each call, they have the values that they had where its
             run began, which are pickled with the function. Those that have none there have none in the call. What calls set
@@ -69,6 +70,14 @@ class InterpreterExecutor(FrameExecutor[InterpreterWorker]):
     ...         return await asyncpar.pmap(math.factorial, range(5), executor=executor)
     >>> anyio.run(main)
     [1, 1, 2, 6, 24]
+
+    >>> def scale(x):
+    ...     return asyncpar.current_worker().state * x
+    >>> async def main():
+    ...     async with asyncpar.InterpreterExecutor(2, initializer=int, initargs=["10"]) as executor:
+    ...         return await asyncpar.pmap(scale, range(3), executor=executor)
+    >>> anyio.run(main)
+    [0, 10, 20]
     """
 
     traits = Traits(stops="kill")
@@ -106,7 +115,7 @@ class InterpreterExecutor(FrameExecutor[InterpreterWorker]):
                     self._life.cancel()
                     self.pool.refuse_if_closed()
         worker = InterpreterWorker(self._generation, self._note_end)
-        self._workers.add(worker)
+        self.enlist(worker)
         await worker.set_up(self._initializer)
         return worker
 

@@ -66,7 +66,9 @@ class ProcessExecutor(FrameExecutor[ProcessWorker]):
 
     Args:
         max_workers: how many processes there may be at once.
-        initializer: called with `initargs` in each new worker, before its first call. What it raises fails the run.
+        initializer: called with `initargs` in each new worker, before its first call. What it returns is the state of the
+            worker, which `current_worker` gives. If that is a context manager or a generator, it is entered, and left when the
+            worker ends. It may be asynchronous, and is then run in the worker's event loop. What it raises fails the run.
         initargs: arguments of the initializer.
         contextvars: context variables whose values go to workers. In each call, they have the values that they had where its
             run began, which are pickled with the function. Those that have none there have none in the call. What calls set
@@ -83,7 +85,7 @@ class ProcessExecutor(FrameExecutor[ProcessWorker]):
         max_shared_bytes: how much shared memory there may be for large arguments and results, half of it for each; the rest
             travels through sockets. None: a quarter of the memory that is available.
         idle_timeout: seconds after which a worker without work exits.
-        grace: seconds that a worker has for stopping, or exiting, by itself before it is killed.
+        grace: seconds that a worker has for stopping, or for leaving its state and exiting, by itself before it is killed.
         max_pending: how many calls and batches may wait for a worker; None: any number.
         when_full: what happens when as many are waiting. "wait": a call or a map that begins waits until there is room, with
             nothing pickled yet. "raise": it is refused with `ExecutorSaturatedError`.
@@ -99,6 +101,17 @@ class ProcessExecutor(FrameExecutor[ProcessWorker]):
     ...         return await asyncpar.pmap(math.factorial, range(5), executor=executor)
     >>> anyio.run(main)
     [1, 1, 2, 6, 24]
+
+    >>> def compiled(pattern):
+    ...     import re
+    ...     yield re.compile(pattern)
+    >>> def matches(text):
+    ...     return bool(asyncpar.current_worker().state.match(text))
+    >>> async def main():
+    ...     async with asyncpar.ProcessExecutor(2, initializer=compiled, initargs=["a+$"]) as executor:
+    ...         return await asyncpar.pmap(matches, ["aaa", "b"], executor=executor)
+    >>> anyio.run(main)
+    [True, False]
     """
 
     traits = Traits(stops="kill", interleaves=True)
@@ -244,7 +257,7 @@ class ProcessExecutor(FrameExecutor[ProcessWorker]):
                 return worker
 
     async def _set_up(self, worker: ProcessWorker) -> None:
-        self._workers.add(worker)
+        self.enlist(worker)
         try:
             if self.pool.closed:  # meanwhile
                 await worker.kill()
@@ -351,8 +364,8 @@ class ProcessExecutor(FrameExecutor[ProcessWorker]):
         expired = time.monotonic() - self._idle_timeout
         while self.pool.idle and self.pool.idle[0].idle_since <= expired:
             worker = self.pool.idle.pop(0)
-            self._workers.discard(worker)
             await worker.retire()
+            self._workers.discard(worker)
             self.pool.forget_one()
         if not self.pool.started and self._zygote is not None:
             zygote = self._zygote

@@ -1,34 +1,47 @@
-"""The thread executor: batches in anyio's worker threads.
+"""The thread executor: batches in anyio's worker threads, or in threads of its own.
 
 Each call sees a copy of the caller's context variables. A thread cannot be killed: when a run is cancelled, the stop flag
 keeps further calls from starting, and the batch is abandoned to its current call. The thread counts as lent until that
 call has ended, so that `max_workers` holds also for abandoned ones. When a call outlives its timeout, the thread is abandoned
 to it in the same way, but a fresh thread gets its place at once, because a run whose threads are all stuck would otherwise wait
 forever.
+
+anyio's threads are shared by the whole program, and a batch may run in any of them. If there is an initializer, each place has
+a thread of its own instead (`stateful_thread.py`), because what an initializer makes may be bound to its thread. A thread that
+is left to a call leaves its state, and ends, when that call has ended.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Awaitable, Callable
+import weakref
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import anyio
 import anyio.to_thread
 
 from asyncpar._basics.validation import check_inner_threads, to_count
 from asyncpar._basics.wording import in_words
+from asyncpar._child.call_forms import Initializer, refuse_as_initializer
 from asyncpar._child.control import POSITION, RECEIVED, STOP, private_page, seconds_left
 from asyncpar._child.run_batch import BatchReport, run_batch
 from asyncpar._contract.admission import WhenFull
 from asyncpar._contract.batches import BatchDone, complete_timeouts, timed_out
-from asyncpar._contract.executor import Fate, Parcel, Place, Traits
+from asyncpar._contract.executor import FREE, Fate, Parcel, Place, Traits
+from asyncpar._contract.indices import free_index
 from asyncpar._contract.lending import PooledExecutor
-from asyncpar._platform.background import LoopHandle
+from asyncpar._platform.background import BackgroundTask, LoopHandle, start_background
 from asyncpar._platform.cpus import resolve_max_workers
+from asyncpar._platform.current_worker import CurrentWorker, enter_thread
 from asyncpar._platform.inner_threads import InnerThreads
 from asyncpar._platform.nesting import enter_worker_thread
+from asyncpar.executors.stateful_thread import StatefulThread
+
+_LEAVING_SECONDS = 5.0  # that closing an executor waits for the states of its threads to be left; a guess
+
+RunsCoroutines: TypeAlias = Callable[[Coroutine[Any, Any, BatchReport]], BatchReport]
 
 
 class ThreadPlace(Place):
@@ -38,6 +51,8 @@ class ThreadPlace(Place):
         run_in_thread: calls a function in a thread; when cancelled, it returns at once, and leaves the thread to itself.
         freed: called in the event loop when a call that kept its place has ended.
         is_replaceable: another thread takes the place of one that is left to itself.
+        worker: what the calls see as their worker; None: the thread belongs to a pool that is not ours.
+        run_in_loop: runs a coroutine in the thread, in a new event loop or in the thread's own.
     """
 
     def __init__(
@@ -46,28 +61,49 @@ class ThreadPlace(Place):
         freed: Callable[[], None],
         *,
         is_replaceable: bool,
+        worker: CurrentWorker | None = None,
+        run_in_loop: RunsCoroutines | None = None,
     ) -> None:
         self._run_in_thread = run_in_thread
         self._freed = freed
         self._is_replaceable = is_replaceable
+        self.worker = worker
+        self._run_in_loop = run_in_loop
+        self._left_to: weakref.ref[_Job] | None = None  # which the thread keeps for as long as it runs
+
+    @property
+    def index(self) -> int:
+        assert self.worker is not None, "only workers of ours have indices"
+        return self.worker.index
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing runs in it, nor ever will."""
+        job = None if self._left_to is None else self._left_to()
+        return self.fate is not FREE and (job is None or not job.is_running)
 
     async def run(self, parcel: Parcel) -> BatchDone:
-        job = _Job(parcel, LoopHandle(), self._freed)
+        job = _Job(parcel, LoopHandle(), self._freed, self.worker, self._run_in_loop)
         timeout = parcel.program.timeout
         try:
             # Calls that overlap cannot be told apart from here; they have their timeouts in their own event loop
             if timeout is None or parcel.program.concurrency:
                 await self._run_in_thread(job.run)
             elif (overdue := await self._run_until_overdue(job, timeout)) is not None:
-                self.fate = Fate.LEFT
-                if not self._is_replaceable:
-                    self.fate = Fate.DETAINED if job.abandon() else Fate.FREE
+                if self._is_replaceable:
+                    self._leave_to(job, Fate.LEFT)
+                elif job.abandon():
+                    self._leave_to(job, Fate.DETAINED)
                 return job.done_before(overdue, timeout)
         except BaseException:
             if job.abandon():
-                self.fate = Fate.DETAINED
+                self._leave_to(job, Fate.DETAINED)
             raise
         return job.done()
+
+    def _leave_to(self, job: _Job, fate: Fate) -> None:
+        self._left_to = weakref.ref(job)
+        self.fate = fate
 
     async def _run_until_overdue(self, job: _Job, timeout: float) -> int | None:
         """Returns the position of a call that has run for too long, or None when all is done."""
@@ -92,6 +128,49 @@ class ThreadPlace(Place):
         return overdue
 
 
+class StatefulPlace(ThreadPlace):
+    """A place in a thread of its own, which has a state."""
+
+    def __init__(
+        self, thread: StatefulThread, freed: Callable[[], None], worker: CurrentWorker, inner: InnerThreads | None
+    ) -> None:
+        run_in_thread = thread.run if inner is None else lambda job: thread.run(partial(inner.run, job))
+        super().__init__(run_in_thread, freed, is_replaceable=True, worker=worker, run_in_loop=thread.run_in_loop)
+        self._thread = thread
+
+    @property
+    def is_over(self) -> bool:
+        return not self._thread.is_alive
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether no call runs in it, nor ever will. But it may still have its state."""
+        return super().is_over
+
+    async def set_up(self) -> None:
+        """Runs the initializer. If it fails, or this task is cancelled, the thread ends."""
+        try:
+            await self._thread.set_up()
+        except BaseException:
+            self.end()
+            raise
+
+    async def run(self, parcel: Parcel) -> BatchDone:
+        try:
+            return await super().run(parcel)
+        finally:
+            if self.fate is not FREE:
+                self._thread.end()
+
+    def end(self) -> None:
+        """It makes no more calls: its thread leaves the state, and ends."""
+        self.fate = Fate.GONE
+        self._thread.end()
+
+    async def wait_ended(self) -> None:
+        await self._thread.wait_ended()
+
+
 class ThreadExecutor(PooledExecutor[ThreadPlace]):
     """Runs calls in up to `max_workers` threads of this process (default: as many as processors).
 
@@ -99,6 +178,10 @@ class ThreadExecutor(PooledExecutor[ThreadPlace]):
 
     Args:
         max_workers: how many threads there may be at once.
+        initializer: called with `initargs` in each new thread, before its first call, as in `ProcessExecutor`. Each thread is
+            then the executor's own, and its calls run in that very thread. Its state is left when the executor closes, which
+            waits up to 5 seconds for that.
+        initargs: arguments of the initializer.
         inner_max_num_threads: how many threads numerical libraries (BLAS, OpenMP) may use for each call while calls run here.
             That holds for the whole program meanwhile, and what the libraries had is restored after the last call. Libraries
             that are limited by this program's own environment (`OMP_NUM_THREADS` and the like) are left alone. It needs
@@ -115,6 +198,17 @@ class ThreadExecutor(PooledExecutor[ThreadPlace]):
     ...         return await asyncpar.pmap(len, ["a", "bb"], executor=executor)
     >>> anyio.run(main)
     [1, 2]
+
+    >>> import contextlib, sqlite3
+    >>> def connect():
+    ...     return contextlib.closing(sqlite3.connect(":memory:"))
+    >>> def square(x):
+    ...     return asyncpar.current_worker().state.execute("SELECT ? * ?", (x, x)).fetchone()[0]
+    >>> async def main():
+    ...     async with asyncpar.ThreadExecutor(2, initializer=connect) as executor:
+    ...         return await asyncpar.pmap(square, range(3), executor=executor)
+    >>> anyio.run(main)
+    [0, 1, 4]
     """
 
     traits = Traits(stops="between_calls")
@@ -123,36 +217,111 @@ class ThreadExecutor(PooledExecutor[ThreadPlace]):
         self,
         max_workers: int | None = None,
         *,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
         inner_max_num_threads: int | None = None,
         max_pending: int | None = None,
         when_full: WhenFull = "wait",
     ) -> None:
+        refuse_as_initializer(initializer, initargs)
         check_inner_threads(inner_max_num_threads)
         super().__init__(resolve_max_workers(max_workers), max_pending=max_pending, when_full=when_full)
         self._inner = None if inner_max_num_threads is None else InnerThreads(to_count(inner_max_num_threads))
         self._limiter: anyio.CapacityLimiter | None = None
+        self._initializer = None if initializer is None else Initializer(initializer, tuple(initargs))
+        self._places: set[ThreadPlace] = set()  # in which calls are made, or may still be
+        self._life: BackgroundTask | None = None  # only of an executor whose threads have a state
+        self._starting = anyio.Lock()
 
     async def start_place(self) -> ThreadPlace:
+        if self._initializer is not None:
+            return await self._start_with_state(self._initializer)
         if self._limiter is None:  # ours, not the loop's: lending sets the limit, and other users of threads keep their share
             self._limiter = anyio.CapacityLimiter(float("inf"))
         run_in_thread = partial(anyio.to_thread.run_sync, abandon_on_cancel=True, limiter=self._limiter)
         if self._inner is not None:
             run_in_thread = partial(run_in_thread, self._inner.run)
-        return ThreadPlace(run_in_thread, self.pool.forget_one, is_replaceable=True)
+        place = ThreadPlace(run_in_thread, self.pool.forget_one, is_replaceable=True, worker=self._new_worker())
+        self._places.add(place)
+        return place
+
+    async def _start_with_state(self, initializer: Initializer) -> StatefulPlace:
+        async with self._starting:
+            self.pool.refuse_if_closed()
+            if self._life is None:
+                self._life = await start_background(self._live, self._end_without_loop)
+                if self.pool.closed:  # meanwhile, by a task that found nothing to end
+                    self._life.cancel()
+                    self.pool.refuse_if_closed()
+        worker = self._new_worker()
+        place = StatefulPlace(StatefulThread(initializer, worker), self.pool.forget_one, worker, self._inner)
+        self._places.add(place)
+        await place.set_up()
+        return place
+
+    def _new_worker(self) -> CurrentWorker:
+        self._places = {place for place in self._places if not place.is_over}
+        return CurrentWorker("thread", free_index(self._places, self.places))
+
+    def drop_place(self, place: ThreadPlace) -> None:
+        if isinstance(place, StatefulPlace):
+            place.end()
+        else:
+            self._places.discard(place)
+
+    async def shut_down(self) -> None:
+        """`_live` does the work, so that it is done even if the task that waits here is cancelled."""
+        if self._life is not None:
+            self._life.cancel()
+            await self._life.wait()
+
+    async def _live(self) -> None:
+        """Ends the threads when the executor, or the event loop, ends."""
+        try:
+            await anyio.sleep_forever()
+        finally:
+            if self._life is not None:  # otherwise the task that began this was cancelled at once, and the next begins again
+                await self._end_everything()
+
+    async def _end_everything(self) -> None:
+        """Threads that make calls end when those have ended; nothing waits for them."""
+        self.pool.close()
+        with anyio.move_on_after(_LEAVING_SECONDS, shield=True):
+            for place in self._places:
+                if isinstance(place, StatefulPlace) and place.is_ending:
+                    await place.wait_ended()
+
+    def _end_without_loop(self) -> None:
+        """Called when the event loop has been closed: nothing can be awaited in it any more."""
+        self.pool.forget_waiters()
+        self.pool.close("was left open when its event loop was closed; make one in each event loop that needs one")
+        self._life = None
+        for place in self._places:
+            if isinstance(place, StatefulPlace):
+                place.end()
 
 
 class _Job:
     """One batch in its thread, and the agreement on who frees its place when it is abandoned."""
 
-    def __init__(self, parcel: Parcel, loop: LoopHandle, freed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        parcel: Parcel,
+        loop: LoopHandle,
+        freed: Callable[[], None],
+        worker: CurrentWorker | None,
+        run_in_loop: RunsCoroutines | None,
+    ) -> None:
         self._parcel = parcel
         self._loop = loop
         self._freed = freed
+        self._worker = worker
+        self._run_in_loop = run_in_loop
         self.page = private_page()
         self._first_column: list[Any] = []  # a copy, so that it can be emptied
         self._report = BatchReport([], {}, [])
         self._lock = threading.Lock()
-        self._running = False
+        self.is_running = False
         self._abandoned = False
         self._keeps_place = False
         self._thread_name = ""
@@ -161,11 +330,12 @@ class _Job:
         with self._lock:
             if self._abandoned:  # before it began
                 return
-            self._running = True
+            self.is_running = True
             if not self._parcel.program.concurrency:
                 self._first_column = list(self._parcel.batch.columns[0])
         self._thread_name = threading.current_thread().name
         enter_worker_thread()
+        enter_thread(self._worker)
         try:
             self._report = self._run_calls()
         finally:
@@ -190,7 +360,7 @@ class _Job:
     def _end(self) -> bool:
         """No call is running any more; returns whether its place still has to be freed."""
         with self._lock:
-            self._running = False
+            self.is_running = False
             return self._keeps_place
 
     def abandon(self) -> bool:
@@ -199,7 +369,7 @@ class _Job:
         with self._lock:
             self._first_column.clear()  # within a stride the page is not looked at
             self._abandoned = self._keeps_place = True
-            return self._running
+            return self.is_running
 
     def claim_overdue(self, timeout: float) -> int | None:
         """Abandons the batch if a call has run for too long, and returns its position."""
@@ -244,7 +414,7 @@ class _Job:
             timeout=program.timeout,
         )
         try:
-            return asyncio.run(calls)
+            return (self._run_in_loop or asyncio.run)(calls)
         except (SystemExit, KeyboardInterrupt) as error:  # from a task that a call has started: asyncio ends its loop so
             raise RuntimeError(
                 f"a task that was started by {self._parcel.batch.describe(0)}, or one of the {len(columns[0]) - 1} after it, "

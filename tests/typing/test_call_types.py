@@ -34,6 +34,11 @@ if TYPE_CHECKING:
         asyncpar.map(length, [1])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
         asyncpar.map(length, ["a"], buffersize="many")  # type: ignore[call-overload]  # pyright: ignore
 
+    def check_workers() -> None:
+        assert_type(asyncpar.current_worker(), asyncpar.CurrentWorker)
+        assert_type(asyncpar.current_worker().index, int)
+        ThreadExecutor(2, initializer=fetch, initargs=("a",))
+
     def check_limits() -> None:
         ThreadExecutor(2, max_pending=3, when_full="raise")
         InterpreterExecutor(2, initializer=length, initargs=("a",), idle_timeout=5.0, max_pending=3, when_full="raise")

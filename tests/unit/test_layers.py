@@ -34,6 +34,7 @@ CHILD_SIDE = [
     *(module for module in MODULES if module.startswith(("_child/", "_cache/", "_wire/", "_memory/", "_basics/"))),
     "errors",
     "_platform/nesting",
+    "_platform/current_worker",
     "_platform/own_imports",
 ]
 ONLY_IN_THE_PARENT = {"_wire/async_channel", "_wire/readiness"}
