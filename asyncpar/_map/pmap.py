@@ -115,7 +115,8 @@ def pmap(fn: Callable[..., Any], /, *iterables: Items[Any], **options: Any) -> P
 
     Args:
         fn: a function, or a coroutine function. A plain function runs in the executor. A coroutine function runs in the
-            caller's event loop, unless an executor is named: then each worker has an event loop of its own.
+            caller's event loop, unless an executor is named: then each worker has an event loop of its own. In processes, it
+            has calls of many runs under way, and results come as they finish.
         iterables: sync or async, finite or endless. Several are zipped, and `fn` gets one argument from each.
         executor: "process" (the default; "thread" where Python runs without a GIL), "thread", "interpreter" (CPython 3.14),
             "inline" (the run's own task, for debugging), an `Executor`, or any `concurrent.futures.Executor` (see
@@ -140,8 +141,8 @@ def pmap(fn: Callable[..., Any], /, *iterables: Items[Any], **options: Any) -> P
             half of it is left out. Other calls run meanwhile.
         on_error: "raise": the first error stops the run and is raised. "return": exceptions stand among the results. "skip":
             failed calls are left out.
-        concurrency: for coroutine functions: how many calls are under way at once, in the caller's event loop or in each
-            worker. None: 100. The inline executor awaits them one by one.
+        concurrency: for coroutine functions: how many calls of this run are under way at once, in the caller's event loop or
+            in each worker. None: 100. The inline executor awaits them one by one.
         max_nbytes: buffers of at least this size (of arrays, tables, long byte strings) go to worker processes and back
             through shared memory. A number of bytes, or a text such as "1M". None: no shared memory. An object that many
             calls share is copied once per run, also inside a `functools.partial` or a closure. It must not be written to

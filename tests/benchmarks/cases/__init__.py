@@ -22,6 +22,7 @@ from tests.benchmarks.cases import (
     small_beside_big,
     stream_memory,
     tiny_items,
+    worker_coroutines,
     worker_start,
 )
 from tests.benchmarks.frame import Case
@@ -38,6 +39,7 @@ CASES: tuple[Case, ...] = (
     *service.CASES,
     *stream_memory.CASES,
     *coroutine_stream.CASES,
+    *worker_coroutines.CASES,
     *scheduler_cost.CASES,
     *worker_start.CASES,
     *recovery.CASES,
