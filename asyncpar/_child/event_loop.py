@@ -25,6 +25,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterable
+from contextvars import copy_context
 from typing import Any
 
 from asyncpar._child.batch_server import BatchServer, Program, Request, failure
@@ -64,6 +65,7 @@ class EventLoop:
         self._is_leaving = False  # the worker has reached its limits: no further call begins
         self._worker_pid = os.getpid()
         self._loop: Any = None
+        self._context = copy_context()
         self._main: asyncio.Task[Any] | None = None
         self._left: asyncio.Future[Frame] | None = None  # the frame that ends the loop
 
@@ -85,6 +87,7 @@ class EventLoop:
     async def _serve(self, frame: Frame) -> Frame:
         self._loop = loop = asyncio.get_running_loop()
         self._main = asyncio.current_task()
+        self._context = copy_context()
         left: asyncio.Future[Frame] = loop.create_future()
         self._left = left
         self._made = 0
@@ -193,19 +196,23 @@ class EventLoop:
 
     def _start_calls(self, program: Program, queue: _Queue) -> None:
         """Starts as many calls of a program as may run."""
-        lifetime = self._server.lifetime
         while queue.waiting and queue.running < program.concurrency:
-            if lifetime is not None and self._made and lifetime.is_over(self._made):
-                self._is_leaving = True
+            self._is_leaving |= self._has_made_enough()
             if self._is_leaving:
                 for batch in queue.drop():
                     self._answer_if_ended(batch)
                 break
             batch, position, row = queue.take()
             self._made += 1
-            self._loop.create_task(self._call(queue, batch, position, row))
+            call = self._call(queue, batch, position, row)
+            self._loop.create_task(call, context=self._context.copy())  # not that of the call that has just ended
         if not queue.waiting and not queue.running:
             self._queues.pop(program, None)
+
+    def _has_made_enough(self) -> bool:
+        """Whether the worker has reached its limits. It makes at least one call."""
+        lifetime = self._server.lifetime
+        return lifetime is not None and self._made > 0 and lifetime.is_over(self._made)
 
     async def _call(self, queue: _Queue, batch: _Batch, position: int, row: tuple[Any, ...]) -> None:
         program, fn = batch.request.program, batch.request.fn
@@ -272,6 +279,7 @@ class EventLoop:
                 return
             if batch.due is not None:
                 batch.due.cancel()
+            self._is_leaving |= self._has_made_enough()
             self._send(self._pack(batch, LAST if self._is_leaving else DONE))
         elif batch.has_failed and batch.request.program.stop_on_error and not batch.is_cancelled:
             self._send_part(batch)

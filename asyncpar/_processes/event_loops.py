@@ -7,8 +7,9 @@ has at most `concurrency` calls in a host.
     session.lease → Seat(host) → host.send → … → host reads the channel → seat.take → session
 
 A host has a task of its own, which leases the worker from the pool like any run, reads the channel, and gives the worker back
-when no batch has been there for a moment. It gives it back sooner if runs wait for workers in the pool: then a host takes no
-more batches, and leaves when those that it has are done. So coroutine calls and plain calls go on in turn.
+when no batch has been there for a moment. It gives way sooner if runs wait for workers in the pool: when it has had the worker
+for about as long as a batch of plain calls takes, it takes no more batches, and leaves when those that it has are done. So
+coroutine calls and plain calls go on in turn.
 
 When a worker dies, all the calls that were running in it are suspects. Each is run again in a worker that it has for itself
 (`Seat._run_alone`), and then the one that kills its worker is known. The same is done if a loop is held up for so long that
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from asyncpar._processes.parcel import ProcessParcel
     from asyncpar._processes.seats import Seat, Seats
 
+_TERM_SECONDS = 0.1  # the longest that a batch of plain calls takes, if it can be cut
 _LINGER_SECONDS = 0.2  # that a host keeps its worker without any batch, so that not every call makes a new one; a guess
 
 
@@ -86,10 +88,11 @@ class EventLoops:
         return sum([seats.waiting_tasks for seats in self.waiting])
 
     def make_way(self) -> None:
-        """A run waits for a worker of its own: the least busy host leaves."""
-        leaving = len(self.hosts) - len(self.open_hosts())
-        for host in sorted(self.open_hosts(), key=lambda host: host.load)[: max(0, self.pool.pressing - leaving)]:
-            host.leave()
+        """Runs wait for workers of their own: as many hosts give way, the least busy ones."""
+        staying = sorted([host for host in self.hosts if not host.gives_way], key=lambda host: host.load)
+        giving_way = len(self.hosts) - len(staying)
+        for host in staying[: max(0, self.pool.pressing - giving_way)]:
+            host.give_way()
 
     def part_with_old_code(self, generation: int) -> None:
         """Modules have been reloaded: hosts whose workers have the old ones leave."""
@@ -146,10 +149,11 @@ class Host:
     def __init__(self, worker: ProcessWorker) -> None:
         self.worker = worker
         self.is_open = True  # takes more batches
+        self.gives_way = False  # only for its term
         self.load = 0
         self.seats: dict[int, Seat] = {}  # {ticket: seat}
         self._retires = False  # the worker has reached its limits
-        self._idle_since = time.monotonic()
+        self._began = self._idle_since = time.monotonic()
         self._reading: anyio.CancelScope | None = None
         self._group: anyio.abc.TaskGroup | None = None
         self._free_tickets: list[int] = []  # a heap
@@ -177,12 +181,18 @@ class Host:
         channel = self.worker.channel
         while not self._has_ended:
             began = time.monotonic()
-            with anyio.move_on_after(_LINGER_SECONDS) as self._reading:
+            patience = min(_LINGER_SECONDS, self._rest_of_term()) if self.gives_way and self.is_open else _LINGER_SECONDS
+            with anyio.move_on_after(patience) as self._reading:
                 while self.is_open or self.seats:
                     self._dispatch(await channel.receive())
+            if self.gives_way and not self._rest_of_term():
+                self.is_open = False
             if not self.seats and (not self.is_open or self._idle_since <= began):
                 self.is_open = False
                 return
+
+    def _rest_of_term(self) -> float:
+        return max(0.0, self._began + _TERM_SECONDS - time.monotonic())
 
     def _dispatch(self, frame: Frame) -> None:
         ticket = frame.ticket
@@ -192,14 +202,25 @@ class Host:
             heappush(self._free_tickets, ticket)
             if not self.seats:
                 self._idle_since = time.monotonic()
+                self.is_open &= not self.gives_way
             if frame.kind == LAST:
                 self._retires = True
                 self.is_open = False
         self.worker.note_answer()
         seat.take(frame, is_last=is_last)
 
+    def give_way(self) -> None:
+        """Leaves at the end of its term, or when it has nothing more to do."""
+        self.gives_way = True
+        has_served = self._idle_since > self._began
+        if not self._rest_of_term() or (has_served and not self.seats):
+            self.leave()
+        elif self._reading is not None:
+            self._reading.cancel()  # it looks at the time again
+
     def leave(self) -> None:
         """Takes no more batches, and gives the worker back when those that are there are done."""
+        self.gives_way = True
         self.is_open = False
         if not self.seats and self._reading is not None:
             self._reading.cancel()
