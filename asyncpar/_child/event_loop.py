@@ -105,6 +105,7 @@ class EventLoop:
         finally:
             loop.remove_reader(self._channel)
             loop.remove_writer(self._channel)
+            os.set_blocking(self._channel.fileno(), True)  # uvloop has changed that
             self._channel.send_parts(self._outbox)
             self._outbox = []
             if self._server.lifetime is not None:

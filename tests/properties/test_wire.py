@@ -14,7 +14,13 @@ from asyncpar._wire.decoder import Decoder
 from asyncpar._wire.encoder import Encoder
 from asyncpar._wire.frames import Frame, FrameReader, to_parts
 
-frames = st.builds(Frame, st.integers(0, 255), st.binary(max_size=300), st.lists(st.binary(max_size=300), max_size=4))
+frames = st.builds(
+    Frame,
+    st.integers(0, 255),
+    st.binary(max_size=300),
+    st.lists(st.binary(max_size=300), max_size=4),
+    st.integers(0, 65_535),
+)
 
 
 def feed(reader: FrameReader, stream: bytes, cuts: st.DataObject | None = None) -> list[Frame]:
@@ -34,8 +40,8 @@ def feed(reader: FrameReader, stream: bytes, cuts: st.DataObject | None = None) 
     return found
 
 
-def as_bytes(frame: Frame) -> tuple[int, bytes, list[bytes]]:
-    return frame.kind, bytes(frame.payload), [bytes(buffer) for buffer in frame.buffers]
+def as_bytes(frame: Frame) -> tuple[int, int, bytes, list[bytes]]:
+    return frame.ticket, frame.kind, bytes(frame.payload), [bytes(buffer) for buffer in frame.buffers]
 
 
 @given(st.lists(frames, max_size=5), st.data())
