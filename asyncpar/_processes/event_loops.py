@@ -237,10 +237,11 @@ class Host:
         """Sends the batch of a seat; returns the frame."""
         if not self.seats:
             self.worker.page[POSITION] = NOT_RECEIVED
+        frame = self.worker.to_frame(parcel)
         ticket = heappop(self._free_tickets) if self._free_tickets else len(self.seats) + 1
+        frame = frame._replace(kind=BESIDE, ticket=ticket)
         self.seats[ticket] = seat
         seat.ticket = ticket
-        frame = self.worker.to_frame(parcel)._replace(kind=BESIDE, ticket=ticket)
         self._post(frame)
         return frame
 
@@ -266,7 +267,8 @@ class Host:
         channel = self.worker.channel
         with suppress(EOFError):  # the reader sees it, too
             while self._outbox:
-                self._outbox = await channel.send_piece(self._outbox)
+                await channel.wait_writable()
+                self._outbox = channel.send_piece(self._outbox)  # what was posted meanwhile is in it
 
     # The end of its worker
 

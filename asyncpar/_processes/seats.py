@@ -103,12 +103,13 @@ class Seats:
 
     def leave(self, host: Host, calls: int) -> None:
         """So many calls have ended."""
+        if not calls:
+            return
         host.load -= calls
         self._loads[host] -= calls
         if not self._loads[host]:
             del self._loads[host]
-        if calls:
-            self.wake()
+        self.wake()
 
     def _roomiest(self) -> Host | None:
         """The least busy host in which there is room for the next batch."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
+import traceback
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
@@ -336,7 +337,9 @@ def find_faults(plan: Plan, record: Record, executions: Counter[int], *, disturb
     if plan.options["ordered"] and indices != sorted(indices):
         complaints.append("the results are not in order")
     if record.error is not None and not _may_end_with(plan, record.error, disturbed):
-        complaints.append(f"it ended with {record.error!r:.300}")
+        raised = traceback.extract_tb(record.error.__traceback__)
+        where = " < ".join([f"{frame.name}:{frame.lineno}" for frame in reversed(raised)])
+        complaints.append(f"it ended with {record.error!r:.300}, raised in {where}, because of {record.error.__cause__}")
     if record.complete and plan.breaks_at is not None:
         complaints.append("the error of its source was swallowed")
     lost = _count_lost(plan, record, executions, disturbed)
