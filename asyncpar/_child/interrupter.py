@@ -14,6 +14,9 @@ calls are to end, they are cancelled first, because their event loop may be wait
   if the call ends just then, no call follows it, or the one that is hit has not done anything yet. The parent sees where it was
   hit, and runs that call again.
 - **A call that catches the exception and goes on is hit again**, every 20 ms, until its batch ends.
+- **An import is not hit.** A package whose import breaks off half-way may be broken for good: its modules that were done stay
+  loaded, and its next import does not find them in their places. So what imports is hit when the import is done; if that takes
+  too long, it is left like a call in C code.
 - **The end of the socket is a request for whatever is running**, a few times. Then this thread ends, so that the interpreter
   can be closed once the call returns.
 
@@ -40,6 +43,7 @@ REQUEST = struct.Struct("<Qd")  # the number of a frame, and the position of a c
 ALL_CALLS = -1.0
 RUNNING_CALL = -2.0  # whichever it is: a coroutine call that keeps its event loop from running
 
+_IMPORT_FILE = "<frozen importlib._bootstrap>"  # of the frames of an import
 _AGAIN_MS = 20
 _PREPARED_MS = 50  # after the start of the interpreter, when it has probably answered its first batch
 _SWITCH_SECONDS = 1e-3  # after which a thread that computes gives way to the other; Python's own choice is five times as long
@@ -58,6 +62,7 @@ class Interrupter:
         self._number = 0  # of the frame that is being answered, or was last
         self._is_busy = False
         self._has_struck = False
+        self._has_ended = False  # the socket; what is broken then is of no use any more
         self._cancelled = 0  # the number of the frame whose coroutines have been cancelled
         self._set_exception: Callable[[type[BaseException] | None], object] | None = None
         sys.setswitchinterval(_SWITCH_SECONDS)
@@ -103,6 +108,7 @@ class Interrupter:
                 request = REQUEST.unpack(data)
             if request is not None and not self._strike(*request):
                 request = None
+        self._has_ended = True
         for _ in range(_LAST_STRIKES):
             if not self._strike(self._number, ALL_CALLS):
                 break
@@ -118,6 +124,8 @@ class Interrupter:
             page[STRIKES] += 1
             if not self._is_busy or number != self._number:
                 return False
+            if self._is_importing() and not self._has_ended:
+                return True
             if position == ALL_CALLS and self._cancelled != number and self._cancel_coroutines():
                 self._cancelled = number
                 return True
@@ -126,6 +134,14 @@ class Interrupter:
                 set_exception(exception)
                 return True
             return False
+
+    def _is_importing(self) -> bool:
+        frame = sys._current_frames().get(self._target)
+        while frame is not None:
+            if frame.f_code.co_filename == _IMPORT_FILE:
+                return True
+            frame = frame.f_back
+        return False
 
 
 def exception_setter(thread: int, exception: type[BaseException]) -> Callable[[type[BaseException] | None], object]:

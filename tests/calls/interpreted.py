@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import threading
@@ -43,6 +44,11 @@ def make_view(size: int) -> memoryview:
 
 def import_module(name: str) -> str:
     return __import__(name).__name__
+
+
+def names_in(package: str) -> list[str]:
+    found: list[str] = importlib.import_module(package).found
+    return found
 
 
 def spin(_: object = None) -> NoReturn:

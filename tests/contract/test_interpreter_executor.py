@@ -307,6 +307,30 @@ def negative(x): return -x
 
 
 @on_one_loop
+async def test_a_package_that_was_being_imported_when_its_call_was_cancelled_is_not_broken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package, began = tmp_path / "long_package", tmp_path / "began"
+    package.mkdir()
+    (package / "part.py").write_text("names = ['part']")
+    (package / "__init__.py").write_text(
+        f"""
+import time
+from pathlib import Path
+from .part import *
+Path({str(began)!r}).touch()
+end = time.monotonic() + 0.1
+while time.monotonic() < end: pass
+found = part.names
+"""
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    async with InterpreterExecutor(1) as executor:
+        await cancel_once(executor, began, interpreted.names_in, "long_package")
+        assert await executor.run(interpreted.names_in, "long_package") == ["part"]
+
+
+@on_one_loop
 async def test_code_that_catches_the_interruption_is_interrupted_again(executor: InterpreterExecutor) -> None:
     await executor.run(interpreted.remember, 1)
     with anyio.move_on_after(0.05):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import faulthandler
 import itertools
 import math
@@ -29,7 +30,7 @@ import anyio
 import anyio.lowlevel
 import psutil
 
-from asyncpar import Executor, InlineExecutor, ProcessExecutor, ThreadExecutor
+from asyncpar import Executor, InlineExecutor, InterpreterExecutor, ProcessExecutor, ThreadExecutor
 from tests.faults.executions import Executions
 from tests.faults.random_runs import Kind, Plan, Record, Source, carry_out, draw_plan, find_faults
 
@@ -44,6 +45,11 @@ _MOODS: tuple[dict[str, int], ...] = (  # {what the gremlin does: how likely}
 )
 _AFTERSHOCK_SECONDS = 0.3
 _PAUSE_SECONDS = 0.03  # between two deeds, on average
+
+
+_kept_open = ctypes.CFUNCTYPE(None)(
+    int
+)  # libffi keeps a descriptor from the first callback on, which no executor leaves behind
 
 
 @dataclass
@@ -152,6 +158,8 @@ class _Chaos:
             "thread": _Shared(lambda: ThreadExecutor(3)),
             "inline": _Shared(InlineExecutor),
         }
+        if sys.version_info >= (3, 14):
+            self._shared["interpreter"] = _Shared(lambda: InterpreterExecutor(2))
 
     @contextlib.asynccontextmanager
     async def executors(self) -> AsyncIterator[None]:

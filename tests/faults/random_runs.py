@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import sys
 import time
 import traceback
 from collections import Counter
@@ -26,8 +27,12 @@ import anyio.lowlevel
 from asyncpar import CallTimeoutError, Executor, ExecutorUnavailableError, Outcome, ParallelMap, WorkerDiedError, pmap
 from tests.faults.executions import Executions
 
-Kind: TypeAlias = Literal["process", "short-lived process", "thread", "inline", "loop"]
+Kind: TypeAlias = Literal["process", "short-lived process", "thread", "interpreter", "inline", "loop"]
 Consumption: TypeAlias = Literal["list", "loop", "block", "outcomes", "leave", "drop", "raise"]
+
+_KINDS: dict[Kind, int] = {"process": 6, "short-lived process": 3, "thread": 3, "inline": 1, "loop": 2}  # {kind: its weight}
+if sys.version_info >= (3, 14):
+    _KINDS["interpreter"] = 3
 
 TIMEOUT = 0.2  # a busy machine may bring an innocent call there too, which is then excused
 _STUCK_SECONDS = 1.0  # not forever, because threads have to be waited for in the end
@@ -144,7 +149,7 @@ class Plan:
     @property
     def ends_with_its_calls(self) -> bool:
         """Whether none of its calls begins once the run is over: a thread may be just about to begin one."""
-        return self.kind != "thread" and self.consumption != "drop"
+        return self.kind not in ("thread", "interpreter") and self.consumption != "drop"
 
     def order(self, index: int) -> Order:
         payload = bytes([index % 251]) * self.payload_bytes if self.payload_bytes else index * 7
@@ -158,7 +163,7 @@ class Plan:
 def draw_plan(seed: int, number: int) -> Plan:
     """The same for the same seed and number."""
     random = Random(f"{seed} {number}")
-    kind: Kind = random.choices(("process", "short-lived process", "thread", "inline", "loop"), (6, 3, 3, 1, 2))[0]
+    kind: Kind = random.choices(list(_KINDS), list(_KINDS.values()))[0]
     coroutine = kind == "loop" or random.random() < 0.2
     swift = random.random() < 0.3
     payload_bytes = 0 if swift else random.choice((0, 0, 0, 100, 10_000, 200_000, 1 << 20))
