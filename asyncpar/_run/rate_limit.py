@@ -15,6 +15,7 @@ begun: then the rate is somewhat lower.
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import monotonic  # an event loop's own clock may be one that stands still while a task runs
 
 import anyio
 import anyio.abc
@@ -22,6 +23,7 @@ import anyio.abc
 from asyncpar._run.token_bucket import TokenBucket
 
 LATENESS = 0.02  # seconds by which a timer of a busy event loop may be late without making the run slower; a guess
+TICK = 1e-3  # seconds; timers of event loops are no finer
 
 
 class RateLimit:
@@ -47,7 +49,7 @@ class RateLimit:
 
     def next_batch(self) -> int:
         """How many calls the next batch may have now."""
-        tokens = self._bucket.tokens(anyio.current_time())
+        tokens = self._bucket.tokens(monotonic())
         if not tokens and self._spent is None:
             assert self._group is not None, "the bucket is full before a run has slots"
             self._group.start_soon(self._wait)
@@ -60,14 +62,14 @@ class RateLimit:
 
     def spend(self, calls: int) -> None:
         """A batch of that many is sent now."""
-        self._bucket.spend(calls, anyio.current_time())
+        self._bucket.spend(calls, monotonic())
         if self._spent is not None:
             self._spent.set()
 
     async def _wait(self) -> None:
-        while not self._bucket.tokens(anyio.current_time()):
+        while not self._bucket.tokens(monotonic()):
             self._spent = anyio.Event()
-            with anyio.CancelScope(deadline=self._bucket.due()):
+            with anyio.move_on_after(max(self._bucket.due() - monotonic(), TICK)):
                 await self._spent.wait()
         self._spent = None
         self._go_on()

@@ -500,7 +500,7 @@ class Run:
 
     def _go_on(self) -> None:
         """There is a token again. A slot that ended for lack of one has not looked whether there is room."""
-        self._blocked = True
+        self._blocked = not self._source.is_pumped
         self._staff()
 
     def _calls_put_off(self) -> int:
