@@ -138,10 +138,6 @@ def pmap(fn: Callable[..., Any], /, *iterables: Items[Any], **options: Any) -> P
         retry_on: an exception class, or a tuple of them: which failures are tried again.
         retry_wait: seconds that a call waits before its first retry. The wait doubles with each further retry, and a random
             half of it is left out. Other calls run meanwhile.
-        on_error: "raise": the first error stops the run and is raised. "return": exceptions stand among the results. "skip":
-            failed calls are left out.
-        concurrency: for coroutine functions: how many calls are under way at once, in the caller's event loop or in each
-            worker. None: 100. The inline executor awaits them one by one.
         rate: for coroutine functions: how many calls may begin in a second, in the whole run, wherever they run. More than 0,
             and it need not be a whole number: 0.5 is one call in two seconds. No stretch of t seconds sees more than
             `burst + rate * t` calls begin (in workers, give or take the time that a call takes to get there, which is longest
@@ -150,6 +146,10 @@ def pmap(fn: Callable[..., Any], /, *iterables: Items[Any], **options: Any) -> P
         burst: with `rate`: how many calls may begin at once, at the start or after a pause. 1: they are `1 / rate` seconds
             apart, or more, because timers are late. None: those of 20 ms and one more, so that late timers do not lower the
             rate. Up to a rate of 49, that is one at a time.
+        on_error: "raise": the first error stops the run and is raised. "return": exceptions stand among the results. "skip":
+            failed calls are left out.
+        concurrency: for coroutine functions: how many calls are under way at once, in the caller's event loop or in each
+            worker. None: 100. The inline executor awaits them one by one.
         max_nbytes: buffers of at least this size (of arrays, tables, long byte strings) go to worker processes and back
             through shared memory. A number of bytes, or a text such as "1M". None: no shared memory. An object that many
             calls share is copied once per run, also inside a `functools.partial` or a closure. It must not be written to
