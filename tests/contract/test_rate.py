@@ -177,12 +177,19 @@ class Recorded(Place):
         batch, loop = parcel.batch, asyncio.get_running_loop()
         async with self._worker:
             self._executor.begun.append((loop.time(), len(batch)))
-            await asyncio.sleep(self._executor.seconds)
-        return BatchDone(batch, list(batch.columns[0]), {}, ((len(batch), 1e-6),), "recorded")
+            seconds = self._executor.seconds
+            await asyncio.sleep(seconds - loop.time() % seconds if seconds else 0)
+        done = len(batch) if self._executor.most_made is None else min(len(batch), self._executor.most_made)
+        rest = (batch.part(done, len(batch)),) if done < len(batch) else ()
+        return BatchDone(batch.part(0, done), list(batch.columns[0][:done]), {}, ((done, 1e-6),), "recorded", rest)
 
 
 class RecordedExecutor(PooledExecutor[Recorded]):
-    """`workers`, each with `depth` places; a batch takes `seconds`."""
+    """`workers`, each with `depth` places. A batch goes on until the time is a multiple of `seconds`. Of its calls, `most_made` are
+    made, and the rest comes back.
+    """
+
+    most_made: int | None = None
 
     def __init__(self, workers: int, seconds: float, depth: int = 1) -> None:
         super().__init__(workers * depth)
@@ -215,10 +222,10 @@ def test_calls_that_wait_for_a_worker_do_not_begin_in_a_lump() -> None:
 
 @pytest.mark.parametrize("depth", [1, 2])
 def test_a_batch_does_not_wait_for_another_one_in_its_worker(depth: int) -> None:
-    executor = RecordedExecutor(2, seconds=10, depth=depth)
-    results = pmap(double_soon, range(40), executor=executor, rate=1, burst=4)
+    executor = RecordedExecutor(4, seconds=10, depth=depth)
+    results = pmap(double_soon, range(40), executor=executor, rate=1, burst=2)
     assert in_virtual_time(collect(results)) == list(range(40))
-    assert most_at_once(executor.begun, rate=1) <= 4 + 1e-6
+    assert most_at_once(executor.begun, rate=1) <= 2 + 1e-6
 
 
 def test_a_batch_has_no_more_calls_than_begin_at_once_in_a_worker() -> None:
@@ -226,6 +233,15 @@ def test_a_batch_has_no_more_calls_than_begin_at_once_in_a_worker() -> None:
     in_virtual_time(collect(pmap(double_soon, range(40), executor=executor, rate=10, burst=20, concurrency=3)))
     assert {calls for _, calls in executor.begun} <= {1, 2, 3}
     assert most_at_once(executor.begun, rate=10) <= 20 + 1e-6
+
+
+@pytest.mark.parametrize("items", [range(10), iter(range(10))])
+def test_calls_that_come_back_undone_wait_for_new_tokens(items: Any) -> None:
+    executor = RecordedExecutor(2, seconds=0)
+    executor.most_made = 1
+    results = any_pmap(double_soon, items, executor=executor, rate=1, burst=10, batch_size=10)
+    assert in_virtual_time(_await(results)) == list(range(10))
+    assert most_at_once(executor.begun, rate=1) <= 10 + 1e-6
 
 
 async def _await(results: Any) -> Any:
