@@ -10,7 +10,8 @@ the next batch for each of them is already cut and packed. A slot that has packe
 one turn for each place. A slot that has a turn takes the foremost of the packed batches, not its own. Calls that came back
 undone (their worker died, or their batch outlived its time budget) are cut and packed before new ones and overtake those that
 wait. Failed calls that are to be tried again are among them. Until they are due, they are put off (`put_off.py`) and hold up
-nothing.
+nothing. Where a run has a rate, a batch has no more calls than there are tokens, and spends them when it is sent
+(`rate_limit.py`).
 
 A slot that finds nothing to do ends instead of waiting. Whatever makes work appear (room in the window, an item from the pump,
 calls that came back, more places) starts a slot. So no slot ever waits for an event that another one must send.
@@ -311,9 +312,7 @@ class Run:
                 self._group.cancel_scope.cancel()  # the feedback coroutine has nothing more to hear
         finally:
             stop_watching()
-            self._group = self._put_off = self._rate = (
-                None  # they refer to this run: results must not wait for the garbage collector
-            )
+            self._group = self._put_off = self._rate = None  # they refer to this run: results must not wait for the collector
 
     async def _wait_completed(self) -> None:
         """Waits for the end of the slots, and follows the number of places meanwhile."""

@@ -185,8 +185,8 @@ class Recorded(Place):
 
 
 class RecordedExecutor(PooledExecutor[Recorded]):
-    """`workers`, each with `depth` places. A batch goes on until the time is a multiple of `seconds`. Of its calls, `most_made` are
-    made, and the rest comes back.
+    """`workers`, each with `depth` places. A batch goes on until the time is a multiple of `seconds`. Of its calls,
+    `most_made` are made, and the rest comes back.
     """
 
     most_made: int | None = None
