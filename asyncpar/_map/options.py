@@ -14,7 +14,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from asyncpar._basics.hints import unknown_options
-from asyncpar._basics.validation import check_timeout, is_int, is_positive_int, to_count, to_seconds
+from asyncpar._basics.validation import MOST, check_timeout, is_int, is_positive_int, to_count, to_seconds
 from asyncpar._contract.executor import DEFAULT_HINTS, Hints
 from asyncpar._memory.loans import MmapMode
 from asyncpar._memory.options import DEFAULT_BYTES, DEFAULT_MAX_NBYTES, check_mmap_mode, resolve_max_nbytes
@@ -47,6 +47,8 @@ class RunOptions:
     retry_wait: float = 0.0
     on_error: OnError = "raise"
     concurrency: int | None = None
+    rate: float | None = None
+    burst: float | None = None
     max_nbytes: int | str | None = DEFAULT_MAX_NBYTES
     mmap_mode: MmapMode = "r"
     progress: Progress = None
@@ -100,6 +102,24 @@ def _check_count(name: str, of_what: str, count: Any) -> int | None:
     if not is_positive_int(count):
         raise ValueError(f"{name} must be a number of {of_what}, 1 or more, or None, not {count!r}")
     return to_count(count)
+
+
+def _check_rate(rate: Any) -> float | None:
+    if rate is None:
+        return None
+    per_second = to_seconds(rate)
+    if not 0 < per_second < inf:
+        raise ValueError(f"rate must be a number of calls per second, more than 0, or None, not {rate!r:.200}")
+    return min(max(per_second, 1 / MOST), MOST)
+
+
+def _check_burst(burst: Any) -> float | None:
+    if burst is None:
+        return None
+    calls = to_seconds(burst)
+    if not 1 <= calls < inf:
+        raise ValueError(f"burst must be a number of calls that may begin at once, 1 or more, or None, not {burst!r:.200}")
+    return min(calls, MOST)
 
 
 def _check_retries(retries: Any) -> int:
@@ -164,6 +184,8 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {  # {option: checks its value and re
     "retry_wait": _check_retry_wait,
     "on_error": _check_on_error,
     "concurrency": partial(_check_count, "concurrency", "calls"),
+    "rate": _check_rate,
+    "burst": _check_burst,
     "max_nbytes": _check_max_nbytes,
     "mmap_mode": check_mmap_mode,
     "progress": check_progress,
@@ -191,6 +213,8 @@ class _CommonOptions(TypedDict, total=False):
     retry_on: ErrorTypes
     retry_wait: float
     concurrency: int | None
+    rate: float | None
+    burst: float | None
     max_nbytes: int | str | None
     mmap_mode: MmapMode
     progress: Progress

@@ -9,10 +9,11 @@ from typing import Any
 
 from asyncpar._basics.coroutine_functions import is_coroutine_function
 from asyncpar._basics.hints import not_callable
-from asyncpar._contract.executor import Executor, Hints, Program
+from asyncpar._contract.executor import Executor, Hints, Program, Traits
 from asyncpar._map.options import RunOptions
 from asyncpar._run.batching import make_sizer
 from asyncpar._run.progress import Meter, open_meter
+from asyncpar._run.rate_limit import RateLimit
 from asyncpar._run.scheduler import OpenSession, Run, Sink
 from asyncpar._run.seeded_session import opening_seeded, refuse_cached
 from asyncpar._run.sources import Source, open_source
@@ -36,6 +37,12 @@ def make_plan(fn: Callable[..., Any], iterables: Sequence[Any], options: RunOpti
         concurrency = DEFAULT_CONCURRENCY if options.concurrency is None else options.concurrency
     elif options.concurrency is not None:
         raise ValueError(f"concurrency is for coroutine functions, and {fn!r} is not one; n_jobs limits the workers")
+    elif options.rate is not None:
+        raise ValueError(f"rate is for coroutine functions, and {fn!r} is not one; make the calls in a coroutine function")
+    if options.burst is not None and options.rate is None:
+        raise ValueError(
+            "burst says how many calls may begin at once where rate says how many may in a second; there is no rate"
+        )
     return Plan(fn, concurrency, open_source(iterables), options.executor, options, options.hints(), is_cached=is_twin(fn))
 
 
@@ -97,8 +104,16 @@ class Plan:
             batches_ahead=self.batches_ahead,
             stop_on_error=options.on_error == "raise" and not errors_are_values,
             retrying=options.retrying(),
+            rate=self._rate_limit(traits),
             meter=open_meter(options.progress) if options.progress is not None else meter,
         )
+
+    def _rate_limit(self, traits: Traits) -> RateLimit | None:
+        rate = self.options.rate
+        if rate is None:
+            return None
+        begin_together = not (traits.interleaves or traits.in_own_task)
+        return RateLimit(rate, self.options.burst, self.concurrency if begin_together else 1)
 
     def _looked_up(self) -> tuple[Source, OpenSession]:
         from asyncpar._run.answering import CacheSource

@@ -139,6 +139,14 @@ def pmap(fn: Callable[..., Any], /, *iterables: Items[Any], **options: Any) -> P
         retry_on: an exception class, or a tuple of them: which failures are tried again.
         retry_wait: seconds that a call waits before its first retry. The wait doubles with each further retry, and a random
             half of it is left out. Other calls run meanwhile.
+        rate: for coroutine functions: how many calls may begin in a second, in the whole run, wherever they run. More than 0,
+            and it need not be a whole number: 0.5 is one call in two seconds. No stretch of t seconds sees more than
+            `burst + rate * t` calls begin (in workers, give or take the time that a call takes to get there, which is longest
+            for the first call of a worker). Retries count, and results from the cache do not. Batches are no larger than that
+            allows. A map over one item waits for nothing. None: no limit.
+        burst: with `rate`: how many calls may begin at once, at the start or after a pause. 1: they are `1 / rate` seconds
+            apart, or more, because timers are late. None: those of 20 ms and one more, so that late timers do not lower the
+            rate. Up to a rate of 49, that is one at a time.
         on_error: "raise": the first error stops the run and is raised. "return": exceptions stand among the results. "skip":
             failed calls are left out.
         concurrency: for coroutine functions: how many calls of this run are under way at once, in the caller's event loop or

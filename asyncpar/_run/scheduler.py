@@ -10,7 +10,8 @@ the next batch for each of them is already cut and packed. A slot that has packe
 one turn for each place. A slot that has a turn takes the foremost of the packed batches, not its own. Calls that came back
 undone (their worker died, or their batch outlived its time budget) are cut and packed before new ones and overtake those that
 wait. Failed calls that are to be tried again are among them. Until they are due, they are put off (`put_off.py`) and hold up
-nothing.
+nothing. Where a run has a rate, a batch has no more calls than there are tokens, and spends them when it is sent
+(`rate_limit.py`).
 
 A slot that finds nothing to do ends instead of waiting. Whatever makes work appear (room in the window, an item from the pump,
 calls that came back, more places) starts a slot. So no slot ever waits for an event that another one must send.
@@ -56,6 +57,7 @@ from asyncpar._run.feedback import Feedback
 from asyncpar._run.outcomes import explain_tuples, first_error, in_sequence, without
 from asyncpar._run.progress import Meter
 from asyncpar._run.put_off import PutOff
+from asyncpar._run.rate_limit import RateLimit
 from asyncpar._run.retrying import RetryPolicy
 from asyncpar._run.sources import AnsweringSource, PumpedSource, Source
 from asyncpar._run.statistics import Statistics
@@ -100,6 +102,7 @@ class Run:
         batches_ahead: instead of `window`: how many batches may be. See `BatchesWindow`.
         stop_on_error: the first call that fails for good ends the run.
         retrying: which calls that failed are run again.
+        rate: how many calls may begin in a second; None: as many as there are places for.
         meter: called, in the event loop, each time a batch has been taken in.
         clock: returns seconds; round trips are measured by it.
     """
@@ -139,6 +142,7 @@ class Run:
         batches_ahead: int | None = None,
         stop_on_error: bool = False,
         retrying: RetryPolicy | None = None,
+        rate: RateLimit | None = None,
         meter: Meter | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -160,6 +164,7 @@ class Run:
         )
         self._stop_on_error = stop_on_error
         self._retrying = retrying
+        self._rate = rate
         self._meter = meter
         self._clock = clock
         # A heap: (index of the first call, a number, its batch, its position there)
@@ -178,7 +183,7 @@ class Run:
             else:
                 self._session = self._open_session(self._executor, self._program, self._hints)
             has_packed = await self._pack_next()
-            if self._source.exhausted and self._retrying is None:  # the whole run is in hand
+            if self._source.exhausted and self._retrying is None and self._rate is None:  # the whole run is in hand
                 while has_packed:
                     await self._run_foremost()
                     has_packed = bool(self._again) and await self._pack_next()
@@ -276,7 +281,9 @@ class Run:
 
     def _most_batches(self) -> int:
         """How many batches may be under way at once. There may be more slots than that, which prepare the next ones."""
-        return self._limit * self._program.concurrency if self._interleaves else self._limit
+        if self._interleaves:
+            return self._limit * self._program.concurrency
+        return self._limit if self._rate is None else self._workers()  # a batch that waits in its worker begins too late
 
     def _most_slots(self) -> int:
         slots = 2 * self._limit if self._executor.traits.prepares else self._limit
@@ -292,6 +299,8 @@ class Run:
         try:
             async with anyio.create_task_group() as self._group:
                 self._put_off = PutOff(self._group, self._bring_back)
+                if self._rate is not None:
+                    self._rate.serve(self._group, self._go_on)
                 self._group.start_soon(self._feedback.run)
                 if isinstance(self._source, PumpedSource):
                     self._group.start_soon(self._pump, self._source)
@@ -303,7 +312,7 @@ class Run:
                 self._group.cancel_scope.cancel()  # the feedback coroutine has nothing more to hear
         finally:
             stop_watching()
-            self._group = self._put_off = None  # it refers to this run: results must not wait for the garbage collector
+            self._group = self._put_off = self._rate = None  # they refer to this run: results must not wait for the collector
 
     async def _wait_completed(self) -> None:
         """Waits for the end of the slots, and follows the number of places meanwhile."""
@@ -338,6 +347,8 @@ class Run:
         batch = self._cut()
         if batch is None:
             return False
+        if self._rate is not None:
+            self._rate.promise(len(batch))
         assert self._session is not None
         batch.near_end = self._is_near_end()
         parcel = self._session.pack(batch, self._sizer.budget(len(batch)))
@@ -367,6 +378,8 @@ class Run:
                 if self._interleaves:
                     self._under_way += 1
                     self._staff()
+                if self._rate is not None:
+                    self._rate.spend(calls)
                 try:
                     answer = await place.run(parcel)
                     while place.goes_on:
@@ -438,14 +451,14 @@ class Run:
 
     def _cut(self) -> Batch | None:
         """The next batch, or None when there is none now."""
-        if self._stopping:
-            return None
-        if self._again:
-            return self._cut_again()
-        if self._source.exhausted:
+        if self._stopping or (self._source.exhausted and not self._again):
             return None
         window, is_pumped = self._window, self._source.is_pumped
-        size = window.next_batch()
+        size = window.next_batch() if self._rate is None else min(window.next_batch(), self._rate.next_batch())
+        if not size:
+            return None
+        if self._again:
+            return self._cut_again(size)
         if not is_pumped and window.pulled != window.handed and window.room() < size:  # an empty one has room for any batch
             self._blocked = True
             return None
@@ -462,14 +475,13 @@ class Run:
             window.pulled += len(batch)
         return batch
 
-    def _cut_again(self) -> Batch:
+    def _cut_again(self, size: int) -> Batch:
         """The foremost of the calls that came back, as many as a batch has now.
 
         Near the end of the run, each worker gets a share. These calls take longer than was expected, and otherwise one worker
         would make them all while the others have nothing to do.
         """
         _, _, batch, begin = heappop(self._again)
-        size = self._window.next_batch()
         if self._is_near_end():
             size = min(size, ceil(len(batch) / max(1, 2 * self._limit)))
         if len(batch) - begin <= size:
@@ -484,6 +496,11 @@ class Run:
     def _bring_back(self, batch: Batch) -> None:
         """A batch that was put off is due."""
         self._run_again(batch)
+        self._staff()
+
+    def _go_on(self) -> None:
+        """There is a token again. A slot that ended for lack of one has not looked whether there is room."""
+        self._blocked = not self._source.is_pumped
         self._staff()
 
     def _calls_put_off(self) -> int:

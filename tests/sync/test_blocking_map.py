@@ -21,8 +21,10 @@ import pytest
 import asyncpar
 from asyncpar import CallTimeoutError, Statistics
 from asyncpar._sync.portal import close_portal
+from tests.calls.rates import begin
 from tests.calls.tasks import die_at_three, double_in_asyncio
 from tests.functions import Beacon, add, double, double_soon, odd_only
+from tests.properties.test_token_bucket import most_at_once
 
 
 class Counted:
@@ -247,3 +249,8 @@ def test_an_error_is_not_kept_alive_by_the_map() -> None:
     with pytest.raises(ValueError, match="2 is even"):
         next(results)
     assert next(results, None) is None
+
+
+def test_a_rate_limits_how_many_coroutine_calls_begin() -> None:
+    begun = list(asyncpar.map(begin, range(40), rate=200, burst=2))
+    assert most_at_once([(when, 1) for when in begun], 200) <= 2 + 200 * 0.1

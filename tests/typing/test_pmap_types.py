@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         assert_type(await pmap(length, ["a"], on_error="return"), list[int | BaseException])
         assert_type(await pmap(fetch, ["a"], on_error="return"), list[bytes | BaseException])
         assert_type(await pmap(length, ["a"], on_error="skip"), list[int])
+        assert_type(await pmap(fetch, ["a"], rate=10, burst=2.5), list[bytes])
 
     async def check_streams() -> None:
         async with ProcessExecutor(2) as executor, pmap(length, ["a"], executor=executor, ordered=False) as results:
