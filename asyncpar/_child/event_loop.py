@@ -11,8 +11,8 @@ CANCEL reaches the calls of one batch: those that have begun are cancelled, the 
 the same, when all its calls have ended. So the parent knows that none is running any more.
 
 Calls share the event loop, and may do much to it. If one stops it, or has a task that raises SystemExit, the loop is run again,
-and all that was under way goes on. If one cancels all tasks, other calls are cancelled, even before they have begun, and nothing
-else is. Each call has a copy of the context in which the loop was entered, so that it does not see what others have set.
+and all that was under way goes on. If one cancels all tasks, other calls are cancelled, even those that have not begun, and
+nothing else is. Each call has a copy of the context in which the loop was entered, so that it does not see what others have set.
 
 Frames that are not for the event loop (a plain BATCH) end it, and are handed back to the main program; the parent sends them
 only when no batch is under way. The loop itself stays, with what belongs to it (a client, for example), and goes on with the
@@ -110,6 +110,7 @@ class EventLoop:
         finally:
             loop.remove_reader(self._channel)
             loop.remove_writer(self._channel)
+            os.set_blocking(self._channel.fileno(), True)  # which uvloop has changed
             self._channel.send_parts(self._outbox)
             self._outbox = []
             if self._server.lifetime is not None:
