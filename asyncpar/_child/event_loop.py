@@ -12,7 +12,7 @@ the same, when all its calls have ended. So the parent knows that none is runnin
 
 Calls share the event loop, and may do much to it. If one stops it, or has a task that raises SystemExit, the loop is run again,
 and all that was under way goes on. If one cancels all tasks, other calls are cancelled, even those that have not begun, and
-nothing else is. Each call has a copy of the context in which the loop was entered, so that it does not see what others have set.
+nothing else is. Each call has a copy of the context in which the loop was entered, so that it sees nothing that others set.
 
 Frames that are not for the event loop (a plain BATCH) end it, and are handed back to the main program; the parent sends them
 only when no batch is under way. The loop itself stays, with what belongs to it (a client, for example), and goes on with the
