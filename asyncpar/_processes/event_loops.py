@@ -155,6 +155,7 @@ class Host:
         self.load = 0
         self.seats: dict[int, Seat] = {}  # {ticket: seat}
         self._retires = False  # the worker has reached its limits
+        self._calls_left = worker.max_calls  # that it may be sent; what is more would come back
         self._idle_since = time.monotonic()
         self._reading: anyio.CancelScope | None = None
         self._group: anyio.abc.TaskGroup | None = None
@@ -241,6 +242,9 @@ class Host:
         ticket = heappop(self._free_tickets) if self._free_tickets else len(self.seats) + 1
         self.seats[ticket] = seat
         seat.ticket = ticket
+        if self._calls_left is not None:
+            self._calls_left -= len(parcel.batch)
+            self.is_open = self.is_open and self._calls_left > 0
         frame = frame._replace(kind=BESIDE, ticket=ticket)
         self._post(frame)
         return frame

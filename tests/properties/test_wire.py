@@ -14,7 +14,13 @@ from asyncpar._wire.decoder import Decoder
 from asyncpar._wire.encoder import Encoder
 from asyncpar._wire.frames import Frame, FrameReader, to_parts
 
-frames = st.builds(Frame, st.integers(0, 255), st.binary(max_size=300), st.lists(st.binary(max_size=300), max_size=4))
+frames = st.builds(
+    Frame,
+    st.integers(0, 255),
+    st.binary(max_size=300),
+    st.lists(st.binary(max_size=300), max_size=4),
+    st.integers(0, 2**16 - 1),
+)
 
 
 def feed(reader: FrameReader, stream: bytes, cuts: st.DataObject | None = None) -> list[Frame]:
