@@ -8,7 +8,8 @@ has at most `concurrency` calls in a host.
 
 A host has a task of its own, which leases the worker from the pool like any run, reads the channel, and gives the worker back
 when no batch has been there for a moment. It gives it back sooner if runs wait for workers in the pool: then a host takes no
-more batches, and leaves when those that it has are done. So coroutine calls and plain calls go on in turn.
+more batches, and leaves when those that it has are done. But first it takes those that waited when it came. So
+coroutine calls and plain calls go on in turn.
 
 When a worker dies, all the calls that were running in it are suspects. Each is run again in a worker that it has for itself
 (`Seat._run_alone`), and then the one that kills its worker is known. The same is done if a loop is held up for so long that
@@ -23,7 +24,7 @@ batch is cancelled, it is killed after the grace, and the calls of other batches
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from heapq import heappop, heappush
@@ -32,6 +33,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 import anyio.abc
+import anyio.lowlevel
 
 from asyncpar._child.control import BEGAN, NOT_RECEIVED, POSITION
 from asyncpar._child.protocol import BESIDE, CANCEL, LAST, PART
@@ -91,7 +93,8 @@ class EventLoops:
     def make_way(self) -> None:
         """A run waits for a worker of its own: the least busy host leaves."""
         leaving = len(self.hosts) - len(self.open_hosts())
-        for host in sorted(self.open_hosts(), key=lambda host: host.load)[: max(0, self.pool.pressing - leaving)]:
+        known = [host for host in self.open_hosts() if not host.is_new]
+        for host in sorted(known, key=lambda host: host.load)[: max(0, self.pool.pressing - leaving)]:
             host.leave()
 
     def part_with_old_code(self, generation: int) -> None:
@@ -119,9 +122,7 @@ class EventLoops:
                 self._coming -= 1
             host = Host(worker)
             self.hosts.append(host)
-            self._wake_all()
-            self.make_way()  # there may be a run that has waited since before that worker was free
-            await host.serve()
+            await host.serve(partial(self._welcome, host))
         except Exception as error:  # given to the session that asked for the host: this task is nobody's
             seats.fail(error)
         finally:
@@ -133,6 +134,17 @@ class EventLoops:
                     self.hosts.remove(host)
                     self.release(host.worker)
                 self._wake_all()
+
+    async def _welcome(self, host: Host) -> None:
+        """Those that have waited take their seats in a new host before it may have to leave."""
+        self._wake_all()
+        load = -1
+        while host.load > load:  # each that comes wakes the next
+            load = host.load
+            await anyio.lowlevel.checkpoint()
+            await anyio.lowlevel.checkpoint()  # trio runs the tasks of one turn in any order
+        host.is_new = False
+        self.make_way()
 
     def _wake_all(self) -> None:
         """There is one host more, or less."""
@@ -152,6 +164,7 @@ class Host:
     def __init__(self, worker: ProcessWorker) -> None:
         self.worker = worker
         self.is_open = True  # takes more batches
+        self.is_new = True  # nobody who waited has had time to take a seat
         self.load = 0
         self.seats: dict[int, Seat] = {}  # {ticket: seat}
         self._retires = False  # the worker has reached its limits
@@ -174,9 +187,10 @@ class Host:
 
     # The task of the host
 
-    async def serve(self) -> None:
-        """Reads the channel until the host has left."""
+    async def serve(self, welcome: Callable[[], Awaitable[None]]) -> None:
+        """Reads the channel until the host has left. `welcome` is called at the beginning, in a task of its own."""
         async with anyio.create_task_group() as self._group:
+            self._group.start_soon(welcome)
             try:
                 await self._read()
             except EOFError:
