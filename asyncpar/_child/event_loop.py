@@ -37,6 +37,7 @@ from asyncpar._child.control import BEGAN, FIRST_LANE, UNNOTED, lane_entry
 from asyncpar._child.frame_server import FrameServer, flush_output
 from asyncpar._child.protocol import BESIDE, CANCEL, DONE, FORGET, LAST, PART, CallInterrupted
 from asyncpar._child.run_batch import MOST_ERRORS, BatchReport
+from asyncpar._child.run_coroutines import run_to_end
 from asyncpar._memory.buffers import Buffer
 from asyncpar._wire.channel import Channel
 from asyncpar._wire.decoder import Decoder
@@ -78,17 +79,7 @@ class EventLoop:
         Raises:
             EOFError: the parent has closed the channel.
         """
-        runner = self._server.runner()
-        loop = runner.get_loop()
-        main = loop.create_task(self._serve(frame))
-        while not main.done():
-            try:
-                runner.run(_wait_for(main))
-            except BaseException:  # a call has stopped the loop, or its task has raised SystemExit: nothing else need end
-                if loop.is_closed():
-                    raise
-        last: Frame = main.result()
-        return last
+        return run_to_end(self._server.runner(), self._serve(frame))
 
     async def _serve(self, frame: Frame) -> Frame:
         self._loop = loop = asyncio.get_running_loop()
@@ -388,12 +379,3 @@ class _Queue:
             else:
                 self.waiting.append((batch, position, row))
         return batches
-
-
-async def _wait_for(main: asyncio.Task[Frame]) -> None:
-    """Returns when the task has ended. It is not cancelled by a call that cancels all the tasks that it finds."""
-    while not main.done():
-        try:
-            await asyncio.wait([main])
-        except asyncio.CancelledError:
-            continue

@@ -24,12 +24,12 @@ batch is cancelled, it is killed after the grace, and the calls of other batches
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import partial
 from heapq import heappop, heappush
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.abc
@@ -187,7 +187,7 @@ class Host:
 
     # The task of the host
 
-    async def serve(self, welcome: Callable[[], Awaitable[None]]) -> None:
+    async def serve(self, welcome: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Reads the channel until the host has left. `welcome` is called at the beginning, in a task of its own."""
         async with anyio.create_task_group() as self._group:
             self._group.start_soon(welcome)

@@ -76,6 +76,7 @@ class Gate:
     async def die_once_others_came(self, others: int) -> None:
         while len(self.came) < others:
             await asyncio.sleep(0.001)
+        self.open()
         os._exit(7)
 
 
@@ -154,9 +155,29 @@ class Results:
         return await self.gate.wait_in_spite_of_all(x) if x < 0 else InterruptsPickling()
 
 
-async def double_unless_negative(x: int) -> int:
-    await asyncio.sleep(0.002)
-    if x < 0:
+class DiesWhenRead:
+    def __reduce__(self) -> Any:
+        return os._exit, (7,)
+
+
+async def obey(order: tuple[int, str, float, bytes]) -> tuple[int, bytes]:
+    """Does what the random stress tells it to."""
+    number, what, seconds, payload = order
+    await asyncio.sleep(seconds)
+    if what == "fail":
+        raise ValueError(number)
+    if what == "die":
         os._exit(7)
-    await asyncio.sleep(0.002)
-    return 2 * x
+    if what == "exit":
+        await exit_in_a_task(number)
+    return number, payload
+
+
+def obey_at_once(order: tuple[int, str, float, bytes]) -> tuple[int, bytes]:
+    number, what, seconds, payload = order
+    time.sleep(seconds)
+    if what == "fail":
+        raise ValueError(number)
+    if what == "die":
+        os._exit(7)
+    return number, payload

@@ -74,7 +74,7 @@ async def test_no_result_waits_for_a_slower_call_of_its_batch(gate: Gate) -> Non
 
 
 async def test_no_error_waits_for_a_slower_call_of_its_batch(gate: Gate) -> None:
-    async def fail_or_wait(x: int) -> int:
+    async def fail_or_wait(x: int) -> Any:
         if not x:
             raise LookupError
         return await gate.wait(x)
