@@ -215,7 +215,7 @@ class BatchServer:
             leave=leave,
         )
         try:
-            report: BatchReport = runner.run(self._note_task(batch))
+            report: BatchReport = self._coroutines.run_to_end(runner, self._note_task(batch))
         except CallInterrupted:  # anywhere in the event loop
             self._give_up_loop()
             raise

@@ -3,12 +3,16 @@
 A batch is not waited for. Its calls begin at once, each in a task of its own, as long as fewer than `concurrency` calls of
 their program are running, and otherwise in turn. When all have ended, the outcomes go back together. When some have ended and
 others take longer, those that are there go ahead as a PART a moment later, so that no result waits for a slower call. The error
-that ends a run goes ahead at once.
+that ends a run goes ahead at once, and no further call of its batch begins.
 
     channel → batches → waiting calls → tasks → outcomes → outbox → channel
 
 CANCEL reaches the calls of one batch: those that have begun are cancelled, the others do not begin. The batch is answered all
 the same, when all its calls have ended. So the parent knows that none is running any more.
+
+Calls share the event loop, and may do much to it. If one stops it, or has a task that raises SystemExit, the loop is run again,
+and all that was under way goes on. If one cancels all tasks, other calls are cancelled, even those that have not begun, and
+nothing else is. Each call has a copy of the context in which the loop was entered, so that it sees nothing that others set.
 
 Frames that are not for the event loop (a plain BATCH) end it, and are handed back to the main program; the parent sends them
 only when no batch is under way. The loop itself stays, with what belongs to it (a client, for example), and goes on with the
@@ -21,18 +25,19 @@ a call last began or ended, which shows that the loop is not held up.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import os
 import time
 from collections import deque
-from collections.abc import Iterable
-from contextvars import copy_context
+from functools import partial
 from typing import Any
 
 from asyncpar._child.batch_server import BatchServer, Program, Request, failure
 from asyncpar._child.control import BEGAN, FIRST_LANE, UNNOTED, lane_entry
 from asyncpar._child.frame_server import FrameServer, flush_output
 from asyncpar._child.protocol import BESIDE, CANCEL, DONE, FORGET, LAST, PART, CallInterrupted
-from asyncpar._child.run_batch import BatchReport
+from asyncpar._child.run_batch import MOST_ERRORS, BatchReport
+from asyncpar._child.run_coroutines import run_to_end
 from asyncpar._memory.buffers import Buffer
 from asyncpar._wire.channel import Channel
 from asyncpar._wire.decoder import Decoder
@@ -65,8 +70,7 @@ class EventLoop:
         self._is_leaving = False  # the worker has reached its limits: no further call begins
         self._worker_pid = os.getpid()
         self._loop: Any = None
-        self._context = copy_context()
-        self._main: asyncio.Task[Any] | None = None
+        self._context = contextvars.copy_context()  # of which each call gets a copy
         self._left: asyncio.Future[Frame] | None = None  # the frame that ends the loop
 
     def serve(self, frame: Frame) -> Frame:
@@ -75,19 +79,11 @@ class EventLoop:
         Raises:
             EOFError: the parent has closed the channel.
         """
-        while True:
-            try:
-                last: Frame = self._server.runner().run(self._serve(frame))
-                return last
-            except (EOFError, CallInterrupted):
-                raise
-            except BaseException as error:  # SystemExit, say, from a task that a call has started: asyncio ends its loop so
-                frame = self._fail_all(error)
+        return run_to_end(self._server.runner(), self._serve(frame))
 
     async def _serve(self, frame: Frame) -> Frame:
         self._loop = loop = asyncio.get_running_loop()
-        self._main = asyncio.current_task()
-        self._context = copy_context()
+        self._context = contextvars.copy_context()
         left: asyncio.Future[Frame] = loop.create_future()
         self._left = left
         self._made = 0
@@ -105,29 +101,11 @@ class EventLoop:
         finally:
             loop.remove_reader(self._channel)
             loop.remove_writer(self._channel)
-            os.set_blocking(self._channel.fileno(), True)  # uvloop has changed that
+            os.set_blocking(self._channel.fileno(), True)  # which uvloop has changed
             self._channel.send_parts(self._outbox)
             self._outbox = []
             if self._server.lifetime is not None:
                 self._server.lifetime.end_batch(self._made)
-
-    def _fail_all(self, error: BaseException) -> Frame:
-        """The loop was ended from inside: the runs that use it cannot go on. Returns the next frame, which is waited for."""
-        batches, self._batches = self._batches, {}
-        for queue in self._queues.values():
-            queue.drop()
-        assert self._main is not None
-        assert self._left is not None
-        self._left.cancel()
-        tasks = [self._main, *(task for batch in batches.values() for task in batch.tasks)]
-        for task in tasks[1:]:
-            task.cancel()
-        self._server.runner().run(_wait_for(tasks))
-        self._queues.clear()
-        self._clear_lanes()
-        for ticket in batches:
-            self._channel.send(failure(error)._replace(ticket=ticket))
-        return self._channel.receive()
 
     # What comes
 
@@ -188,7 +166,7 @@ class EventLoop:
 
     def _cancel(self, batch: _Batch) -> None:
         batch.is_cancelled = True
-        for task in list(batch.tasks):
+        for task in list(batch.tasks.values()):
             task.cancel()
         self._queues[batch.request.program].drop(batch)
         self._answer_if_ended(batch)
@@ -198,35 +176,32 @@ class EventLoop:
     def _start_calls(self, program: Program, queue: _Queue) -> None:
         """Starts as many calls of a program as may run."""
         while queue.waiting and queue.running < program.concurrency:
-            self._is_leaving |= self._has_made_enough()
-            if self._is_leaving:
+            if self._has_reached_limits():
                 for batch in queue.drop():
                     self._answer_if_ended(batch)
                 break
             batch, position, row = queue.take()
             self._made += 1
-            call = self._call(queue, batch, position, row)
-            self._loop.create_task(call, context=self._context.copy())  # not that of the call that has just ended
+            task = self._loop.create_task(self._call(queue, batch, position, row), context=self._context.copy())
+            batch.tasks[position] = task
+            task.add_done_callback(partial(self._see_end, queue, batch, position))
         if not queue.waiting and not queue.running:
             self._queues.pop(program, None)
 
-    def _has_made_enough(self) -> bool:
-        """Whether the worker has reached its limits. It makes at least one call."""
+    def _has_reached_limits(self) -> bool:
+        """Whether no further call is to begin. A fresh worker makes one in any case."""
         lifetime = self._server.lifetime
-        return lifetime is not None and self._made > 0 and lifetime.is_over(self._made)
+        if lifetime is not None and self._made and not self._is_leaving:
+            self._is_leaving = lifetime.is_over(self._made)
+        return self._is_leaving
 
     async def _call(self, queue: _Queue, batch: _Batch, position: int, row: tuple[Any, ...]) -> None:
         program, fn = batch.request.program, batch.request.fn
         value, error = None, None
-        task = asyncio.current_task()
-        assert task is not None
-        batch.tasks.add(task)
         lane = self._enter_lane(lane_entry(batch.ticket, position))
         self._control[BEGAN] = began = time.monotonic()
         limit = None
         try:
-            if batch.is_cancelled:
-                raise asyncio.CancelledError
             if program.timeout is None:
                 value = await fn(*row)
             else:
@@ -238,9 +213,22 @@ class EventLoop:
             os._exit(0)
         self._control[BEGAN] = ended = time.monotonic()
         self._leave_lane(lane)
-        batch.tasks.discard(task)
+        self._end_call(queue, batch, position, value, error, ended - began)
+        error = None  # it would refer to itself, by its traceback and this frame
+
+    def _see_end(self, queue: _Queue, batch: _Batch, position: int, task: asyncio.Task[None]) -> None:
+        """The task of a call has ended. If it was cancelled before its first step, `_call` has not been entered."""
+        if position in batch.tasks:
+            self._end_call(queue, batch, position, None, asyncio.CancelledError(), 0.0)
+
+    def _end_call(
+        self, queue: _Queue, batch: _Batch, position: int, value: Any, error: BaseException | None, seconds: float
+    ) -> None:
+        program = batch.request.program
         queue.running -= 1
-        batch.end(position, value, error, ended - began)
+        batch.end(position, value, error, seconds)
+        if error is not None and program.stop_on_error:
+            queue.drop(batch)
         self._start_calls(program, queue)
         self._answer_if_ended(batch)
 
@@ -264,13 +252,6 @@ class EventLoop:
         else:
             self._control[UNNOTED] -= 1
 
-    def _clear_lanes(self) -> None:
-        for lane in range(FIRST_LANE, self._lanes):
-            self._control[lane] = 0.0
-        self._control[UNNOTED] = 0.0
-        self._free_lanes.clear()
-        self._lanes = FIRST_LANE
-
     # What goes
 
     def _answer_if_ended(self, batch: _Batch) -> None:
@@ -280,21 +261,29 @@ class EventLoop:
                 return
             if batch.due is not None:
                 batch.due.cancel()
-            self._is_leaving |= self._has_made_enough()
-            self._send(self._pack(batch, LAST if self._is_leaving else DONE))
-        elif batch.has_failed and batch.request.program.stop_on_error and not batch.is_cancelled:
+            self._send(self._pack(batch, LAST if self._has_reached_limits() else DONE))
+        elif batch.is_cancelled or not batch.outcomes:
+            return
+        elif batch.errors >= (1 if batch.request.program.stop_on_error else MOST_ERRORS):
             self._send_part(batch)
-        elif batch.due is None and batch.outcomes and not batch.is_cancelled:
+        elif batch.due is None:
             batch.due = self._loop.call_later(_PART_SECONDS, self._send_part, batch)
 
     def _send_part(self, batch: _Batch) -> None:
         if batch.due is not None:
             batch.due.cancel()
             batch.due = None
-        if batch.outcomes and batch.ticket in self._batches:
-            self._send(self._pack(batch, PART))
+        if batch.is_cancelled or not batch.outcomes:
+            return
+        part = self._pack(batch, PART)
+        if batch.failure is None:
+            self._send(part)
+        else:  # which is told when none of its calls is running any more
+            self._cancel(batch)
 
     def _pack(self, batch: _Batch, kind: int) -> Frame:
+        if batch.failure is not None:
+            return batch.failure
         flush_output()
         report, positions = batch.take(is_last=kind != PART)
         try:
@@ -302,8 +291,8 @@ class EventLoop:
         except CallInterrupted:
             raise
         except BaseException as error:  # raised by something in the results, where an element cannot be blamed
-            self._batches.pop(batch.ticket, None)
-            return failure(error)._replace(ticket=batch.ticket)
+            batch.failure = failure(error)._replace(ticket=batch.ticket)
+            return batch.failure
 
     def _send(self, frame: Frame) -> None:
         self._outbox += to_parts(frame)
@@ -337,21 +326,24 @@ class _Batch:
         self.calls = len(request.columns[0])
         self.waiting = self.calls  # not started
         self.running = 0
-        self.tasks: set[asyncio.Task[None]] = set()  # of the calls that have begun
+        self.tasks: dict[int, asyncio.Task[None]] = {}  # {position: task}, of the calls that have not ended
         self.unstarted: list[int] = []  # positions of calls that will not be started
         self.outcomes: dict[int, tuple[Any, BaseException | None, float]] = {}  # {position: value, error, seconds}
-        self.has_failed = False
+        self.errors = 0  # among these
         self.is_cancelled = False
+        self.failure: Frame | None = None  # its outcomes could not be packed
         self.due: asyncio.TimerHandle | None = None  # when the outcomes go ahead of the others
 
     def end(self, position: int, value: Any, error: BaseException | None, seconds: float) -> None:
         self.running -= 1
+        self.tasks.pop(position, None)
         self.outcomes[position] = value, error, seconds
-        self.has_failed |= error is not None
+        self.errors += error is not None
 
     def take(self, *, is_last: bool) -> tuple[BatchReport, tuple[list[int], list[int]] | None]:
         """The outcomes, and the positions of a DONE or a PART. Those of a cancelled batch interest nobody."""
         outcomes, self.outcomes = {} if self.is_cancelled else self.outcomes, {}
+        self.errors = 0
         ended = sorted(outcomes)
         report = BatchReport(
             [outcomes[position][0] for position in ended],
@@ -387,7 +379,3 @@ class _Queue:
             else:
                 self.waiting.append((batch, position, row))
         return batches
-
-
-async def _wait_for(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    await asyncio.wait(tasks)

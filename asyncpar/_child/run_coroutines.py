@@ -9,12 +9,15 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, TypeVar
 
 from asyncpar._child.control import BEGAN, POSITION, SPAN, STOP, ControlPage
+from asyncpar._child.protocol import CallInterrupted
 from asyncpar._child.run_batch import MOST_ERRORS, BatchReport
 from asyncpar.errors import OverdueCallError
+
+T = TypeVar("T")
 
 
 def make_runner() -> asyncio.Runner:
@@ -24,6 +27,33 @@ def make_runner() -> asyncio.Runner:
     except ImportError:
         return asyncio.Runner()
     return asyncio.Runner(loop_factory=new_event_loop)
+
+
+def run_to_end(runner: asyncio.Runner, coroutine: Coroutine[Any, Any, T]) -> T:
+    """What the coroutine returns, whatever calls do to the event loop.
+
+    If one stops it, or has a task that raises SystemExit, the loop is run again, and all that was under way goes on.
+    """
+    loop = runner.get_loop()
+    main = loop.create_task(coroutine)
+    while not main.done():
+        try:
+            runner.run(_wait_for(main))
+        except CallInterrupted:
+            raise
+        except BaseException:
+            if loop.is_closed():
+                raise
+    return main.result()
+
+
+async def _wait_for(main: asyncio.Task[Any]) -> None:
+    """Returns when the task has ended. It goes on even if a call cancels all the tasks that it finds."""
+    while not main.done():
+        try:
+            await asyncio.wait([main])
+        except asyncio.CancelledError:
+            continue
 
 
 async def run_coroutines(

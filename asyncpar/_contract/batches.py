@@ -68,7 +68,7 @@ class Batch:
         columns = tuple([column[begin:end] for column in self.columns])
         deaths = self.deaths if deaths is None else deaths
         indices = self.indices[begin:end]
-        return type(self)(indices, columns, deaths, self.attempts + again, self.failures + failed, self.function)
+        return type(self)(indices, columns, deaths, self.attempts + again, self.failures + failed, self.function, self.alone)
 
     def some(self, positions: Sequence[int], *, deaths: int = 0, again: bool = False, alone: bool = False) -> Batch:
         """The calls at these positions, which rise. See `part`."""
@@ -85,7 +85,7 @@ class Batch:
         if all(isinstance(column, _SELECTED_SINGLY) for column in self.columns):
             columns = tuple([[column[position] for position in positions] for column in self.columns])
             indices = [self.indices[position] for position in positions]
-            return [type(self)(indices, columns, 0, self.attempts + 1, self.failures + 1, self.function)]
+            return [type(self)(indices, columns, 0, self.attempts + 1, self.failures + 1, self.function, self.alone)]
         return [self.part(begin, end, deaths=0, again=True, failed=True) for begin, end in stretches(positions)]
 
     def item(self, position: int) -> Any:

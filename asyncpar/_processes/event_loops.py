@@ -13,8 +13,8 @@ coroutine calls and plain calls go on in turn.
 
 When a worker dies, all the calls that were running in it are suspects. Each is run again in a worker that it has for itself
 (`Seat._run_alone`), and then the one that kills its worker is known. The same is done if a loop is held up for so long that
-calls become overdue. If it is held up while a batch is cancelled, it is killed after the grace, and the calls of other batches
-are run again.
+calls become overdue, or cannot begin; a call that may take longer by its own timeout is not to blame. If it is held up while a
+batch is cancelled, it is killed after the grace, and the calls of other batches are run again.
 
 # Invariants:
 #   a seat is in host.seats from the moment that its batch is sent until its last answer is there
@@ -28,10 +28,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from heapq import heappop, heappush
+from math import inf
 from typing import TYPE_CHECKING
 
 import anyio
 import anyio.abc
+import anyio.lowlevel
 
 from asyncpar._child.control import BEGAN, NOT_RECEIVED, POSITION
 from asyncpar._child.protocol import BESIDE, CANCEL, LAST, PART
@@ -49,6 +51,8 @@ if TYPE_CHECKING:
     from asyncpar._processes.parcel import ProcessParcel
     from asyncpar._processes.seats import Seat, Seats
 
+MOST_BATCHES = 1 << 15  # in one host; their tickets have 16 bits
+_CLOSED = "the executor was closed while this run was using it"
 _TERM_SECONDS = 0.1  # the longest that a batch of plain calls takes, if it can be cut
 _LINGER_SECONDS = 0.2  # that a host keeps its worker without any batch, so that not every call makes a new one; a guess
 
@@ -118,18 +122,24 @@ class EventLoops:
             finally:
                 self._coming -= 1
             host = Host(worker)
-            self.hosts.append(host)
-            self._wake_all()
-            self.make_way()  # there may be a run that has waited since before that worker was free
-            await host.serve()
+            await host.serve(partial(self._welcome, host))
         except Exception as error:  # given to the session that asked for the host: this task is nobody's
             seats.fail(error)
         finally:
-            if host is not None:
-                host.close()
-                self.hosts.remove(host)
-                self.release(host.worker)
-            self._wake_all()
+            try:
+                if host is not None:
+                    await host.end()
+            finally:
+                if host is not None:
+                    self.hosts = [other for other in self.hosts if other is not host]
+                    self.release(host.worker)
+                self._wake_all()
+
+    def _welcome(self, host: Host) -> None:
+        """A new host has begun."""
+        self.hosts.append(host)
+        self._wake_all()
+        self.make_way()  # there may be runs that have waited since before its worker was free
 
     def _wake_all(self) -> None:
         """There is one host more, or less."""
@@ -149,28 +159,40 @@ class Host:
     def __init__(self, worker: ProcessWorker) -> None:
         self.worker = worker
         self.is_open = True  # takes more batches
-        self.gives_way = False  # only for its term
+        self.gives_way = False  # it takes them only for its term
         self.load = 0
         self.seats: dict[int, Seat] = {}  # {ticket: seat}
         self._retires = False  # the worker has reached its limits
+        self._calls_left = worker.max_calls  # that it may be sent; what is more would come back
         self._began = self._idle_since = time.monotonic()
         self._reading: anyio.CancelScope | None = None
         self._group: anyio.abc.TaskGroup | None = None
         self._free_tickets: list[int] = []  # a heap
-        self._outbox: list[Buffer] = []  # what the socket has not taken yet
+        self._outbox: list[Buffer] = []  # what waits until the socket has taken what `_write` sends
+        self._writes = False
         self._has_ended = False  # the worker, before its time
+        self._failure: BaseException | None = None  # why it cannot be understood any more
         self._was_killed = False  # by us, for a batch that could not be cancelled
         self._overdue: float | None = None  # the timeout that a call has outlived, if the worker was killed for that
 
+    @property
+    def has_room(self) -> bool:
+        """Whether it takes one more batch."""
+        return self.is_open and len(self.seats) < MOST_BATCHES
+
     # The task of the host
 
-    async def serve(self) -> None:
-        """Reads the channel until the host has left."""
+    async def serve(self, begun: Callable[[], None]) -> None:
+        """Reads the channel until the host has left. `begun` is called when batches may come."""
         async with anyio.create_task_group() as self._group:
+            begun()
             try:
                 await self._read()
             except EOFError:
                 self._has_ended = True
+            except Exception as error:  # an answer cannot be mapped, say; what its batch has come to is not known
+                self._has_ended = True
+                self._failure = error
             self._group.cancel_scope.cancel()  # there is nothing more to write
         if self._has_ended:
             await self._bury()
@@ -225,23 +247,31 @@ class Host:
         if not self.seats and self._reading is not None:
             self._reading.cancel()
 
-    def close(self) -> None:
-        """Its task ends. If that is before its time, because the event loop ends, so does the worker."""
+    async def end(self) -> None:
+        """Its task ends. If that is before its time, because the event loop ends, so do the worker and all batches."""
         self.is_open = False
-        if self.seats and self.worker.fate is FREE:
-            self.worker.hang_up()
+        if not self.seats:
+            return
+        self._has_ended = True
+        try:
+            await self.worker.kill()
+        finally:
+            self._fail_all(ExecutorUnavailableError(_CLOSED))
 
     # Batches
 
     def send(self, seat: Seat, parcel: ProcessParcel) -> Frame:
         """Sends the batch of a seat; returns the frame."""
+        frame = self.worker.to_frame(parcel)
         if not self.seats:
             self.worker.page[POSITION] = NOT_RECEIVED
-        frame = self.worker.to_frame(parcel)
         ticket = heappop(self._free_tickets) if self._free_tickets else len(self.seats) + 1
-        frame = frame._replace(kind=BESIDE, ticket=ticket)
         self.seats[ticket] = seat
         seat.ticket = ticket
+        if self._calls_left is not None:
+            self._calls_left -= len(parcel.batch)
+            self.is_open = self.is_open and self._calls_left > 0
+        frame = frame._replace(kind=BESIDE, ticket=ticket)
         self._post(frame)
         return frame
 
@@ -252,7 +282,7 @@ class Host:
     def _post(self, frame: Frame) -> None:
         channel = self.worker.channel
         try:
-            if self._outbox:
+            if self._writes:
                 self._outbox += to_parts(frame)
                 return
             self._outbox = channel.send_at_once(frame)
@@ -260,27 +290,29 @@ class Host:
             return
         if self._outbox:
             assert self._group is not None
+            self._writes = True
             self._group.start_soon(self._write)
 
     async def _write(self) -> None:
-        """Sends what the socket did not take at once."""
-        channel = self.worker.channel
+        """Sends what the socket did not take at once, and what is posted meanwhile."""
         with suppress(EOFError):  # the reader sees it, too
             while self._outbox:
-                await channel.wait_writable()
-                self._outbox = channel.send_piece(self._outbox)  # what was posted meanwhile is in it
+                parts, self._outbox = self._outbox, []
+                await self.worker.channel.send_rest(parts)
+            self._writes = False
 
     # The end of its worker
 
     def seconds_left(self, since: float, timeout: float) -> float:
         """After how many seconds the loop is known to be held up, if no call begins or ends until then."""
+        if self._has_ended:  # the page may be gone, and the seat is told soon
+            return inf
         return max(self.worker.page[BEGAN], since) + timeout + self.worker.grace - time.monotonic()
 
     async def end_overdue(self, timeout: float) -> None:
-        """Kills the worker, whose loop is held up so that a call has outlived its timeout."""
-        if self.is_open or self.seats:
-            self._overdue = timeout
-            await self._kill()
+        """Kills the worker, whose loop is held up so that a call has outlived its timeout, or could not begin."""
+        self._overdue = timeout
+        await self._kill()
 
     async def end_stuck(self) -> None:
         """Kills the worker, which does not end a batch that was cancelled."""
@@ -298,13 +330,16 @@ class Host:
         """The worker has ended: tells the seats."""
         worker = self.worker
         self.is_open = False
+        if self._failure is not None:
+            await worker.kill()
+            self._fail_all(self._failure)
+            return
         was_hung_up = worker.fate is not FREE and not self._was_killed and self._overdue is None
         await worker.see_end()
-        seats, self.seats = self.seats, {}
         if was_hung_up:
-            for seat in seats.values():
-                seat.fail(ExecutorUnavailableError("the executor was closed while this run was using it"))
+            self._fail_all(ExecutorUnavailableError(_CLOSED))
             return
+        seats, self.seats = self.seats, {}
         running = worker.last_running
         if running is None:  # more than there are lanes
             running = [(ticket, position) for ticket, seat in seats.items() for position in seat.open_positions]
@@ -313,11 +348,18 @@ class Host:
         for ticket, seat in seats.items():
             seat.finish(self._verdict_on(seat, [position for other, position in running if other == ticket], suspects))
 
+    def _fail_all(self, error: BaseException) -> None:
+        seats, self.seats = self.seats, {}
+        for seat in seats.values():
+            seat.fail(error)
+
     def _verdict_on(self, seat: Seat, running: list[int], suspects: int | None) -> BatchDone:
         worker, batch = self.worker, seat.batch
-        culprit, again = judge_interleaved(batch, seat.open_positions, running, suspects)
+        overdue, timeout = self._overdue, seat.timeout
+        may_blame = overdue is None or (timeout is not None and timeout <= overdue)
+        culprit, again = judge_interleaved(batch, seat.open_positions, running, suspects, may_blame=may_blame)
         if culprit is None:
             return nothing_done(batch, again, worker.name)
-        if self._overdue is None:
+        if overdue is None or timeout is None:
             return worker.fail_one(batch, culprit, again, worker.death_of(batch, culprit), 0.0)
-        return worker.fail_one(batch, culprit, again, timed_out(batch, culprit, self._overdue), self._overdue)
+        return worker.fail_one(batch, culprit, again, timed_out(batch, culprit, timeout), timeout)

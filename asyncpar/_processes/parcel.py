@@ -70,7 +70,11 @@ class SentProgram:
         encoded, buffers: the function with its first definitions, once it is encoded.
         definitions: all that workers have of it, or will have with their next batch.
         more: the pickles of the definitions that came with items.
+        in_loops: a run of coroutine calls has it. What a worker has of one program shares its concurrency, so another run that
+            is on at the same time has a program of its own.
     """
+
+    in_loops = False
 
     def __init__(
         self,

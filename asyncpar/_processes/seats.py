@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
+import anyio.lowlevel
 
 from asyncpar._child.protocol import BESIDE
 from asyncpar._contract.batches import nothing_done
@@ -119,7 +121,7 @@ class Seats:
         for host in self.loops.hosts:
             load = loads.get(host, 0)
             if (
-                host.is_open
+                host.has_room
                 and (not load or load + calls <= most)
                 and (load or self._most_hosts is None or len(loads) < self._most_hosts)
                 and (found is None or host.load < found.load)
@@ -178,6 +180,11 @@ class Seat(Place):
         """Of the calls without an outcome."""
         return [position for position in range(len(self.batch)) if position not in self._reported]
 
+    @property
+    def timeout(self) -> float | None:
+        """Of its calls."""
+        return self._parcel.program.timeout
+
     async def run(self, parcel: ProcessParcel) -> Answer:
         self.batch = batch = parcel.batch
         if batch.alone or batch.deaths:
@@ -185,11 +192,11 @@ class Seat(Place):
         if not self._host.is_open:  # since it was leased
             return nothing_done(batch, (batch,), self._host.worker.name)
         self._parcel = parcel
-        self._calls = len(batch)
-        self._has_ended = False
         self._since = time.monotonic()
-        self._seats.enter(self._host, self._calls)
         self._sent = self._host.send(self, parcel)
+        self._has_ended = False
+        self._calls = len(batch)
+        self._seats.enter(self._host, self._calls)
         return await self.go_on()
 
     async def _run_alone(self, parcel: ProcessParcel) -> Answer:
@@ -202,8 +209,10 @@ class Seat(Place):
             loops.release(worker)
 
     async def go_on(self) -> Answer:
-        timeout = self._parcel.program.timeout
+        timeout = self.timeout
         try:
+            if self._answers:  # what has been taken in may have been much, and so may this be
+                await anyio.lowlevel.checkpoint()
             while not self._answers:
                 self._has_answer = anyio.Event()
                 if timeout is None:
@@ -229,13 +238,15 @@ class Seat(Place):
         if self._has_ended:
             return
         self._host.cancel(self)
-        try:
-            with anyio.move_on_after(self._host.worker.grace, shield=True):
-                await self._wait_ended()
-        finally:
-            if not self._has_ended:
-                await wait_through(self._host.end_stuck)
-                await wait_through(self._wait_ended)
+        await wait_through(partial(self._wait_until, anyio.current_time() + self._host.worker.grace))
+
+    async def _wait_until(self, deadline: float) -> None:
+        """Waits for the end of the calls; kills their worker if they have not ended by then."""
+        with anyio.CancelScope(deadline=deadline):
+            await self._wait_ended()
+        if not self._has_ended:
+            await self._host.end_stuck()
+            await self._wait_ended()
 
     async def _wait_ended(self) -> None:
         while not self._has_ended:

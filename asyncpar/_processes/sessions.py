@@ -89,7 +89,9 @@ class FrameExecutor(PooledExecutor[W]):
         unfinished = hold_unfinished_modules(fn)
         try:
             is_kept = self._is_sent_by_name(fn)
-            sent = self._importable_program(fn, options) if is_kept else self.new_program(fn, options, placer)
+            kept = self._importable_program(fn, options) if is_kept else None
+            is_kept = kept is not None and not kept.in_loops
+            sent = kept if kept is not None and is_kept else self.new_program(fn, options, placer)
         except BaseException:
             if unfinished is not None:
                 unfinished.release()
@@ -220,7 +222,13 @@ class SeatedRunSession(_ProgramOfRun, SeatedSession):
     def __init__(self, executor: FrameExecutor[Any], *program: Any, is_kept: bool, seats: Seats) -> None:
         _ProgramOfRun.__init__(self, executor, *program, is_kept=is_kept)
         self.seats = seats
+        self._first_sent = self.sent
+        self.sent.in_loops = True
 
     def pack(self, batch: Batch, budget: float) -> ProcessParcel:
         self.seats.next_calls = len(batch)
         return super().pack(batch, budget)
+
+    def close(self) -> None:
+        self._first_sent.in_loops = False
+        super().close()

@@ -57,20 +57,23 @@ def judge(batch: Batch, suspects: range, seen: LastSeen) -> Verdict:
     return Verdict(None, (before, *singles, *after))
 
 
-def judge_interleaved(batch: Batch, open_positions: Sequence[int], running: Collection[int], suspects: int | None) -> Verdict:
+def judge_interleaved(
+    batch: Batch, open_positions: Sequence[int], running: Collection[int], suspects: int | None, *, may_blame: bool = True
+) -> Verdict:
     """The same for one of the batches of coroutine calls that were in a worker together.
 
     Args:
         open_positions: calls without an outcome.
         running: those of them that were running.
         suspects: how many calls of all batches were running; None: none of them is to blame.
+        may_blame: whether a call of this batch can have done it, if it was the only one.
     """
     if suspects is None:
         return Verdict(None, (batch.some(open_positions, again=True),))
     if not suspects:  # it died while it read a batch, perhaps this one
         return Verdict(None, (batch.some(open_positions, deaths=batch.deaths + 1, again=True),))
     others = batch.some([position for position in open_positions if position not in running], again=True)
-    if suspects == 1 and running:
+    if suspects == 1 and running and may_blame:
         (culprit,) = running
         return Verdict(culprit, (others,))
     return Verdict(None, (*[batch.some([position], again=True, alone=True) for position in running], others))

@@ -56,6 +56,7 @@ class ProcessWorker(FrameWorker):
         self._process = process
         self._zygote = zygote
         self.share_of_results = share_of_results  # bytes
+        self.max_calls: int | None = None  # that it makes in all; None: any number
         self._has_answered = False
 
     @property
@@ -84,6 +85,7 @@ class ProcessWorker(FrameWorker):
         Raises:
             ExecutorUnavailableError: it died before that. An error of the initializer is raised unchanged.
         """
+        self.max_calls = limits.max_calls
         try:
             answer = await self.introduce(initializer, partial(limits.setup, self.index))
         except EOFError:

@@ -63,22 +63,14 @@ class AsyncChannel:
     async def send_rest(self, parts: list[Buffer]) -> None:
         """What `send_at_once` has left."""
         while parts:
-            parts = self.send_piece(parts)
+            sent = self._send_some(parts)
+            if not sent:
+                await anyio.wait_writable(self._sock)
+                continue
+            parts = without(parts, sent)
             if parts:
-                await self.wait_writable()
-
-    def send_piece(self, parts: list[Buffer]) -> list[Buffer]:
-        """Sends as much of what `send_at_once` has left as the socket takes now, and the event loop has time for; returns what
-        is left then.
-        """
-        parts = without(parts, self._send_some(parts))
-        self.broken = bool(parts)
-        return parts
-
-    async def wait_writable(self) -> None:
-        """Returns when the socket takes more. The event loop has its turn in any case."""
-        await anyio.lowlevel.checkpoint()
-        await anyio.wait_writable(self._sock)
+                await anyio.lowlevel.checkpoint()
+        self.broken = False
 
     def _send_some(self, parts: list[Buffer]) -> int:
         """How many bytes the socket takes now; 0: none."""
