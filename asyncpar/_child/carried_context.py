@@ -23,6 +23,8 @@ from typing import Any
 
 from asyncpar._basics.forms import Form
 
+_CONSTANTS = (str, bytes, int, float, bool, type(None))  # the types of most values; others that cannot be changed are rare
+
 
 class InContext(Form):
     """Calls of `function` in which the `variables` have these values; those that have none here are not set."""
@@ -35,6 +37,11 @@ class InContext(Form):
         super().__init__(function)
         self.variables = variables
         self.values = values
+
+    @property
+    def has_constants_only(self) -> bool:
+        """Whether no call can change a value in place."""
+        return all(type(value) in _CONSTANTS for _, value in self.values)
 
     def own_parts(self) -> Iterator[tuple[str, object, str]]:
         for variable, value in self.values:

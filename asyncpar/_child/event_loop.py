@@ -79,7 +79,10 @@ class EventLoop:
             try:
                 last: Frame = self._server.runner().run(self._serve(frame))
                 return last
-            except (EOFError, CallInterrupted):
+            except EOFError:
+                self._end_calls()  # before the state is left, which they use
+                raise
+            except CallInterrupted:
                 raise
             except BaseException as error:  # SystemExit, say, from a task that a call has started: asyncio ends its loop so
                 frame = self._fail_all(error)
@@ -113,21 +116,29 @@ class EventLoop:
 
     def _fail_all(self, error: BaseException) -> Frame:
         """The loop was ended from inside: the runs that use it cannot go on. Returns the next frame, which is waited for."""
-        batches, self._batches = self._batches, {}
-        for queue in self._queues.values():
-            queue.drop()
-        assert self._main is not None
         assert self._left is not None
         self._left.cancel()
-        tasks = [self._main, *(task for batch in batches.values() for task in batch.tasks)]
-        for task in tasks[1:]:
-            task.cancel()
-        self._server.runner().run(_wait_for(tasks))
+        batches = self._end_calls()
         self._queues.clear()
         self._clear_lanes()
         for ticket in batches:
             self._channel.send(failure(error)._replace(ticket=ticket))
         return self._channel.receive()
+
+    def _end_calls(self) -> dict[int, _Batch]:
+        """Cancels all calls, and returns their batches, which will have no answers, when the calls have ended."""
+        batches, self._batches = self._batches, {}
+        for queue in self._queues.values():
+            queue.drop()
+        assert self._main is not None
+        tasks = [self._main]
+        for batch in batches.values():
+            batch.is_cancelled = True  # also for those whose task has not begun
+            tasks += batch.tasks
+        for task in tasks[1:]:
+            task.cancel()
+        self._server.runner().run(_wait_for(tasks))
+        return batches
 
     # What comes
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
@@ -107,26 +107,36 @@ def enter_thread(worker: CurrentWorker | None) -> None:
 
 _CALLER: Final = CurrentWorker("inline", 0)
 
+# The seeded call that runs now (`_child/seeded_calls.py`); it is here because calls of a map within it must not see it
+seeded_call: ContextVar[Any] = ContextVar("asyncpar_seeded_call", default=None)
+
 
 @contextmanager
 def in_callers_thread() -> Iterator[None]:
     """For calls without a worker of their own."""
-    if _of_context.get() is not None or _of_process is not None:
-        yield
-        return
-    token = _of_context.set(_CALLER)
+    tokens = _enter_callers_thread()
     try:
         yield
     finally:
-        _of_context.reset(token)
+        for token in tokens:
+            token.var.reset(token)
 
 
 def call_in_callers_thread(function: Callable[..., T], arguments: Iterable[Any], keywords: Mapping[str, Any]) -> T:
     """The same for one call, without a context manager, which would cost more than a short call."""
-    if _of_context.get() is not None or _of_process is not None:
-        return function(*arguments, **keywords)
-    token = _of_context.set(_CALLER)
+    tokens = _enter_callers_thread()
     try:
         return function(*arguments, **keywords)
     finally:
-        _of_context.reset(token)
+        for token in tokens:
+            token.var.reset(token)
+
+
+def _enter_callers_thread() -> list[Token[Any]]:
+    """Returns what resets the variables that were set."""
+    tokens = list[Token[Any]]()
+    if _of_context.get() is None and _of_process is None:
+        tokens.append(_of_context.set(_CALLER))
+    if seeded_call.get() is not None:
+        tokens.append(seeded_call.set(None))
+    return tokens
