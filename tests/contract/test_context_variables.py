@@ -24,6 +24,8 @@ from tests.calls.in_context import (
     UNSET,
     VARIABLES,
     LooksBy,
+    append_to_request,
+    append_to_request_soon,
     change,
     locale,
     look,
@@ -101,6 +103,14 @@ async def test_single_calls_have_the_value_of_their_own_moment(carrying: Executo
         request.set(value)
         assert await carrying.run(look) == (value, "nobody")
         assert await carrying.run(by_value, 1) == (value, "nobody")
+
+
+@on_one_loop
+async def test_what_a_single_call_changes_in_place_reaches_no_other_caller(carrying: Executor) -> None:
+    for _ in range(3):
+        request.set([])
+        assert await carrying.run(append_to_request, 1) == [1]
+        assert await carrying.run(append_to_request_soon, 2) == [2]
 
 
 async def test_calls_of_two_callers_at_the_same_time_see_their_own(carrying: Executor) -> None:
