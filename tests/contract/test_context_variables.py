@@ -276,6 +276,18 @@ async def test_a_variable_that_was_made_anew_is_another_one(monkeypatch: pytest.
         assert await executor.run(LooksBy(in_context.tenant), 1) == (UNSET, in_context.tenant)
 
 
+@on_one_loop
+@kinds
+async def test_a_variable_that_a_reloaded_module_has_anew_does_not_get_the_value_of_the_old_one(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with KINDS[kind](1, contextvars=[tenant]) as executor:
+        tenant.set("somebody")
+        assert await executor.run(look) == (UNSET, "somebody")
+        monkeypatch.setattr(in_context, "tenant", ContextVar("tenant", default="nobody"))
+        assert await executor.run(look) == (UNSET, "nobody")
+
+
 # Other doors
 
 

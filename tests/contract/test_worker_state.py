@@ -313,8 +313,11 @@ async def test_an_interrupted_event_loop_does_not_end_a_state_outside_of_it(note
 
 @on_one_loop
 @pytest.mark.parametrize("kind", ["process", with_interpreters("interpreter")])
-async def test_an_error_while_it_is_left_shows_nothing_but_the_users_code(kind: str, capfd: pytest.CaptureFixture[str]) -> None:
-    async with make(kind, 1, calls.fail_at_end) as executor:
+@pytest.mark.parametrize("initializer", [calls.fail_at_end, calls.fail_at_async_end])
+async def test_an_error_while_it_is_left_shows_nothing_but_the_users_code(
+    kind: str, initializer: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async with make(kind, 1, initializer) as executor:
         await executor.run(calls.index)
     printed = capfd.readouterr().err
     assert "LookupError: cannot be flushed" in printed
