@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
@@ -114,29 +114,27 @@ seeded_call: ContextVar[Any] = ContextVar("asyncpar_seeded_call", default=None)
 @contextmanager
 def in_callers_thread() -> Iterator[None]:
     """For calls without a worker of their own."""
-    tokens = _enter_callers_thread()
+    has_worker = _of_context.get() is not None or _of_process is not None
+    of_worker = None if has_worker else _of_context.set(_CALLER)
+    of_seed = None if seeded_call.get() is None else seeded_call.set(None)
     try:
         yield
     finally:
-        for token in tokens:
-            token.var.reset(token)
+        if of_worker is not None:
+            _of_context.reset(of_worker)
+        if of_seed is not None:
+            seeded_call.reset(of_seed)
 
 
 def call_in_callers_thread(function: Callable[..., T], arguments: Iterable[Any], keywords: Mapping[str, Any]) -> T:
-    """The same for one call, without a context manager, which would cost more than a short call."""
-    tokens = _enter_callers_thread()
+    """The same for one call, mostly without a context manager, which would cost more than a short call."""
+    if seeded_call.get() is not None:
+        with in_callers_thread():
+            return function(*arguments, **keywords)
+    if _of_context.get() is not None or _of_process is not None:
+        return function(*arguments, **keywords)
+    token = _of_context.set(_CALLER)
     try:
         return function(*arguments, **keywords)
     finally:
-        for token in tokens:
-            token.var.reset(token)
-
-
-def _enter_callers_thread() -> list[Token[Any]]:
-    """Returns what resets the variables that were set."""
-    tokens = list[Token[Any]]()
-    if _of_context.get() is None and _of_process is None:
-        tokens.append(_of_context.set(_CALLER))
-    if seeded_call.get() is not None:
-        tokens.append(seeded_call.set(None))
-    return tokens
+        _of_context.reset(token)
