@@ -44,6 +44,8 @@ class InContext(Form):
         return all(type(value) in _CONSTANTS for _, value in self.values)
 
     def own_parts(self) -> Iterator[tuple[str, object, str]]:
+        for variable in self.variables:  # with its default
+            yield f"the context variable {variable.name!r}", variable, variable.name
         for variable, value in self.values:
             yield f"the value of the context variable {variable.name!r}", value, f"{variable.name}.get()"
 

@@ -96,6 +96,13 @@ async def test_variables_that_are_not_carried_do_not_pass_from_run_to_run_either
 
 
 @on_one_loop
+async def test_coroutine_calls_of_a_process_do_not_begin_with_what_the_one_before_them_has_set() -> None:
+    async with ProcessExecutor(1) as executor:
+        seen = await pmap(look_and_change_soon, range(5), executor=executor, concurrency=1, batch_size=5)
+    assert seen == [(UNSET, "nobody")] * 5
+
+
+@on_one_loop
 async def test_single_calls_have_the_value_of_their_own_moment(carrying: Executor) -> None:
     """Their sessions are kept, and workers with them."""
     by_value = partial(lambda look, _: look(), look)
@@ -190,6 +197,17 @@ async def test_a_value_that_cannot_be_pickled_is_named_before_a_worker_starts() 
         with pytest.raises(PicklingError, match=words):
             await executor.run(look)
         assert not executor._workers
+
+
+@on_one_loop
+@pytest.mark.usefixtures("by_value")
+async def test_a_default_that_cannot_be_pickled_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = threading.Lock()
+    locked = ContextVar("locked", default=lock)
+    monkeypatch.setattr(in_context, "locked", locked, raising=False)
+    async with ProcessExecutor(1, contextvars=[locked]) as executor:
+        with pytest.raises(PicklingError, match=r"^the context variable 'locked' .*a _thread\.lock"):
+            await pmap(abs, [1, 2], executor=executor)
 
 
 @on_one_loop
