@@ -157,7 +157,8 @@ class Host:
         self._reading: anyio.CancelScope | None = None
         self._group: anyio.abc.TaskGroup | None = None
         self._free_tickets: list[int] = []  # a heap
-        self._outbox: list[Buffer] = []  # what the socket has not taken yet
+        self._outbox: list[Buffer] = []  # what comes after that which is being written
+        self._writes = False  # the socket has not taken everything at once
         self._has_ended = False  # the worker, before its time
         self._was_killed = False  # by us, for a batch that could not be cancelled
         self._overdue: float | None = None  # the timeout that a call has outlived, if the worker was killed for that
@@ -251,13 +252,14 @@ class Host:
     def _post(self, frame: Frame) -> None:
         channel = self.worker.channel
         try:
-            if self._outbox:
+            if self._writes:
                 self._outbox += to_parts(frame)
                 return
             self._outbox = channel.send_at_once(frame)
         except EOFError:  # it has died, which the reader sees, too
             return
         if self._outbox:
+            self._writes = True
             assert self._group is not None
             self._group.start_soon(self._write)
 
@@ -266,7 +268,9 @@ class Host:
         channel = self.worker.channel
         with suppress(EOFError):  # the reader sees it, too
             while self._outbox:
-                self._outbox = await channel.send_piece(self._outbox)
+                parts, self._outbox = self._outbox, []  # which others may add to meanwhile
+                await channel.send_rest(parts)
+            self._writes = False
 
     # The end of its worker
 

@@ -230,6 +230,17 @@ async def test_large_values_travel_too() -> None:
             assert await executor.run(lambda: len(tenant.get())) == 100_000
 
 
+async def test_large_values_of_many_calls_at_the_same_time_all_arrive() -> None:
+    async def ask(number: int) -> None:
+        request.set(value := f"{number} " * 50_000)
+        for _ in range(3):
+            assert (await executor.run(look_soon))[0] == value
+
+    async with ProcessExecutor(1, contextvars=VARIABLES) as executor, anyio.create_task_group() as group:
+        for number in range(20):
+            group.start_soon(ask, number)
+
+
 # Variables
 
 
