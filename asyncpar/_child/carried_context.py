@@ -23,6 +23,8 @@ from typing import Any
 
 from asyncpar._basics.forms import Form
 
+_CONSTANTS = (str, bytes, int, float, bool, type(None))  # the types of most values; others that cannot be changed are rare
+
 
 class InContext(Form):
     """Calls of `function` in which the `variables` have these values; those that have none here are not set."""
@@ -36,7 +38,14 @@ class InContext(Form):
         self.variables = variables
         self.values = values
 
+    @property
+    def has_constants_only(self) -> bool:
+        """Whether no call can change a value in place."""
+        return all(type(value) in _CONSTANTS for _, value in self.values)
+
     def own_parts(self) -> Iterator[tuple[str, object, str]]:
+        for variable in self.variables:  # with its default
+            yield f"the context variable {variable.name!r}", variable, variable.name
         for variable, value in self.values:
             yield f"the value of the context variable {variable.name!r}", value, f"{variable.name}.get()"
 

@@ -29,6 +29,7 @@ import contextvars
 import os
 import time
 from collections import deque
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -79,7 +80,11 @@ class EventLoop:
         Raises:
             EOFError: the parent has closed the channel.
         """
-        return run_to_end(self._server.runner(), self._serve(frame))
+        try:
+            return run_to_end(self._server.runner(), self._serve(frame))
+        except EOFError:
+            self._end_calls()  # before the state of the worker is left, which they use
+            raise
 
     async def _serve(self, frame: Frame) -> Frame:
         self._loop = loop = asyncio.get_running_loop()
@@ -106,6 +111,17 @@ class EventLoop:
             self._outbox = []
             if self._server.lifetime is not None:
                 self._server.lifetime.end_batch(self._made)
+
+    def _end_calls(self) -> None:
+        """Cancels all calls, and returns when they have ended. Their batches will have no answers."""
+        batches, self._batches = self._batches, {}
+        for queue in self._queues.values():
+            queue.drop()
+        tasks = [task for batch in batches.values() for task in batch.tasks.values()]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            run_to_end(self._server.runner(), _wait_for(tasks))
 
     # What comes
 
@@ -379,3 +395,7 @@ class _Queue:
             else:
                 self.waiting.append((batch, position, row))
         return batches
+
+
+async def _wait_for(tasks: Iterable[asyncio.Task[None]]) -> None:
+    await asyncio.wait(tasks)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from contextlib import suppress
 from functools import partial
 from types import ModuleType
 
@@ -43,13 +44,13 @@ def serve(channel_fd: int, interrupts_fd: int, page: memoryview[float], queue_id
     interrupter = Interrupter(socket.socket(fileno=os.dup(interrupts_fd)), page, server.cancel_coroutines)
     worker = FrameServer(server, memory, partial(_take_on, server, settled.split()))
     try:
-        while True:
-            frame = channel.receive()
-            answer = _answer(worker, frame, interrupter, page)
-            flush_output()
-            if answer is not None:
-                channel.send(answer)
-    except EOFError:
+        with suppress(EOFError):
+            while True:
+                frame = channel.receive()
+                answer = _answer(worker, frame, interrupter, page)
+                flush_output()
+                if answer is not None:
+                    channel.send(answer)
         _leave(server)
     finally:
         interrupter.close()

@@ -62,19 +62,19 @@ def run_worker(channel_fd: int, file_fd: int, arguments_fd: int) -> NoReturn:
     worker = FrameServer(server, memory, partial(_take_on, server))
     event_loop = None
     try:
-        while True:
-            frame = channel.receive()
-            while frame.kind == BESIDE:
-                if event_loop is None:
-                    event_loop = import_own("asyncpar._child.event_loop").EventLoop(server, worker, channel, control)
-                frame = event_loop.serve(frame)
-            answer = worker.answer(frame)
-            flush_output()
-            if os.getpid() != worker_pid:  # a call has forked, and this is the copy
-                os._exit(0)
-            if answer is not None:
-                channel.send(answer)
-    except EOFError:
+        with suppress(EOFError):
+            while True:
+                frame = channel.receive()
+                while frame.kind == BESIDE:
+                    if event_loop is None:
+                        event_loop = import_own("asyncpar._child.event_loop").EventLoop(server, worker, channel, control)
+                    frame = event_loop.serve(frame)
+                answer = worker.answer(frame)
+                flush_output()
+                if os.getpid() != worker_pid:  # a call has forked, and this is the copy
+                    os._exit(0)
+                if answer is not None:
+                    channel.send(answer)
         server.close()
     finally:
         channel.close()

@@ -12,8 +12,9 @@ which calls run, or whether a call has been tried before. So each attempt of a c
 - `generator` is what numpy itself gives to the child `index` of a `SeedSequence`.
 
 What a call is told lies in a context variable. So threads and coroutines that make calls at the same time do not see each
-other's. A call of a map within the call is another one, and has a stream only if that map has a seed. In threads, it would
-inherit the variable; the depth in workers tells the two apart.
+other's. A call of a map within the call is another one, and has a stream only if that map has a seed. It would inherit the
+variable. In threads, the depth in workers tells the two apart. In the caller's thread or event loop, whoever makes such calls
+hides the variable from them (`_platform/current_worker.py`).
 
 Refused: to seed the global generators of `random` and `numpy.random`. Threads and coroutines share them, and what a call does
 to them would remain.
@@ -23,10 +24,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from asyncpar._basics.forms import Form
+from asyncpar._platform.current_worker import seeded_call
 from asyncpar._platform.nesting import depth
 
 if TYPE_CHECKING:
@@ -79,9 +80,6 @@ class CurrentCall:
         return f"<call {self.index} of a map with seed={self._seed:#x}>"
 
 
-_current: ContextVar[CurrentCall | None] = ContextVar("asyncpar_current_call", default=None)
-
-
 def current_call() -> CurrentCall:
     """The call that is running now, in a map with `seed=`: its index, and random streams that depend only on seed and index.
 
@@ -95,7 +93,7 @@ def current_call() -> CurrentCall:
     >>> list(asyncpar.map(throw, [1, 2, 3], seed=7)) == list(asyncpar.map(throw, [1, 2, 3], seed=7, executor="thread"))
     True
     """
-    call = _current.get()
+    call: CurrentCall | None = seeded_call.get()
     if call is None or call._depth != depth():
         raise RuntimeError(
             "current_call() is for code that runs in a call of a map with a seed, and here is none; write "
@@ -123,19 +121,19 @@ class SeededCoroutineCall(SeededCall):
     __slots__ = ()
 
     async def __call__(self, *row: Any) -> Any:
-        before = _current.get()
-        _current.set(CurrentCall(self.seed, row[-1]))
+        before = seeded_call.get()
+        seeded_call.set(CurrentCall(self.seed, row[-1]))
         try:
             return await self.function(*row[:-1])
         finally:
-            _current.set(before)  # and no `reset`, which raises if the coroutine is closed in another context
+            seeded_call.set(before)  # and no `reset`, which raises if the coroutine is closed in another context
 
 
 def call_seeded(function: Callable[..., Any], seed: int, index: int, /, *arguments: Any, **keywords: Any) -> Any:
     """What `function` returns, called with these arguments as the call of that index."""
-    before = _current.get()
-    _current.set(CurrentCall(seed, index))
+    before = seeded_call.get()
+    seeded_call.set(CurrentCall(seed, index))
     try:
         return function(*arguments, **keywords)
     finally:
-        _current.set(before)
+        seeded_call.set(before)

@@ -32,8 +32,9 @@ from types import AsyncGeneratorType, GeneratorType
 from typing import Any
 
 from asyncpar._basics.notes import add_note
-from asyncpar._basics.wording import name_of
+from asyncpar._basics.wording import name_of, stand_in
 from asyncpar._child.call_forms import Initializer
+from asyncpar._child.protocol import CallInterrupted
 from asyncpar._child.unawaited import is_unawaited
 from asyncpar._platform.current_worker import CurrentWorker
 from asyncpar._platform.own_imports import import_own
@@ -65,7 +66,9 @@ class WorkerState:
         """Makes the state, unless it is there.
 
         Raises:
-            BaseException: what the initializer raises, with a note that names it.
+            Exception: what the initializer raises, with a note that names it, or a RuntimeError in the place of what would end
+                the program, or its event loop.
+            CallInterrupted: it was interrupted.
         """
         if self._is_made:
             return
@@ -73,6 +76,8 @@ class WorkerState:
             self._worker.keep_state(self._enter())
         except BaseException as error:
             self._in_loop = None
+            if not _may_be_raised_in_program(error):
+                raise stand_in(error, f"the {self._described()}") from error
             add_note(error, f"raised by the {self._described()}")
             raise
         self._is_made = True
@@ -109,6 +114,7 @@ class WorkerState:
         self._is_made = False
         try:
             if self._in_loop is not None:
+                self._in_loop.is_leaving = True
                 self._runner().run(self._in_loop.leave())
             elif self._stack is not None:
                 self._stack.close()
@@ -136,22 +142,26 @@ class WorkerState:
 
 
 class _InLoop:
-    """A state that is made asynchronously, and the task in which it is entered and left."""
+    """A state that is made asynchronously, and the task in which it is entered and left.
+
+    A call may cancel all the tasks that it finds. This one goes on, until `is_leaving` is set.
+    """
 
     def __init__(self, made: Any, loop: Any) -> None:
         self._made = made
         self._loop = loop
         self._entered = loop.create_future()
-        self._leaving = loop.create_future()
+        self._wake = loop.create_future()
         self._task: Any = None
+        self.is_leaving = False
 
     async def enter(self) -> Any:
         self._task = self._loop.create_task(self._live())
         return await self._entered
 
     async def leave(self) -> None:
-        if not self._leaving.done():
-            self._leaving.set_result(None)
+        if not self._wake.done():
+            self._wake.set_result(None)
         await self._task
 
     def cancel(self) -> bool:
@@ -164,11 +174,20 @@ class _InLoop:
         try:
             async with AsyncExitStack() as stack:
                 self._entered.set_result(await _enter_in_loop(self._made, stack))
-                await self._leaving
+                await self._wait_until_leaving()
         except BaseException as error:
             if self._entered.done():
                 raise
             self._entered.set_exception(error)
+
+    async def _wait_until_leaving(self) -> None:
+        from asyncio import CancelledError  # it has been imported by now
+
+        while not self.is_leaving:
+            try:
+                await self._wake
+            except CancelledError:
+                self._wake = self._loop.create_future()
 
 
 async def _enter_in_loop(made: Any, stack: AsyncExitStack) -> Any:
@@ -198,3 +217,11 @@ def _is_async_manager(made: Any) -> bool:
 
 def _is_manager(made: Any) -> bool:
     return hasattr(type(made), "__enter__") and hasattr(type(made), "__exit__")
+
+
+def _may_be_raised_in_program(error: BaseException) -> bool:
+    """Whether it neither ends the program, nor is taken for the end of an iteration there. An interruption is never sent."""
+    kind = type(error)
+    if issubclass(kind, StopIteration | StopAsyncIteration):
+        return False
+    return issubclass(kind, (Exception, CallInterrupted))

@@ -107,22 +107,30 @@ def enter_thread(worker: CurrentWorker | None) -> None:
 
 _CALLER: Final = CurrentWorker("inline", 0)
 
+# The seeded call that runs now (`_child/seeded_calls.py`); it is here because calls of a map within it must not see it
+seeded_call: ContextVar[Any] = ContextVar("asyncpar_seeded_call", default=None)
+
 
 @contextmanager
 def in_callers_thread() -> Iterator[None]:
     """For calls without a worker of their own."""
-    if _of_context.get() is not None or _of_process is not None:
-        yield
-        return
-    token = _of_context.set(_CALLER)
+    has_worker = _of_context.get() is not None or _of_process is not None
+    of_worker = None if has_worker else _of_context.set(_CALLER)
+    of_seed = None if seeded_call.get() is None else seeded_call.set(None)
     try:
         yield
     finally:
-        _of_context.reset(token)
+        if of_worker is not None:
+            _of_context.reset(of_worker)
+        if of_seed is not None:
+            seeded_call.reset(of_seed)
 
 
 def call_in_callers_thread(function: Callable[..., T], arguments: Iterable[Any], keywords: Mapping[str, Any]) -> T:
-    """The same for one call, without a context manager, which would cost more than a short call."""
+    """The same for one call, mostly without a context manager, which would cost more than a short call."""
+    if seeded_call.get() is not None:
+        with in_callers_thread():
+            return function(*arguments, **keywords)
     if _of_context.get() is not None or _of_process is not None:
         return function(*arguments, **keywords)
     token = _of_context.set(_CALLER)

@@ -3,7 +3,7 @@
 A run of an importable function finds its program kept from the last one, so that a service which maps the same function again
 and again sends it once to each worker. Single calls have sessions that outlive them (`call_sessions.py`). Where context
 variables are carried (`carrying.py`), their values are part of the program. So it is not kept, and single calls are told apart
-by its pickle.
+by its pickle. If a value can be changed in place, each single call has a program of its own.
 
 Workers keep the modules that they have imported. When modules have been reloaded since the last run began, workers with old
 code are not lent any more (`reloading.py`).
@@ -17,6 +17,7 @@ from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from asyncpar._child.carried_context import InContext
 from asyncpar._child.protocol import ProgramOptions
 from asyncpar._contract.admission import WhenFull
 from asyncpar._contract.batches import Batch
@@ -127,7 +128,7 @@ class FrameExecutor(PooledExecutor[W]):
         if by_name:
             self._calls.keep(session)
             return session
-        session, is_kept = self._calls.merge(session)
+        session, is_kept = (session, False) if _may_be_changed(sent.fn) else self._calls.merge(session)
         if is_kept:
             return session
         if isinstance(session, SeatedCallSession):
@@ -166,6 +167,11 @@ class FrameExecutor(PooledExecutor[W]):
         """No run needs the program any longer: workers forget it with their next message."""
         for worker in self._workers:
             worker.forget(program, idle=worker in self.pool.idle)
+
+
+def _may_be_changed(fn: Any) -> bool:
+    """Whether a call may change what it finds in a context variable. The next call, of another request, must not see that."""
+    return type(fn) is InContext and not fn.has_constants_only
 
 
 class _ProgramOfRun(PickledProgram):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from asyncpar._basics.forms import users_function
@@ -76,7 +77,10 @@ def refuse_cached(functions: Iterable[Callable[..., Any]]) -> None:
     cached = sys.modules.get("asyncpar._cache.cached")  # a program that has such a function has imported it
     if cached is None:
         return
-    for function in map(users_function, functions):
+    for function in functions:
+        function = users_function(function)
+        while isinstance(function, partial):
+            function = function.func
         if cached.twin_of(function) is not None:
             raise ValueError(
                 f"a cached function cannot have a seed: what is found in the cache would not depend on it, and "

@@ -8,7 +8,8 @@ the variable itself: the attribute of a module that *is* this object. `sys.modul
   number, its own name and its default. The first time that a process reads a number, it makes the variable, and keeps it. So a
   worker has one object for each variable of the program: the one that functions see in their globals, and the one that
   `contextvars=` of an executor gives a value. It goes back as the same number, and is the program's own variable there. A
-  variable that a notebook cell has made anew is another one, as it is at home.
+  variable that a notebook cell has made anew is another one, as it is at home. So is one that a module had before it was
+  reloaded.
 - **Any other variable**, in a class, a list or a closure only, is refused.
 
 A module may have imported a variable from another one, and then either name is right. The script comes last.
@@ -85,9 +86,14 @@ def reduce_variable(variable: ContextVar[Any]) -> Any:
         home = home_of(variable)
         if home is None:
             raise PicklingError("it is not an attribute of any module; make it one, where others can find it")
-        if home.module not in _SCRIPT and not _goes_by_value(home.module):
+        if home.module not in _SCRIPT and not _goes_by_value(home.module) and _is_there(variable, home):
             return imported, home
     return numbered, (_number_of(variable), variable.name, _default_of(variable))
+
+
+def _is_there(variable: ContextVar[Any], home: Home) -> bool:
+    """Whether it is still found at its home. A module that has been reloaded has another one of that name."""
+    return getattr(sys.modules.get(home.module), home.name, None) is variable
 
 
 def imported(module_name: str, name: str) -> Any:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Coroutine
 from contextvars import copy_context
 from typing import Any
 
-from asyncpar._basics.wording import stand_in
 from asyncpar._child.call_forms import Initializer
 from asyncpar._child.run_batch import BatchReport
 from asyncpar._child.worker_state import WorkerState
@@ -58,12 +57,7 @@ class StatefulThread:
     def _enter(self) -> None:
         enter_worker_thread()
         enter_thread(self._worker)
-        try:
-            self._state.enter()
-        except Exception:
-            raise
-        except BaseException as error:
-            raise stand_in(error, "an initializer") from error
+        self._state.enter()
 
     def _leave(self) -> None:
         enter_worker_thread()

@@ -33,6 +33,16 @@ def change(value: object) -> None:
     locale.set(value)
 
 
+def append_to_request(item: object) -> Any:
+    request.get().append(item)
+    return request.get()
+
+
+async def append_to_request_soon(item: object) -> Any:
+    await anyio.lowlevel.checkpoint()
+    return append_to_request(item)
+
+
 def look_and_count(_: object) -> tuple[Any, int]:
     return request.get(), current_call().index
 

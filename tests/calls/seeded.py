@@ -10,7 +10,8 @@ from typing import TypeAlias
 
 import anyio.lowlevel
 
-from asyncpar import current_call
+import asyncpar
+from asyncpar import Parallel, current_call, delayed, pmap
 
 Drawn: TypeAlias = tuple[object, int, float]  # the item, the call's index, and what it has drawn
 
@@ -67,3 +68,38 @@ def drawn_by_hand(seed: int, index: int, item: object) -> Drawn:
 
 def all_drawn(seed: int, items: Iterable[object]) -> list[Drawn]:
     return [drawn_by_hand(seed, index, item) for index, item in enumerate(items)]
+
+
+NO_CALL = -1
+
+
+def index_of_call(_: object = None) -> int:
+    """The index of the current call, or that there is none."""
+    try:
+        return current_call().index
+    except RuntimeError:
+        return NO_CALL
+
+
+async def index_soon(_: object) -> int:
+    await anyio.lowlevel.checkpoint()
+    return index_of_call()
+
+
+def maps_within(_: object) -> list[int]:
+    """What calls of maps within this call see, none of which has a seed."""
+    own = current_call().rng
+    seen = list(asyncpar.map(index_of_call, [1, 2], executor="inline"))
+    seen += Parallel(1)(delayed(index_of_call)() for _ in range(2))
+    seen.append(asyncpar.call(index_of_call, executor="inline"))
+    assert current_call().rng is own
+    return seen
+
+
+async def maps_within_soon(_: object) -> list[int]:
+    own = current_call().rng
+    seen = await pmap(index_soon, [1, 2]) + await pmap(index_of_call, [1, 2], executor="inline")
+    seen += [index async for index in pmap(index_soon, [1, 2])]
+    seen += await pmap(index_soon, [1, 2], seed=3)
+    assert current_call().rng is own
+    return seen

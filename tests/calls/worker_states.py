@@ -376,3 +376,22 @@ def nested_looks(_: object = None) -> list[tuple[str, int, Any]]:
     """What calls in calls see: in a thread, inline, and here again."""
     in_thread = asyncpar.call(look, executor="thread")
     return [in_thread, asyncpar.call(look, executor="inline"), look()]
+
+
+async def cancel_all_tasks() -> None:
+    import asyncio
+
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        task.cancel()
+    await turn()
+    await turn()
+
+
+async def note_when_cancelled(notes: Path) -> None:
+    import asyncio
+
+    note(notes, "begun")
+    try:
+        await asyncio.Event().wait()
+    finally:
+        note(notes, "cancelled")

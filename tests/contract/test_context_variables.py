@@ -24,6 +24,8 @@ from tests.calls.in_context import (
     UNSET,
     VARIABLES,
     LooksBy,
+    append_to_request,
+    append_to_request_soon,
     change,
     locale,
     look,
@@ -94,6 +96,13 @@ async def test_variables_that_are_not_carried_do_not_pass_from_run_to_run_either
 
 
 @on_one_loop
+async def test_coroutine_calls_of_a_process_do_not_begin_with_what_the_one_before_them_has_set() -> None:
+    async with ProcessExecutor(1) as executor:
+        seen = await pmap(look_and_change_soon, range(5), executor=executor, concurrency=1, batch_size=5)
+    assert seen == [(UNSET, "nobody")] * 5
+
+
+@on_one_loop
 async def test_single_calls_have_the_value_of_their_own_moment(carrying: Executor) -> None:
     """Their sessions are kept, and workers with them."""
     by_value = partial(lambda look, _: look(), look)
@@ -101,6 +110,14 @@ async def test_single_calls_have_the_value_of_their_own_moment(carrying: Executo
         request.set(value)
         assert await carrying.run(look) == (value, "nobody")
         assert await carrying.run(by_value, 1) == (value, "nobody")
+
+
+@on_one_loop
+async def test_what_a_single_call_changes_in_place_reaches_no_other_caller(carrying: Executor) -> None:
+    for _ in range(3):
+        request.set([])
+        assert await carrying.run(append_to_request, 1) == [1]
+        assert await carrying.run(append_to_request_soon, 2) == [2]
 
 
 async def test_calls_of_two_callers_at_the_same_time_see_their_own(carrying: Executor) -> None:
@@ -183,6 +200,17 @@ async def test_a_value_that_cannot_be_pickled_is_named_before_a_worker_starts() 
 
 
 @on_one_loop
+@pytest.mark.usefixtures("by_value")
+async def test_a_default_that_cannot_be_pickled_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = threading.Lock()
+    locked = ContextVar("locked", default=lock)
+    monkeypatch.setattr(in_context, "locked", locked, raising=False)
+    async with ProcessExecutor(1, contextvars=[locked]) as executor:
+        with pytest.raises(PicklingError, match=r"^the context variable 'locked' .*a _thread\.lock"):
+            await pmap(abs, [1, 2], executor=executor)
+
+
+@on_one_loop
 async def test_a_function_that_cannot_be_pickled_is_named_as_ever() -> None:
     lock = threading.Lock()
     request.set("a request")
@@ -200,6 +228,17 @@ async def test_large_values_travel_too() -> None:
             sums = await pmap(lambda _: (int(request.get().sum()), len(tenant.get())), range(3), executor=executor)
             assert sums == [(int(array.sum()), 100_000)] * 3
             assert await executor.run(lambda: len(tenant.get())) == 100_000
+
+
+async def test_large_values_of_many_calls_at_the_same_time_all_arrive() -> None:
+    async def ask(number: int) -> None:
+        request.set(value := f"{number} " * 50_000)
+        for _ in range(3):
+            assert (await executor.run(look_soon))[0] == value
+
+    async with ProcessExecutor(1, contextvars=VARIABLES) as executor, anyio.create_task_group() as group:
+        for number in range(20):
+            group.start_soon(ask, number)
 
 
 # Variables
@@ -264,6 +303,18 @@ async def test_a_variable_that_was_made_anew_is_another_one(monkeypatch: pytest.
         monkeypatch.setattr(in_context, "tenant", ContextVar("tenant", default="somebody else"))
         assert await executor.run(look) == (UNSET, "somebody else")
         assert await executor.run(LooksBy(in_context.tenant), 1) == (UNSET, in_context.tenant)
+
+
+@on_one_loop
+@kinds
+async def test_a_variable_that_a_reloaded_module_has_anew_does_not_get_the_value_of_the_old_one(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with KINDS[kind](1, contextvars=[tenant]) as executor:
+        tenant.set("somebody")
+        assert await executor.run(look) == (UNSET, "somebody")
+        monkeypatch.setattr(in_context, "tenant", ContextVar("tenant", default="nobody"))
+        assert await executor.run(look) == (UNSET, "nobody")
 
 
 # Other doors

@@ -14,7 +14,7 @@ import pytest
 
 import asyncpar
 from asyncpar import Executor, Parallel, PicklingError, ProcessExecutor, WorkerDiedError, current_call, pmap
-from tests.calls.seeded import DrawsThenFails, all_drawn, draw, draw_soon, draw_with_numpy
+from tests.calls.seeded import NO_CALL, DrawsThenFails, all_drawn, draw, draw_soon, draw_with_numpy, maps_within_soon
 from tests.functions import add, die_on_negative, raise_value_error
 from tests.helper_processes import FORKSERVER, helper_processes
 from tests.interpreters import with_interpreters
@@ -147,6 +147,13 @@ async def test_without_a_seed_there_is_no_current_call(executor: Executor) -> No
         await pmap(draw, ITEMS, executor=executor)
     with pytest.raises(RuntimeError, match="a call of a map with a seed"):
         current_call()
+
+
+@on_every_loop
+async def test_coroutine_calls_of_a_map_within_a_call_have_no_stream_of_its(executor: Executor) -> None:
+    within = [NO_CALL] * 6 + [0, 1]
+    assert await pmap(maps_within_soon, [1, 2], seed=11) == [within] * 2
+    assert await pmap(maps_within_soon, [1, 2], executor=executor, seed=11) == [within] * 2
 
 
 @pytest.mark.parametrize("seed", [True, -1, 1.0, "1", float("nan"), np.float64(1), np.int64(-1), None.__class__])

@@ -95,6 +95,31 @@ async def test_in_the_initializer_there_is_an_index_but_no_state(kind: str) -> N
 
 
 @on_one_loop
+async def test_a_coroutine_call_that_cancels_all_tasks_does_not_end_it(notes: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    async with make("process", 1, calls.async_generator, notes) as executor:
+        await executor.run(calls.cancel_all_tasks)
+        assert notes_in(notes) == ["entered"]
+        assert await executor.run(calls.look_soon) == ("process", 0, STATE)
+    assert notes_in(notes) == ["entered", "left"]
+    assert not capfd.readouterr().err
+
+
+@on_one_loop
+async def test_coroutine_calls_that_are_under_way_end_before_it_is_left(notes: Path) -> None:
+    async with anyio.create_task_group() as group:
+        executor = make("process", 1, calls.async_generator, notes)
+
+        async def run() -> None:
+            with pytest.raises(asyncpar.ExecutorUnavailableError):
+                await executor.run(calls.note_when_cancelled, notes)
+
+        group.start_soon(run)
+        await wait_until(lambda: notes_in(notes) == ["entered", "begun"])
+        await executor.aclose()
+    assert notes_in(notes) == ["entered", "begun", "cancelled", "left"]
+
+
+@on_one_loop
 async def test_a_worker_that_needs_no_event_loop_imports_none(notes: Path) -> None:
     async with make("process", 1, calls.generator, notes) as executor:
         assert not await executor.run(calls.imported, "asyncio")
@@ -287,6 +312,19 @@ async def test_an_interrupted_event_loop_does_not_end_a_state_outside_of_it(note
 
 
 @on_one_loop
+@pytest.mark.parametrize("kind", ["process", with_interpreters("interpreter")])
+@pytest.mark.parametrize("initializer", [calls.fail_at_end, calls.fail_at_async_end])
+async def test_an_error_while_it_is_left_shows_nothing_but_the_users_code(
+    kind: str, initializer: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async with make(kind, 1, initializer) as executor:
+        await executor.run(calls.index)
+    printed = capfd.readouterr().err
+    assert "LookupError: cannot be flushed" in printed
+    assert "EOFError" not in printed
+
+
+@on_one_loop
 @on_all
 @pytest.mark.parametrize("initializer", FAILING.values(), ids=FAILING)
 async def test_an_error_of_the_initializer_names_it(kind: str, initializer: Any) -> None:
@@ -302,7 +340,15 @@ async def test_an_error_of_the_initializer_names_it(kind: str, initializer: Any)
 @on_all
 async def test_an_initializer_cannot_end_the_program(kind: str) -> None:
     async with make(kind, 1, calls.exit_program) as executor:
-        with pytest.raises(RuntimeError, match=r"an initializer.* raised SystemExit: 3"):
+        with pytest.raises(RuntimeError, match=f"the initializer exit_program of the {kind} worker .* raised SystemExit: 3"):
+            await executor.run(calls.look)
+
+
+@on_one_loop
+@on_all
+async def test_an_initializer_cannot_end_an_iteration_of_the_program(kind: str) -> None:
+    async with make(kind, 1, next, iter([])) as executor:
+        with pytest.raises(RuntimeError, match=f"the initializer next of the {kind} worker with index 0 raised StopIteration"):
             await executor.run(calls.look)
 
 

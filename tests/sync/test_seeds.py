@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 import asyncpar
 from asyncpar import Memory, Parallel, current_call, delayed
-from tests.calls.seeded import DrawsThenFails, all_drawn, draw
+from tests.calls.seeded import NO_CALL, DrawsThenFails, all_drawn, draw, maps_within
 from tests.functions import add
 from tests.interpreters import with_interpreters
 
@@ -43,6 +44,12 @@ def test_tasks_draw_by_their_place_in_the_iterable(n_jobs: int, backend: str) ->
     assert parallel(delayed(draw)() for _ in range(4)) == [(None, *rest) for _, *rest in all_drawn(11, [None] * 4)]
 
 
+def test_calls_of_tasks_within_a_call_have_no_stream_of_its() -> None:
+    assert list(asyncpar.map(maps_within, [1, 2], seed=11)) == [[NO_CALL] * 5] * 2
+    for n_jobs in (1, 2):
+        assert Parallel(n_jobs, "thread", seed=11)(delayed(maps_within)(item) for item in (1, 2)) == [[NO_CALL] * 5] * 2
+
+
 # Cached functions
 
 
@@ -54,8 +61,15 @@ def test_cached_functions_are_refused(tmp_path: Path) -> None:
     for options in caches:
         with pytest.raises(ValueError, match="a cached function cannot have a seed"):
             asyncpar.map(twin, [1], [2], seed=1, **options)
+    with pytest.raises(ValueError, match="a cached function cannot have a seed"):
+        list(asyncpar.map(partial(twin, 1), [2], seed=1))
     for n_jobs in (1, 2):
-        for calls in ([delayed(twin)(1, 2)], [delayed(twin)(1, b=2)], [delayed(twin)(1, 2), delayed(add)(b=1, a=2)] * 9):
+        for calls in (
+            [delayed(twin)(1, 2)],
+            [delayed(partial(partial(twin), 1))(2)],
+            [delayed(twin)(1, b=2)],
+            [delayed(twin)(1, 2), delayed(add)(b=1, a=2)] * 9,
+        ):
             with pytest.raises(ValueError, match="a cached function cannot have a seed"):
                 Parallel(n_jobs, seed=1)(calls)
 
