@@ -147,7 +147,7 @@ class ProcessExecutor(FrameExecutor[ProcessWorker]):
         super().__init__(
             resolve_max_workers(max_workers), contextvars=contextvars, max_pending=max_pending, when_full=when_full
         )
-        self.event_loops = EventLoops(self.pool, self.release)
+        self.event_loops = self._loops = EventLoops(self.pool, self.release)
         self._initializer = None if initializer is None else Initializer(initializer, tuple(initargs))
         self._preload = tuple(preload)
         self._max_shared_bytes = available_memory() // 4 if max_shared_bytes is None else to_bytes(max_shared_bytes)
@@ -315,8 +315,7 @@ class ProcessExecutor(FrameExecutor[ProcessWorker]):
                 await zygote.aclose()
             for worker in workers:
                 await worker.kill()
-            if self.event_loops is not None:
-                await self.event_loops.wait_ended()
+            await self._loops.wait_ended()
             await self._close_arguments()
 
     async def _close_arguments(self) -> None:
