@@ -152,7 +152,7 @@ async def test_more_batches_than_have_tickets_wait(monkeypatch: pytest.MonkeyPat
     async with ProcessExecutor(1) as executor:
         async with waiting_run(executor, gate, 2, batch_size=1), anyio.create_task_group() as group:
             group.start_soon(executor.run, echo, 0)
-            await wait_until(lambda: executor.event_loops.waiting_tasks)
+            await wait_until(lambda: executor.pool.waiting)
             gate.open()
         assert await pmap(echo, range(20), executor=executor, batch_size=1, concurrency=10) == list(range(20))
 
