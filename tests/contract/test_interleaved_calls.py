@@ -31,6 +31,7 @@ from tests.calls.interleaved import (
     many_bytes_at_once,
     process_id_soon,
     stop_the_loop,
+    wait_at,
 )
 from tests.functions import process_id
 from tests.loops import on_one_loop
@@ -119,8 +120,14 @@ async def test_a_worker_makes_as_many_calls_of_a_run_at_once_as_its_concurrency_
 
 
 async def test_runs_of_one_function_do_not_wait_for_each_other(gate: Gate) -> None:
-    async with ProcessExecutor(1) as executor, waiting_run(executor, gate, 2, concurrency=2):
-        assert await pmap(gate.wait, [1, 2, 3], executor=executor, concurrency=2) == [1, 2, 3]
+    async def run(items: list[int]) -> None:
+        assert await pmap(wait_at, [gate] * len(items), items, executor=executor, concurrency=2) == items
+
+    async with ProcessExecutor(1) as executor, anyio.create_task_group() as group:
+        group.start_soon(run, [-1] * 2)
+        await wait_until(lambda: len(gate.came) == 2)
+        await run([1, 2, 3])
+        gate.open()
 
 
 @on_one_loop
@@ -140,9 +147,13 @@ async def test_plain_and_coroutine_calls_go_on_in_turn() -> None:
 
 
 @on_one_loop
-async def test_more_batches_than_have_tickets_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_more_batches_than_have_tickets_wait(monkeypatch: pytest.MonkeyPatch, gate: Gate) -> None:
     monkeypatch.setattr(event_loops, "MOST_BATCHES", 2)
     async with ProcessExecutor(1) as executor:
+        async with waiting_run(executor, gate, 2, batch_size=1), anyio.create_task_group() as group:
+            group.start_soon(executor.run, echo, 0)
+            await wait_until(lambda: executor.pool.waiting)
+            gate.open()
         assert await pmap(echo, range(20), executor=executor, batch_size=1, concurrency=10) == list(range(20))
 
 
@@ -295,12 +306,13 @@ async def test_large_arguments_do_not_get_into_each_others_way() -> None:
 
 
 @on_one_loop
-async def test_large_results_wait_for_a_slow_parent() -> None:
+async def test_large_results_wait_for_a_slow_parent(capfd: pytest.CaptureFixture[str]) -> None:
     async with ProcessExecutor(1) as executor:
         fns: list[Any] = [many_bytes, many_bytes_at_once, many_bytes]
         for fn in fns:  # plain calls use the channel after the event loop
             results = pmap(fn, [3_000_000] * 5, executor=executor, batch_size=1, max_nbytes=None)
             assert [len(result) async for result in results] == [3_000_000] * 5
+    assert capfd.readouterr().err == ""  # as a worker would write that cannot send
 
 
 @on_one_loop
