@@ -15,7 +15,7 @@ whoever wants it waits for it.)
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from itertools import repeat
 from operator import is_
 from typing import Any
@@ -40,7 +40,7 @@ class KeyedBatch(Batch):
     @property
     def plain(self) -> Batch:
         function = self.function.function if isinstance(self.function, KeyedCall) else None
-        return Batch(self.indices, self.columns[:-2], self.deaths, self.attempts, self.failures, function)
+        return Batch(self.indices, self.columns[:-2], self.deaths, self.attempts, self.failures, function, self.alone)
 
     def item(self, position: int) -> Any:
         return self.plain.item(position)
@@ -65,7 +65,7 @@ class KeyedSession(SessionAround):
         keys = [self._asked[index].key if index in self._asked else None for index in batch.indices]
         is_again = bytes([batch.attempts > 1]) * len(batch)
         columns = (*batch.columns, keys, is_again)
-        sent = KeyedBatch(batch.indices, columns, batch.deaths, batch.attempts, batch.failures, function)
+        sent = KeyedBatch(batch.indices, columns, batch.deaths, batch.attempts, batch.failures, function, batch.alone)
         sent.near_end = batch.near_end
         return self.inner.pack(sent, budget)
 
@@ -84,17 +84,28 @@ class _KeyedPlace(Place):
     def __init__(self, inner: Place, asked: Asked) -> None:
         self.inner = inner
         self._asked = asked
+        self._batch: Batch
 
     async def run(self, parcel: Parcel) -> Answer:
+        self._batch = parcel.batch
+        return await self._take(self.inner.run(parcel))
+
+    async def go_on(self) -> Answer:
+        return await self._take(self.inner.go_on())
+
+    async def stop(self) -> None:
+        await self.inner.stop()
+
+    async def _take(self, next_answer: Awaitable[Answer]) -> Answer:
         try:
-            answer = await self.inner.run(parcel)
+            answer = await next_answer
         finally:
-            self.fate = self.inner.fate
+            self.fate, self.goes_on = self.inner.fate, self.inner.goes_on
         if self.fate in (Fate.LEFT, Fate.DETAINED):
-            for index in parcel.batch.indices:
+            for index in self._batch.indices:
                 if index in self._asked:
                     give_up(_flight_of(self._asked[index]))
-        return _KeyedAnswer(answer, self._asked) if isinstance(parcel.batch, KeyedBatch) else answer
+        return _KeyedAnswer(answer, self._asked) if isinstance(self._batch, KeyedBatch) else answer
 
 
 def _flight_of(looked: Looked) -> FlightPlace:

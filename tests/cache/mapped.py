@@ -105,6 +105,23 @@ async def gated_awaited(folder: str, x: int) -> int:
     return x
 
 
+async def first_gated_awaited(folder: str, x: int) -> int:
+    """Only the call for 0 waits for the test."""
+    return await gated_awaited(folder, x) if x == 0 else await square_awaited(folder, x)
+
+
+async def wide_first_gated_awaited(folder: str, x: int) -> np.ndarray:
+    return np.full(100_000, await first_gated_awaited(folder, x))
+
+
+async def die_on_odd_awaited(folder: str, x: int) -> int:
+    note(folder, x)
+    await anyio.lowlevel.checkpoint()
+    if x % 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return x
+
+
 def wait_for(folder: str) -> None:
     while not Path(folder, "go").exists():
         time.sleep(0.001)

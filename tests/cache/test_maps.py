@@ -28,9 +28,11 @@ from asyncpar.executors import Place, PooledExecutor, batch_done, make_calls
 from tests.cache.mapped import (
     calls_noted,
     die_at_first,
+    die_on_odd_awaited,
     factorial,
     fail_at_first,
     fail_on_odd,
+    first_gated_awaited,
     gated,
     gated_awaited,
     generate,
@@ -42,6 +44,7 @@ from tests.cache.mapped import (
     square,
     square_awaited,
     wide,
+    wide_first_gated_awaited,
 )
 from tests.calls import interpreted
 from tests.conftest import make_executor
@@ -678,6 +681,33 @@ async def test_results_that_could_travel_are_mapped_too_as_in_direct_calls(tmp_p
     del results
 
 
+async def test_results_of_coroutine_calls_in_processes_do_not_wait_for_a_slower_call_of_their_batch(
+    memory: Memory, folder: str
+) -> None:
+    items = [folder] * 5, range(5)
+    async with ProcessExecutor(1) as executor:
+        run = pmap(first_gated_awaited, *items, cache=memory, executor=executor, batch_size=5, ordered=False)
+        assert sorted([await anext(run) for _ in range(4)]) == [1, 4, 9, 16]
+        Path(folder, "go").touch()
+        assert [result async for result in run] == [0]
+        assert await pmap(first_gated_awaited, *items, cache=memory, executor=executor) == [0, 1, 4, 9, 16]
+    assert calls_noted(folder) == list("01234")
+
+
+async def test_a_result_that_is_lost_is_run_again_while_other_calls_of_its_batch_go_on(
+    memory: Memory, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory._store, "read", ReadsLosing(memory._store, lambda found: found == 2))
+    items = [folder] * 5, range(5)
+    async with ProcessExecutor(1) as executor:
+        run = pmap(wide_first_gated_awaited, *items, cache=memory, executor=executor, batch_size=5, ordered=False)
+        first_four = [int((await anext(run))[0]) for _ in range(4)]
+        Path(folder, "go").touch()
+        assert [int(result[0]) async for result in run] == [0]
+    assert sorted(first_four) == [1, 4, 9, 16]
+    assert len(calls_noted(folder)) > 5
+
+
 # Deaths, cancellations, other programs
 
 
@@ -687,6 +717,14 @@ async def test_after_the_death_of_a_worker_the_rest_is_computed_once(memory: Mem
             await pmap(die_at_first, [folder] * 8, range(8), cache=memory, executor=executor)
         assert await pmap(die_at_first, [folder] * 8, range(8), cache=memory, executor=executor) == list(range(8))
     assert calls_noted(folder) == sorted([*map(str, range(8)), "3"])
+    assert no_lock_is_left(memory)
+
+
+async def test_each_coroutine_call_that_kills_its_worker_is_found(memory: Memory, folder: str) -> None:
+    """Although two of them are under way whenever one kills the worker."""
+    async with ProcessExecutor(1) as executor:
+        run = pmap(die_on_odd_awaited, [folder] * 4, range(4), cache=memory, executor=executor, on_error="return")
+        assert [type(result) for result in await run] == [int, asyncpar.WorkerDiedError] * 2
     assert no_lock_is_left(memory)
 
 
