@@ -409,10 +409,11 @@ class Run:
             await self._answer_doubles(self._answering)
 
     async def _take_in_part(self, place: Place, parcel: Parcel, answer: Answer) -> int | None:
-        """Takes in some of the outcomes of a batch; returns how many, or None if the run, and with it the batch, has ended."""
+        """Takes in a part of an answer; returns how many calls it has, or None if the run, and with it the batch, has ended."""
         try:
             done = await _read(answer)
             self._take_in(parcel, answer, done, None)
+            self._staff()  # for calls that are to be run again: this slot goes on waiting
             if self._answering is not None:
                 await self._answer_doubles(self._answering)
         except BaseException:
@@ -421,7 +422,7 @@ class Run:
         if self._stopping:
             await place.stop()
             return None
-        return len(done.values)
+        return len(done.values) + sum(map(len, done.rest))
 
     def _take_in(self, parcel: Parcel, answer: Answer, done: BatchDone, round_trip: float | None) -> None:
         loop_share = 0.0

@@ -86,6 +86,11 @@ async def test_no_error_waits_for_a_slower_call_of_its_batch(gate: Gate) -> None
         assert not gate.is_open
 
 
+async def test_no_retry_waits_for_a_slower_call_of_its_batch(gate: Gate) -> None:
+    async with ProcessExecutor(1) as executor:
+        assert await pmap(gate.open_at_second_attempt, range(3), executor=executor, batch_size=3, retries=1) == [0, 1, 2]
+
+
 @on_one_loop
 async def test_once_a_call_has_failed_no_further_call_of_its_batch_begins(gate: Gate) -> None:
     async with ProcessExecutor(1) as executor:
