@@ -104,6 +104,21 @@ async def run_coroutines(
     control[SPAN] = len(columns[0])  # any of them may be under way when the worker dies
     control[POSITION] = 0
     lanes = [asyncio.create_task(lane()) for _ in range(min(concurrency, len(columns[0])))]
-    await asyncio.gather(*lanes)
+    await _wait_for_lanes(lanes, control)
     order = range(len(values))  # calls start in order, so those that were run are a prefix
     return BatchReport([values[p] for p in order], errors, [(1, seconds[p]) for p in order])
+
+
+async def _wait_for_lanes(lanes: Sequence[asyncio.Task[None]], control: ControlPage) -> None:
+    """A call may cancel all the tasks that it finds, also this one. Only a cancellation that comes with a stop is heeded."""
+    is_cancelled = False
+    while not all(lane.done() for lane in lanes):
+        try:
+            await asyncio.wait(lanes)
+        except asyncio.CancelledError:
+            is_cancelled = is_cancelled or bool(control[STOP])
+            if is_cancelled:
+                for lane in lanes:
+                    lane.cancel()
+    if is_cancelled:
+        raise asyncio.CancelledError

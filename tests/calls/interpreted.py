@@ -84,6 +84,16 @@ async def wait_at_three(x: int) -> int:
     return x
 
 
+async def cancel_all_others(x: int) -> int:
+    import asyncio
+
+    for task in asyncio.all_tasks():
+        if task is not asyncio.current_task():
+            task.cancel()
+    await asyncio.sleep(0)
+    return x
+
+
 async def hold_the_loop_at_three(x: int) -> int:
     import asyncio
 

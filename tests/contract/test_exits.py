@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from asyncpar import ProcessExecutor, pmap
+from asyncpar import ProcessExecutor, ThreadExecutor, pmap
+from tests.calls import interpreted
 from tests.calls.exits import ENDS, Mute, exit_at_two, raise_it, raise_it_soon, stop_in_the_debugger, stop_in_the_debugger_soon
 from tests.loops import on_one_loop
 
@@ -144,3 +145,9 @@ def test_a_program_goes_on_when_a_call_exits() -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "call 2, item 2, raised SystemExit: 1\nthe program goes on\n"
+
+
+@on_one_loop
+async def test_a_coroutine_call_that_cancels_all_tasks_in_its_thread_does_not_cancel_its_run() -> None:
+    async with ThreadExecutor(1) as executor:
+        assert await pmap(interpreted.cancel_all_others, range(3), executor=executor, concurrency=1) == [0, 1, 2]

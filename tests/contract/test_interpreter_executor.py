@@ -346,6 +346,10 @@ async def test_coroutine_calls_that_wait_are_cancelled(executor: InterpreterExec
     assert await executor.run(interpreted.wait_at_three, 2) == 2
 
 
+async def test_a_coroutine_call_that_cancels_all_tasks_is_made_once(executor: InterpreterExecutor) -> None:
+    assert await pmap(interpreted.cancel_all_others, range(3), executor=executor, concurrency=1) == [0, 1, 2]
+
+
 async def test_a_call_stuck_in_c_code_is_left_and_keeps_its_place(tmp_path: Path) -> None:
     async with InterpreterExecutor(1) as executor:
         await cancel_once(executor, tmp_path / "began", interpreted.mark_and_sleep, tmp_path, 1.0)
