@@ -111,7 +111,8 @@ def pmap(fn: Callable[..., Any], /, *iterables: Items[Any], **options: Any) -> P
 
     A call that fails raises its own exception here, with the worker's traceback as `__cause__` and a note that names the
     item. When a worker process dies, the call that it was running fails with `WorkerDiedError`. The other calls of its batch
-    run again elsewhere, so after a death a call may have run more than once.
+    run again elsewhere, and so do coroutine calls that were running in that worker. So after a death a call may have run more
+    than once.
 
     Args:
         fn: a function, or a coroutine function. A plain function runs in the executor. A coroutine function runs in the
