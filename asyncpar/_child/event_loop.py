@@ -36,7 +36,7 @@ from typing import Any
 from asyncpar._child.batch_server import BatchServer, Program, Request, failure
 from asyncpar._child.control import BEGAN, FIRST_LANE, UNNOTED, lane_entry
 from asyncpar._child.frame_server import FrameServer, flush_output
-from asyncpar._child.protocol import BESIDE, CANCEL, DONE, FORGET, LAST, PART, CallInterrupted
+from asyncpar._child.protocol import BESIDE, CANCEL, DONE, FORGET, LAST, PART, CallInterrupted, with_positions
 from asyncpar._child.run_batch import MOST_ERRORS, BatchReport
 from asyncpar._child.run_coroutines import run_to_end
 from asyncpar._memory.buffers import Buffer
@@ -45,6 +45,7 @@ from asyncpar._wire.decoder import Decoder
 from asyncpar._wire.frames import Frame, to_parts
 from asyncpar.errors import OverdueCallError
 
+_MOST_BROKEN = 100  # programs whose batches may still be on their way; a guess
 _PART_SECONDS = 2e-3  # that outcomes wait for the others of their batch: those of calls of equal length come together; a guess
 
 
@@ -169,6 +170,8 @@ class EventLoop:
         except CallInterrupted:
             raise
         except BaseException as error:  # raised by reading the function: the run cannot go on
+            if len(self._broken) == _MOST_BROKEN:
+                del self._broken[next(iter(self._broken))]
             self._broken[program_id] = failure(error)
             self._send(self._broken[program_id]._replace(ticket=frame.ticket))
             return
@@ -198,7 +201,8 @@ class EventLoop:
                 break
             batch, position, row = queue.take()
             self._made += 1
-            task = self._loop.create_task(self._call(queue, batch, position, row), context=self._context.copy())
+            # Not by the loop's task factory, which a call may have set: an eager one would begin calls within each other
+            task = asyncio.Task(self._call(queue, batch, position, row), loop=self._loop, context=self._context.copy())
             batch.tasks[position] = task
             task.add_done_callback(partial(self._see_end, queue, batch, position))
         if not queue.waiting and not queue.running:
@@ -303,7 +307,8 @@ class EventLoop:
         flush_output()
         report, positions = batch.take(is_last=kind != PART)
         try:
-            return self._server.write(batch.request, report, kind, positions)._replace(ticket=batch.ticket)
+            frame = self._server.write(batch.request, report, kind, positions)._replace(ticket=batch.ticket)
+            return with_positions(frame, positions[0]) if kind == PART and positions is not None else frame
         except CallInterrupted:
             raise
         except BaseException as error:  # raised by something in the results, where an element cannot be blamed

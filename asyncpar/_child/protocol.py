@@ -23,9 +23,11 @@ import struct
 from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
+from asyncpar._memory.buffers import Shared
 from asyncpar._memory.loans import MmapMode
 from asyncpar._wire.codec import EncodedColumn, EncodedElements
 from asyncpar._wire.failures import PackedError
+from asyncpar._wire.frames import Frame
 
 # Kinds of frames between parent and worker
 SETUP, READY, BATCH, DONE, LAST, FAILED, FORGET, INTERRUPTED, BESIDE, PART, CANCEL = range(1, 12)
@@ -77,6 +79,21 @@ BatchMessage: TypeAlias = tuple[
 DoneMessage: TypeAlias = tuple[
     EncodedColumn, dict[int, PackedError], list[tuple[int, float]], bool, tuple[list[int], list[int]] | None
 ]
+
+
+# A PART has the positions of its calls once more as its last buffer, because the parent needs them before it reads the rest.
+
+
+def with_positions(part: Frame, positions: Sequence[int]) -> Frame:
+    """The frame of a PART, with the positions of its calls."""
+    return part._replace(buffers=[*part.buffers, struct.pack(f"{len(positions)}I", *positions)])
+
+
+def positions_of(part: Frame) -> list[int]:
+    """The positions of the calls whose outcomes a PART has."""
+    packed = part.buffers[-1]
+    assert not isinstance(packed, Shared), "they are not lent"
+    return memoryview(packed).cast("B").cast("I").tolist()
 
 
 FORK, KILL, STARTED, EXITED, KILLED, NOT_FORKED = range(1, 7)  # kinds of records between parent and zygote

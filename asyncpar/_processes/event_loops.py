@@ -92,10 +92,10 @@ class EventLoops:
         return sum([seats.waiting_tasks for seats in self.waiting])
 
     def make_way(self) -> None:
-        """Runs wait for workers of their own: as many hosts give way, the least busy ones."""
+        """Runs wait for workers of their own: as many hosts give way, the least busy ones, and others if one takes long."""
         staying = sorted([host for host in self.hosts if not host.gives_way], key=lambda host: host.load)
-        giving_way = len(self.hosts) - len(staying)
-        for host in staying[: max(0, self.pool.pressing - giving_way)]:
+        leaving = [host for host in self.hosts if host.gives_way and not host.overstays]
+        for host in staying[: max(0, self.pool.pressing - len(leaving))]:
             host.give_way()
 
     def part_with_old_code(self, generation: int) -> None:
@@ -107,10 +107,13 @@ class EventLoops:
     async def bring(self, seats: Seats) -> None:
         """Sees to one more host. If its worker cannot be started, the session that asked for it is told."""
         self._coming += 1
+        seats.coming += 1
         try:
             task = await start_background(partial(self._live, seats))
         except BaseException:
             self._coming -= 1
+            seats.coming -= 1
+            self._wake_all()  # others have waited for it
             raise
         self._tasks = {task for task in self._tasks if not task.has_ended} | {task}
 
@@ -121,7 +124,8 @@ class EventLoops:
                 worker = await self.pool.lease(presses=False)
             finally:
                 self._coming -= 1
-            host = Host(worker)
+                seats.coming -= 1
+            host = Host(worker, self.make_way)
             await host.serve(partial(self._welcome, host))
         except Exception as error:  # given to the session that asked for the host: this task is nobody's
             seats.fail(error)
@@ -154,12 +158,25 @@ class EventLoops:
 
 
 class Host:
-    """A worker whose event loop has batches under way. `load`: how many calls that are."""
+    """A worker whose event loop has batches under way.
 
-    def __init__(self, worker: ProcessWorker) -> None:
+    Attributes:
+        load: how many calls that are.
+        gives_way: it takes batches only until its term is over.
+        overstays: it was to leave, and its calls have kept it for a whole term more.
+
+    Args:
+        overstayed: called when that happens.
+    """
+
+    overstays = False
+    _term_ends = 0.0  # once it gives way
+
+    def __init__(self, worker: ProcessWorker, overstayed: Callable[[], object]) -> None:
         self.worker = worker
+        self._overstayed = overstayed
         self.is_open = True  # takes more batches
-        self.gives_way = False  # it takes them only for its term
+        self.gives_way = False
         self.load = 0
         self.seats: dict[int, Seat] = {}  # {ticket: seat}
         self._retires = False  # the worker has reached its limits
@@ -203,18 +220,29 @@ class Host:
         channel = self.worker.channel
         while not self._has_ended:
             began = time.monotonic()
-            patience = min(_LINGER_SECONDS, self._rest_of_term()) if self.gives_way and self.is_open else _LINGER_SECONDS
-            with anyio.move_on_after(patience) as self._reading:
+            with anyio.move_on_after(self._patience(began)) as self._reading:
                 while self.is_open or self.seats:
                     self._dispatch(await channel.receive())
-            if self.gives_way and not self._rest_of_term():
-                self.is_open = False
+            if self.gives_way:
+                self._look_at_term()
             if not self.seats and (not self.is_open or self._idle_since <= began):
                 self.is_open = False
                 return
 
-    def _rest_of_term(self) -> float:
-        return max(0.0, self._began + _TERM_SECONDS - time.monotonic())
+    def _patience(self, now: float) -> float:
+        """For how many seconds it need not look at the time."""
+        if not self.gives_way or self.overstays:
+            return _LINGER_SECONDS
+        due = self._term_ends if self.is_open else self._term_ends + _TERM_SECONDS
+        return max(0.0, min(_LINGER_SECONDS, due - now))
+
+    def _look_at_term(self) -> None:
+        now = time.monotonic()
+        if now >= self._term_ends:
+            self.is_open = False
+        if now >= self._term_ends + _TERM_SECONDS and self.seats and not self.overstays:
+            self.overstays = True
+            self._overstayed()
 
     def _dispatch(self, frame: Frame) -> None:
         ticket = frame.ticket
@@ -233,19 +261,19 @@ class Host:
 
     def give_way(self) -> None:
         """Leaves at the end of its term, or when it has nothing more to do."""
+        now = time.monotonic()
         self.gives_way = True
+        self._term_ends = max(self._began + _TERM_SECONDS, now)
         has_served = self._idle_since > self._began
-        if not self._rest_of_term() or (has_served and not self.seats):
-            self.leave()
-        elif self._reading is not None:
+        if now >= self._term_ends or (has_served and not self.seats):
+            self.is_open = False
+        if self._reading is not None:
             self._reading.cancel()  # it looks at the time again
 
     def leave(self) -> None:
         """Takes no more batches, and gives the worker back when those that are there are done."""
-        self.gives_way = True
+        self.give_way()
         self.is_open = False
-        if not self.seats and self._reading is not None:
-            self._reading.cancel()
 
     async def end(self) -> None:
         """Its task ends. If that is before its time, because the event loop ends, so do the worker and all batches."""

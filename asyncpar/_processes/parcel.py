@@ -21,7 +21,7 @@ from typing import Any, Protocol
 
 from asyncpar._basics.wording import stand_in
 from asyncpar._child.call_forms import make_call
-from asyncpar._child.protocol import BATCH, BatchMessage, DoneMessage, News, ProgramOptions
+from asyncpar._child.protocol import BATCH, BatchMessage, DoneMessage, News, ProgramOptions, positions_of
 from asyncpar._contract.batches import Batch, BatchDone, complete_timeouts
 from asyncpar._contract.executor import Parcel, Program
 from asyncpar._contract.single_call import SingleCall
@@ -290,9 +290,7 @@ class ProcessAnswer:
 
     def positions(self) -> list[int]:
         """Of the calls whose outcomes a PART has. The outcomes are not read."""
-        message: DoneMessage = Decoder(self._frame).message
-        assert message[-1] is not None, "a part names its calls"
-        return message[-1][0]
+        return positions_of(self._frame)
 
     def read(self) -> BatchDone | None:
         decoder = Decoder(self._frame, Breaths() if self.is_large else None)

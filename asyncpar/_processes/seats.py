@@ -36,6 +36,7 @@ class Seats:
 
     def __init__(self, loops: EventLoops, concurrency: int, most_hosts: int | None) -> None:
         self.loops = loops
+        self.coming = 0  # hosts that it has asked for
         self.next_calls = 1  # of the batch that will be sent next, as far as is known
         self._concurrency = concurrency
         self._most_hosts = most_hosts
@@ -83,7 +84,11 @@ class Seats:
                 raise waiter.error
             is_first = True
             if self._roomiest() is None and self._may_bring():
-                await self.loops.bring(self)
+                try:
+                    await self.loops.bring(self)
+                except BaseException:  # cancelled: the next one looks
+                    self.wake()
+                    raise
         self.wake()  # there may be room for another one
         return Seat(self, host)
 
@@ -131,7 +136,7 @@ class Seats:
 
     def _may_bring(self) -> bool:
         loops, most = self.loops, self._most_hosts
-        return loops.may_bring() and (most is None or len(self._loads) < most)
+        return loops.may_bring() and (most is None or len(self._loads) + self.coming < most)
 
 
 class SeatedSession(Session):

@@ -25,7 +25,8 @@ class Statistics:
         workers: how many workers the run may hold at once.
         busy_seconds: time that workers spent in calls, summed up.
         elapsed_seconds: time since the run began.
-        seconds_per_call: what the control law expects a call to take; None before the second batch.
+        seconds_per_call: what the control law expects a call to take, divided by how many are under way where coroutine
+            calls interleave; None before the second batch.
         overhead_seconds: what it expects a batch to cost beside its calls, sending and waking included; None until then, too.
         inline_bytes: what was sent to workers and back, pickles and buffers, without what went through shared memory.
         shared_bytes: what went through shared memory, each use of a shared object counted.

@@ -10,7 +10,6 @@ for how long.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from contextvars import copy_context
 from typing import Any
 
 from asyncpar._child.call_forms import Initializer
@@ -44,8 +43,9 @@ class StatefulThread:
 
     def run_in_loop(self, calls: Coroutine[Any, Any, BatchReport]) -> BatchReport:
         """Called in the thread: awaits `calls` in its event loop."""
-        report: BatchReport = self._get_runner().run(calls, context=copy_context())  # else it would be the first batch's
-        return report
+        from asyncpar._child.run_coroutines import run_to_end
+
+        return run_to_end(self._get_runner(), calls)
 
     def end(self) -> None:
         """Ends it when nothing runs in it any more."""

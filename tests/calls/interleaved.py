@@ -147,6 +147,13 @@ async def await_a_task_that_exits(_: object) -> None:
     await asyncio.create_task(leave())
 
 
+async def begin_tasks_at_once() -> bool:
+    """Whether Python can do that."""
+    factory = getattr(asyncio, "eager_task_factory", None)
+    asyncio.get_running_loop().set_task_factory(factory)
+    return factory is not None
+
+
 async def stop_the_loop(x: Any) -> Any:
     asyncio.get_running_loop().stop()
     await asyncio.sleep(0.001)

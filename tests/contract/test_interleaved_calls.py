@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import subprocess
 import sys
 from collections import Counter
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from asyncpar import CallTimeoutError, ExecutorUnavailableError, ProcessExecutor, pmap
@@ -22,6 +24,7 @@ from tests.calls.interleaved import (
     Gate,
     Results,
     await_a_task_that_exits,
+    begin_tasks_at_once,
     count_in_context,
     echo,
     exit_in_a_task,
@@ -149,6 +152,57 @@ async def test_plain_and_coroutine_calls_go_on_in_turn() -> None:
             group.start_soon(call_for_ever, fn)
         await wait_until(lambda: min(made[process_id], made[process_id_soon], made[echo]) >= 5)
         group.cancel_scope.cancel()
+
+
+async def test_a_plain_call_does_not_wait_for_a_long_call_while_other_workers_could_make_way(gate: Gate) -> None:
+    async with ProcessExecutor(2) as executor, waiting_run(executor, gate), anyio.create_task_group() as group:
+
+        async def go_on() -> None:
+            async with pmap(echo, itertools.count(), executor=executor, concurrency=20) as results:
+                async for _ in results:
+                    pass
+
+        group.start_soon(go_on)
+        for _ in range(3):
+            with anyio.fail_after(20):
+                await executor.run(process_id, None)
+        group.cancel_scope.cancel()
+
+
+async def test_a_call_that_is_cancelled_before_it_has_a_worker_leaves_it_to_the_next() -> None:
+    for turns in range(7):
+        async with ProcessExecutor(1) as executor, anyio.create_task_group() as group:
+            scope = anyio.CancelScope()
+
+            async def first(scope: anyio.CancelScope = scope, executor: ProcessExecutor = executor) -> None:
+                with scope:
+                    await executor.run(echo, 1)
+
+            group.start_soon(first)
+            results: list[int] = []
+
+            async def second(results: list[int] = results, executor: ProcessExecutor = executor) -> None:
+                results.append(await executor.run(echo, 2))
+
+            group.start_soon(second)
+            for _ in range(turns):
+                await anyio.lowlevel.checkpoint()
+            scope.cancel()
+            await wait_until(lambda results=results: results == [2])  # type: ignore[misc]
+
+
+async def test_a_run_with_a_limit_of_workers_starts_no_more() -> None:
+    async with ProcessExecutor(4) as executor:
+        pids = await pmap(process_id_soon, range(300), executor=executor, n_jobs=1, concurrency=5)
+        assert len(set(pids)) == 1
+        assert executor.pool.started == 1
+
+
+async def test_an_event_loop_whose_tasks_begin_at_once_makes_all_calls() -> None:
+    async with ProcessExecutor(1) as executor:
+        if not await executor.run(begin_tasks_at_once):
+            pytest.skip("this Python has no eager tasks")
+        assert await pmap(echo, range(5000), executor=executor, concurrency=2, batch_size=2500) == list(range(5000))
 
 
 @on_one_loop
