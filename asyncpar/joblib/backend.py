@@ -111,6 +111,14 @@ class AsyncparBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         executor, _ = open_executor(found, n_jobs, current_portal(), self._kept)
         return executor
 
+    def start_call(self) -> None:
+        """Called before a call dispatches anything. joblib leaves what a failed call had not dispatched to the next call of the
+        same `Parallel`, which would return it as results of its own.
+        """
+        ready = self.parallel._ready_batches
+        while not ready.empty():
+            ready.get()
+
     def submit(self, func: Any, callback: Any = None) -> Job:
         """Runs joblib's batch; returns at once."""
         assert self._jobs is not None, "joblib configures a backend before it submits"

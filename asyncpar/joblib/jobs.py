@@ -176,16 +176,18 @@ class Jobs:
     def _settle(self, job: Job) -> None:
         callback, job.callback = job.callback, None
         with self._lock:
-            if callback is not None and not self._is_ending and (job.error is None or self._tells_errors):
+            wanted = self._tells_errors or (job.error is None and self._failed is None)
+            if callback is not None and wanted and not self._is_ending:
                 try:
                     callback(job)
                 except BaseException as error:  # of the user's: `print_progress` may be overridden
                     job.error = error
+        if job.error is not None and self._failed is None:
+            self._failed = job
         job.is_settled = True
         self._unsettled.discard(job)
         job.woken.put(None)
-        if job.error is not None and self._failed is None:
-            self._failed = job
+        if self._failed is job:
             for other in self._unsettled.copy():
                 other.woken.put(None)
 
