@@ -1,4 +1,4 @@
-"""Executors in the portal's event loop: those that all calls share, those that are kept under `with`, and how these are closed."""
+"""Executors in the portal's event loop: those that all calls share, and those that a `with` keeps and closes."""
 
 from __future__ import annotations
 

@@ -6,8 +6,8 @@
     with joblib.parallel_config(backend="asyncpar", n_jobs=4):
         search.fit(X, y)
 
-`backend.py` is what joblib calls, and says how the two fit together. `jobs.py` runs the batches of one `Parallel` in the portal.
-`tasks.py` is the workers' side, and `errors.py` has the errors that users of joblib expect.
+`backend.py` is what joblib calls, and says how the two fit together. `jobs.py` runs the batches of one `Parallel` in the
+portal. `tasks.py` is the workers' side, and `errors.py` has the errors that users of joblib expect.
 
 It is the topmost layer. Nothing in asyncpar imports it, since joblib is no dependency: joblib is imported here, and only when
 this package is. What must never break: results are those of joblib's own backends, and nothing runs on after a call has ended.
@@ -28,8 +28,8 @@ __all__ = ["register"]
 def register() -> None:
     """Makes "asyncpar" known to joblib as a backend, for `parallel_config` and `Parallel`. It does no harm to do that twice.
 
-    Tasks then run in warm worker processes of asyncpar. Parameters of the backend are those of `asyncpar.ProcessExecutor`, such as
-    `initializer` and `max_memory`, and joblib's `idle_worker_timeout`. In workers, the backend is known, too.
+    Tasks then run in warm worker processes of asyncpar. Parameters of the backend are those of `asyncpar.ProcessExecutor`, such
+    as `initializer` and `max_memory`, and joblib's `idle_worker_timeout`. In workers, the backend is known, too.
 
     >>> import asyncpar.joblib, joblib
     >>> asyncpar.joblib.register()

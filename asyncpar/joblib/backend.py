@@ -1,16 +1,15 @@
 """The backend as joblib sees it: a `ParallelBackendBase` whose jobs run in asyncpar's portal.
 
-joblib pulls the tasks, makes batches of them and hands out the results, as with each of its backends. asyncpar gets a batch as a
-job (`jobs.py`), and does the rest: pickling, shared memory, workers, their deaths.
+joblib pulls the tasks, makes batches of them and hands out the results, as with each of its backends. asyncpar gets a batch as
+a job (`jobs.py`), and does the rest: pickling, shared memory, workers, their deaths.
 
 - **Each `Parallel` has a backend of its own.** `parallel_config` makes one for all calls in its context, which may overlap, as
   those of generators do. So `configure` of that one makes joblib fall back to a new one.
 - **Ordered results are waited for.** Where a backend tells results in the callback, joblib looks every 10 ms for them. Where it
   does not, joblib calls `retrieve_result`, which can wait. Results in the order of completion can only come the first way.
-- **In a worker, and in a task that runs in a thread, no more processes are started.** `configure` falls back to what joblib would
-  use there without a name: threads in a worker, a plain loop below that.
-- **Batches are as long as joblib's own**, 0.2 seconds at least if their number is found automatically, which is also how much
-  work is lost when a worker dies.
+- **In a task, no more processes are started**, whether it runs in a worker or in a thread of joblib's. `configure` falls back
+  to what joblib would use there without a name: threads in a task, and a plain loop in a task of that.
+- **Batches are as long as with joblib's own workers**: from 0.2 to 2 seconds, where joblib finds their size by itself.
 """
 
 from __future__ import annotations
@@ -18,13 +17,8 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from joblib.parallel import (  # type: ignore[import-untyped]  # it has no type information
-    AutoBatchingMixin,
-    FallbackToBackend,
-    ParallelBackendBase,
-    SequentialBackend,
-    ThreadingBackend,
-)
+import joblib.parallel as joblib_parallel  # type: ignore[import-untyped]  # it has no type information
+from joblib.parallel import FallbackToBackend, SequentialBackend, ThreadingBackend
 
 from asyncpar._platform.cpus import resolve_n_jobs
 from asyncpar._sync.backends import Backend, find_backend
@@ -33,8 +27,11 @@ from asyncpar._sync.portal import current_portal
 from asyncpar._sync.settings import make_hints
 from asyncpar.joblib.jobs import Job, Jobs
 
+AutoBatching: Any = joblib_parallel.AutoBatchingMixin  # otherwise types would be guessed that are wrong
+BackendBase: Any = joblib_parallel.ParallelBackendBase
 
-class AsyncparBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]  # their types are not known
+
+class AsyncparBackend(AutoBatching, BackendBase):  # type: ignore[misc]  # it has no types
     """What joblib makes for the name "asyncpar"."""
 
     supports_inner_max_num_threads = True
@@ -73,8 +70,8 @@ class AsyncparBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
     ) -> int:
         """Called before each call of `parallel`, or at the beginning of its `with`; returns the number of workers.
 
-        `max_nbytes` and `mmap_mode` say how large arrays are shared. No folder is needed for that, and `prefer` and `require` have
-        led here already.
+        `max_nbytes` and `mmap_mode` say how large arrays are shared. No folder is needed for that, and `prefer` and `require`
+        have led here already.
 
         Raises:
             FallbackToBackend: another backend is to be used.

@@ -11,13 +11,14 @@
 # Guarantees
 
 - **`submit` does not block.** joblib holds a lock meanwhile, which callbacks need.
-- **Callbacks have a thread of their own**, because they pull the user's iterable. They are called in the context of the code that
-  called `start`, one at a time.
+- **Callbacks have a thread of their own**, because they pull the user's iterable. They are called one at a time, in the context
+  of the code that called `start`.
 - **A callback of a call that has been aborted comes to nothing.** It would count its tasks in the next call of the same
-  `Parallel`. So the thread looks whether it may call back, and calls, while it holds the lock of the `Parallel`. The next
-  call of that `Parallel` takes the lock before it begins. `end` does not wait for callbacks, which may be stuck in the iterable.
+  `Parallel`. So the thread looks whether it may call back, and calls, while it holds the lock of the `Parallel`. The next call
+  of that `Parallel` takes the lock before it begins. `end` does not wait for callbacks: they may be stuck in the iterable.
 - **When `end` returns, no task is running any more** (`PortalRun`), and nobody waits for ever: each job is delivered once.
-- **The first error wakes everybody who waits.** joblib waits for one job after another, and would see an error only in its turn.
+- **The first error wakes whoever waits**, and ends the pulling. joblib waits for one job after another, and would see an error
+  only in its turn.
 
 A flag says that a job is done or that one has failed, and messages only wake who waits, so an interrupt can lose none.
 

@@ -1,8 +1,8 @@
 """joblib's tasks, (function, arguments, keyword arguments), on their way to a worker, and how one is made there.
 
-The tasks of a joblib batch are one column, and so one pickle: an object that several of them have is sent once, and is one object
-in the worker, too, as with joblib's own workers. But each is a call by itself. So a worker that is to stop does so between two
-tasks, and the one that has killed its worker is known.
+The tasks of a joblib batch are one column, and so one pickle: an object that several of them have is sent once, and is one
+object in the worker, too, as with joblib's own workers. But each is a call by itself. So a worker that is to stop does so
+between two tasks, and the one that has killed its worker is known.
 """
 
 from __future__ import annotations

@@ -179,8 +179,8 @@ def test_inner_threads_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_large_arrays_are_shared_as_joblibs_options_say() -> None:
     array = np.arange(1000.0)
-    for options, read_only in [({"max_nbytes": 100}, True), ({"max_nbytes": None}, False), ({"max_nbytes": "1M"}, False)]:
-        parallel = Parallel(n_jobs=2, backend="asyncpar", mmap_mode="r", temp_folder="/nowhere", **options)
+    for max_nbytes, read_only in [(100, True), (None, False), ("1M", False)]:
+        parallel = Parallel(n_jobs=2, backend="asyncpar", mmap_mode="r", temp_folder="/nowhere", max_nbytes=max_nbytes)
         assert parallel(delayed(is_read_only)(array) for _ in range(3)) == [read_only] * 3
     for mode in ["c", "r+", "w+"]:
         parallel = Parallel(n_jobs=2, backend="asyncpar", mmap_mode=mode, max_nbytes=100)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import pickle
 import queue
@@ -15,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import joblib  # type: ignore[import-untyped]  # it has no type information
-import multiprocessing
 import psutil
 import pytest
 from joblib import Parallel, delayed
@@ -24,7 +24,6 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError  # type
 from asyncpar import CallTimeoutError, PicklingError, WorkerDiedError
 from tests.functions import Beacon, double, identity, kill_self, raise_value_error
 from tests.joblib_backend.functions import die_once, exit_by_itself, fail_when_spinning, stop_iterating
-from tests.waiting import wait_until
 
 RETURN_AS = ["list", "generator", "generator_unordered"]
 
@@ -111,7 +110,7 @@ def test_a_timeout_ends_the_tasks(return_as: str, beacon: Beacon) -> None:
 
 def test_a_task_that_exits_does_not_end_the_program() -> None:
     parallel = Parallel(n_jobs=2, backend="asyncpar")
-    with pytest.raises(RuntimeError, match="task 0, exit_by_itself.* raised SystemExit: 5"):
+    with pytest.raises(RuntimeError, match=r"task 0, exit_by_itself.* raised SystemExit: 5"):
         parallel([delayed(exit_by_itself)()])
     with pytest.raises(RuntimeError, match="StopIteration"):
         parallel([delayed(stop_iterating)()])
@@ -131,14 +130,12 @@ def test_an_error_of_the_iterable_is_raised(return_as: str, beacon: Beacon) -> N
     assert works(parallel)
 
 
-@pytest.mark.parametrize("return_as", RETURN_AS)
+@pytest.mark.parametrize("return_as", RETURN_AS[:2])  # for the other, joblib waits for ever for what only a callback tells
 def test_an_error_of_print_progress_is_raised(return_as: str) -> None:
     class Broken(Parallel):  # type: ignore[misc]  # its type is not known
         def print_progress(self) -> None:
             raise LookupError("no terminal")
 
-    if return_as == "generator_unordered":
-        pytest.skip("joblib looks for results that only a callback tells, and would wait for ever")
     with pytest.raises(LookupError, match="no terminal"):
         list(Broken(n_jobs=2, backend="asyncpar", return_as=return_as)(delayed(identity)(x) for x in range(9)))
 

@@ -29,30 +29,30 @@ X, y = make_classification(n_samples=120, n_features=8, n_informative=4, n_class
 CASES: dict[str, Callable[[], Any]] = {
     "cross_val_score": lambda: cross_val_score(SVC(), X, y, n_jobs=2),
     "cross_val_predict": lambda: cross_val_predict(LogisticRegression(), X, y, n_jobs=2),
-    "grid search": lambda: GridSearchCV(SVC(), {"C": [0.1, 1, 10], "kernel": ["rbf", "linear"]}, n_jobs=2)
-    .fit(X, y)
-    .cv_results_["mean_test_score"],
-    "randomised search": lambda: RandomizedSearchCV(
-        DecisionTreeClassifier(random_state=0), {"max_depth": range(1, 9)}, n_iter=5, random_state=0, n_jobs=2
-    )
-    .fit(X, y)
-    .cv_results_["mean_test_score"],
-    "search of forests": lambda: GridSearchCV(
-        RandomForestClassifier(n_estimators=10, random_state=0, n_jobs=2), {"max_depth": [2, 3]}, n_jobs=2
-    )
-    .fit(X, y)
-    .cv_results_["mean_test_score"],
+    "grid search": lambda: (
+        GridSearchCV(SVC(), {"C": [0.1, 1, 10], "kernel": ["rbf", "linear"]}, n_jobs=2).fit(X, y).cv_results_["mean_test_score"]
+    ),
+    "randomised search": lambda: (
+        RandomizedSearchCV(
+            DecisionTreeClassifier(random_state=0), {"max_depth": range(1, 9)}, n_iter=5, random_state=0, n_jobs=2
+        )
+        .fit(X, y)
+        .cv_results_["mean_test_score"]
+    ),
+    "search of forests": lambda: (
+        GridSearchCV(RandomForestClassifier(n_estimators=10, random_state=0, n_jobs=2), {"max_depth": [2, 3]}, n_jobs=2)
+        .fit(X, y)
+        .cv_results_["mean_test_score"]
+    ),
     "forest": lambda: RandomForestClassifier(n_estimators=20, random_state=0, n_jobs=2).fit(X, y).predict_proba(X),
-    "permutation importance": lambda: permutation_importance(
-        SVC().fit(X, y), X, y, n_repeats=3, random_state=0, n_jobs=2
-    ).importances,
+    "permutation importance": lambda: (
+        permutation_importance(SVC().fit(X, y), X, y, n_repeats=3, random_state=0, n_jobs=2).importances
+    ),
     "learning curve": lambda: np.stack([part.mean(axis=1) for part in learning_curve(SVC(), X, y, cv=3, n_jobs=2)[1:]]),
     "feature elimination": lambda: RFECV(LogisticRegression(), n_jobs=2).fit(X, y).ranking_,
-    "stacking": lambda: StackingClassifier(
-        [("svc", SVC()), ("tree", DecisionTreeClassifier(random_state=0))], n_jobs=2
-    )
-    .fit(X, y)
-    .predict(X),
+    "stacking": lambda: (
+        StackingClassifier([("svc", SVC()), ("tree", DecisionTreeClassifier(random_state=0))], n_jobs=2).fit(X, y).predict(X)
+    ),
     "lasso path": lambda: LassoCV(n_jobs=2, random_state=0).fit(X, y).coef_,
     "one against one": lambda: OneVsOneClassifier(SVC(), n_jobs=2).fit(X, y).decision_function(X),
 }
