@@ -138,8 +138,10 @@ class AsyncparBackend(AutoBatching, BackendBase):  # type: ignore[misc]  # it ha
 
     def terminate(self) -> None:
         """Called at the end of a call, or of a `with`. Shared workers stay warm."""
-        self._end_jobs()
-        self._kept.close()
+        try:
+            self._end_jobs()
+        finally:
+            self._kept.close()
 
     def _end_jobs(self) -> None:
         jobs, self._jobs = self._jobs, None

@@ -126,11 +126,11 @@ class Jobs:
         self._unfinished = hold_unfinished_modules(call_task)
         try:
             self._run.start()
-        except BaseException:
-            self._release_modules()
+            context = copy_context()
+            threading.Thread(target=context.run, args=(self._call_back,), name="asyncpar callbacks", daemon=True).start()
+        except BaseException:  # an interrupt, too: joblib does not end what has not begun
+            self.end()
             raise
-        context = copy_context()
-        threading.Thread(target=context.run, args=(self._call_back,), name="asyncpar callbacks", daemon=True).start()
 
     def submit(self, tasks: Sequence[Task], callback: Callable[[Job], object]) -> Job:
         """Runs the tasks some time. Then calls `callback` with the job."""

@@ -105,7 +105,7 @@ def test_a_timeout_ends_the_tasks(return_as: str, beacon: Beacon) -> None:
         list(parallel([delayed(beacon.spin)(), delayed(beacon.spin)()]))
     assert return_as == "generator_unordered" or isinstance(caught.value, CallTimeoutError)
     assert not psutil.pid_exists(beacon.pid)
-    assert works(parallel)
+    assert works(Parallel(n_jobs=2, backend="asyncpar"))
 
 
 def test_a_task_that_exits_does_not_end_the_program() -> None:
