@@ -237,3 +237,13 @@ def test_an_error_ends_the_call_and_the_next_one_works() -> None:
         parallel(delayed(raise_value_error)(x) for x in range(1, 2))
     assert any("task 0, raise_value_error(1)" in note for note in caught.value.__notes__)
     assert parallel(delayed(double)(x) for x in range(3)) == [0, 2, 4]
+
+
+@pytest.mark.parametrize("return_as", ["list", "generator"])
+def test_joblib_does_not_look_every_10_ms_for_ordered_results(monkeypatch: pytest.MonkeyPatch, return_as: str) -> None:
+    def refuse(seconds: float) -> None:
+        raise AssertionError("joblib sleeps")
+
+    monkeypatch.setattr("joblib.parallel.time.sleep", refuse)
+    parallel = Parallel(n_jobs=2, backend="asyncpar", return_as=return_as)
+    assert list(parallel(delayed(double)(x) for x in range(200))) == list(range(0, 400, 2))
