@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -58,6 +59,11 @@ def fail_when_spinning(beacon: Beacon) -> NoReturn:
     while not beacon.pid:
         pass
     raise LookupError("not found")
+
+
+def wait_for(path: Path) -> None:
+    while not path.exists():
+        time.sleep(0.001)
 
 
 def die_once(path: Path) -> str:

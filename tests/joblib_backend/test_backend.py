@@ -13,6 +13,7 @@ from typing import Any
 
 import joblib  # type: ignore[import-untyped]  # it has no type information
 import numpy as np
+import psutil
 import pytest
 from joblib import Parallel, delayed
 
@@ -195,6 +196,7 @@ def test_parameters_of_the_backend_are_those_of_the_process_executor(tmp_path: P
             pids = [{*parallel(delayed(process_id)(x) for x in range(4))} for _ in range(2)]
     assert (tmp_path / "begun").exists()
     assert len(pids[0] | pids[1]) <= 2
+    assert not any(psutil.pid_exists(pid) for pid in pids[0] | pids[1])
     with joblib.parallel_config(backend="asyncpar", n_jobs=2, idle_worker_timeout=1):
         assert Parallel()([delayed(double)(2)]) == [4]
     with joblib.parallel_config(backend="asyncpar", n_jobs=2, colour=1), pytest.raises(TypeError, match="colour"):

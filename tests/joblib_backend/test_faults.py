@@ -23,7 +23,7 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError  # type
 
 from asyncpar import CallTimeoutError, PicklingError, WorkerDiedError
 from tests.functions import Beacon, double, identity, kill_self, raise_value_error
-from tests.joblib_backend.functions import die_once, exit_by_itself, fail_when_spinning, stop_iterating
+from tests.joblib_backend.functions import die_once, exit_by_itself, fail_when_spinning, stop_iterating, wait_for
 
 RETURN_AS = ["list", "generator", "generator_unordered"]
 
@@ -56,6 +56,28 @@ def test_an_error_ends_tasks_that_are_running(return_as: str, beacon: Beacon) ->
             list(parallel([delayed(beacon.spin)(), delayed(fail_when_spinning)(beacon)]))
         assert not psutil.pid_exists(beacon.pid)
         assert works(parallel)
+
+
+def test_nothing_is_pulled_once_a_task_has_failed(tmp_path: Path) -> None:
+    pulled: list[int] = []
+
+    def tasks() -> Iterator[Any]:
+        for x in range(9):
+            pulled.append(x)
+            yield delayed(raise_value_error)(x) if x else delayed(wait_for)(tmp_path / "go")
+
+    parallel = Parallel(n_jobs=2, backend="asyncpar", return_as="generator", pre_dispatch=2, batch_size=1)
+    results = parallel(tasks())
+    jobs = parallel._backend._jobs
+    while jobs._failed is None:
+        time.sleep(0.001)
+    (tmp_path / "go").touch()
+    while jobs._unsettled:
+        time.sleep(0.001)
+    assert pulled == [0, 1]
+    assert next(results) is None
+    with pytest.raises(ValueError, match="bad 1"):
+        next(results)
 
 
 def test_a_batch_ends_between_two_tasks_when_the_call_fails(beacon: Beacon) -> None:
