@@ -16,6 +16,8 @@ html_theme = "furo"
 html_title = "asyncpar"
 
 default_role = "code"  # docstrings write `name` as Markdown does
+autodoc_mock_imports = ["joblib"]  # for `asyncpar.joblib.register`; the build does not need it
+
 myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3
 

@@ -1,4 +1,4 @@
-"""An executor that is kept in the portal's event loop from one call to the next, under `with`, and how it is closed."""
+"""Executors in the portal's event loop: those that all calls share, and those that a `with` keeps and closes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import queue
 from collections.abc import Callable
 
 from asyncpar._contract.executor import Executor
+from asyncpar._contract.lending import PooledExecutor
 from asyncpar._platform.background import wait_through
+from asyncpar._sync.backends import Backend
 from asyncpar._sync.portal import Portal, Task
 
 
@@ -46,6 +48,25 @@ class KeptExecutor:
         error = closed.get()
         if error is not None:
             raise error
+
+
+def open_executor(backend: Backend, n_jobs: int, portal: Portal, kept: KeptExecutor | None) -> tuple[Executor, bool]:
+    """The executor of a call with so many workers, and whether it belongs to this call. Called in the portal's loop.
+
+    `kept`: keeps one that is not shared by all calls for the next.
+    """
+    if backend.given is not None:
+        return backend.given, False
+    assert backend.make is not None, "a backend is given or made"
+    if backend.key is not None:
+        executor = portal.executors.get(backend.key)
+        if executor is None or executor.closed:
+            executor = portal.executors[backend.key] = backend.make()
+    else:
+        executor = backend.make() if kept is None else kept.open(portal, backend.make)
+    if isinstance(executor, PooledExecutor) and backend.kind != "other":
+        executor.grow(n_jobs)
+    return executor, backend.key is None and kept is None
 
 
 async def closing_error_of(executor: Executor) -> Exception | None:

@@ -28,7 +28,6 @@ from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from asyncpar._contract.executor import Executor, Hints
-from asyncpar._contract.lending import PooledExecutor
 from asyncpar._map.options import RunOptions
 from asyncpar._map.plan import Plan
 from asyncpar._platform.off_loop import is_off_loop
@@ -38,7 +37,7 @@ from asyncpar._run.statistics import Statistics
 from asyncpar._sync.asked_source import AskedSource
 from asyncpar._sync.backends import Backend, shares_no_memory
 from asyncpar._sync.calls import CallPuller, CallsSession, each_its_own
-from asyncpar._sync.kept_executor import KeptExecutor, closing_error_of
+from asyncpar._sync.kept_executor import KeptExecutor, closing_error_of, open_executor
 from asyncpar._sync.portal import Portal, Task, current_portal
 from asyncpar._wire.unfinished import Hold, hold_unfinished_modules
 from asyncpar.errors import CallTimeoutError, ExecutorUnavailableError
@@ -283,7 +282,8 @@ class ParallelCall:
         owned: Executor | None = None
         error: BaseException | None = None
         try:
-            executor, is_owned = self._open_executor()
+            backend, n_jobs = self._request.backend, self._request.n_jobs
+            executor, is_owned = open_executor(backend, n_jobs, self._portal, self._kept)
             owned = executor if is_owned else None
             error = await self._drive(executor, sink)
         except Exception as failure:  # the executor is not available
@@ -312,22 +312,6 @@ class ParallelCall:
     def _hand(self, count: int) -> None:
         if self._run is not None:
             self._run.hand(count)
-
-    def _open_executor(self) -> tuple[Executor, bool]:
-        """The executor, and whether it belongs to this call."""
-        backend, portal = self._request.backend, self._portal
-        if backend.given is not None:
-            return backend.given, False
-        assert backend.make is not None, "a backend is given or made"
-        if backend.key is not None:
-            executor = portal.executors.get(backend.key)
-            if executor is None or executor.closed:
-                executor = portal.executors[backend.key] = backend.make()
-        else:
-            executor = backend.make() if self._kept is None else self._kept.open(portal, backend.make)
-        if isinstance(executor, PooledExecutor) and backend.kind != "other":
-            executor.grow(self._request.n_jobs)
-        return executor, backend.key is None and self._kept is None
 
 
 def _may_be_cached(source: AskedSource) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -14,12 +15,16 @@ from tests.interpreters import needs_interpreters
 DOCS = Path(__file__).parents[2] / "docs"
 PROGRAM_AND_OUTPUT = re.compile(r"^```python\n((?:(?!```).)*)^```\n\n```text\n((?:(?!```).)*)^```", re.DOTALL | re.MULTILINE)
 
+NEEDS = {
+    "InterpreterExecutor": needs_interpreters,
+    "sklearn": pytest.mark.skipif(find_spec("sklearn") is None, reason="scikit-learn is not installed"),
+}
 PROGRAMS = [
     pytest.param(
         found[1],
         found[2],
         id=f"{page.relative_to(DOCS)}-{number}",
-        marks=[needs_interpreters] if "InterpreterExecutor" in found[1] else [],
+        marks=[mark for word, mark in NEEDS.items() if word in found[1]],
     )
     for page in sorted(DOCS.rglob("*.md"))
     for number, found in enumerate(PROGRAM_AND_OUTPUT.finditer(page.read_text(encoding="utf-8")), start=1)

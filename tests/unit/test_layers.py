@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[2] / "asyncpar"
 
 # From the top down. The packages of one layer do not know each other.
 LAYERS = [
-    ["testing", "__main__"],
+    ["testing", "__main__", "joblib"],
     ["_sync"],
     ["_map"],
     ["executors", "_run"],
@@ -64,7 +64,7 @@ def imports_of(module: str, *, at_once: bool = False) -> set[str]:
 
 def own_modules_imported_by(module: str, *, at_once: bool = False) -> set[str]:
     imported = imports_of(module, at_once=at_once)
-    own = {name.removeprefix("asyncpar.").replace(".", "/") for name in imported}
+    own = {name.removeprefix("asyncpar.").replace(".", "/") for name in imported if name.startswith("asyncpar.")}
     return {name for name in own if name in MODULES or f"{name}/__init__" in MODULES}
 
 

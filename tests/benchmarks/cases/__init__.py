@@ -11,6 +11,7 @@ from tests.benchmarks.cases import (
     imports,
     inner_loop,
     interpreters,
+    joblib_backend,
     joblib_habits,
     loop_lag,
     one_item,
@@ -48,5 +49,6 @@ CASES: tuple[Case, ...] = (
     *cold_start.CASES,
     *parallel.CASES,
     *joblib_habits.CASES,
+    *joblib_backend.CASES,
     *cache.CASES,
 )

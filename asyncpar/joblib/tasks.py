@@ -1,0 +1,39 @@
+"""joblib's tasks, (function, arguments, keyword arguments), on their way to a worker, and how one is made there.
+
+The tasks of a joblib batch are one column, and so one pickle: an object that several of them have is sent once, and is one
+object in the worker, too, as with joblib's own workers. But each is a call by itself. So a worker that is to stop does so
+between two tasks, and the one that has killed its worker is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+from joblib.parallel import ThreadingBackend, parallel_config  # type: ignore[import-untyped]  # it has no type information
+
+from asyncpar._basics.wording import call_in_words
+from asyncpar._contract.batches import Batch
+from asyncpar.joblib import register
+
+Task: TypeAlias = tuple[Callable[..., Any], Sequence[Any], Mapping[str, Any]]
+
+
+def call_task(task: Task) -> Any:
+    """Makes the call. A `Parallel` in it uses threads, as in joblib's own workers, so that processes do not multiply."""
+    function, arguments, keywords = task
+    with parallel_config(backend=ThreadingBackend(nesting_level=1), n_jobs=None):  # 2 µs; joblib does it once a batch
+        return function(*arguments, **keywords)
+
+
+class TaskBatch(Batch):
+    """A batch of tasks. Messages show each as it would be written, with its number in the call of `Parallel`."""
+
+    __slots__ = ()
+
+    def describe(self, position: int) -> str:
+        function, arguments, keywords = self.columns[0][position]
+        return f"task {self.indices[position]}, {call_in_words(function, arguments, keywords)}"
+
+
+register()  # in a worker, a task may name the backend

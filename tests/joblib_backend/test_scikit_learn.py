@@ -1,0 +1,83 @@
+"""scikit-learn on asyncpar: nothing but the backend differs, and the results are the same to the last bit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import joblib  # type: ignore[import-untyped]  # it has no type information
+import numpy as np
+import pytest
+from sklearn.datasets import make_classification
+from sklearn.decomposition import PCA
+from sklearn.ensemble import RandomForestClassifier, StackingClassifier
+from sklearn.feature_selection import RFECV
+from sklearn.inspection import permutation_importance
+from sklearn.linear_model import LassoCV, LogisticRegression
+from sklearn.model_selection import GridSearchCV, RandomizedSearchCV, cross_val_predict, cross_val_score, learning_curve
+from sklearn.multiclass import OneVsOneClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+from sklearn.tree import DecisionTreeClassifier
+
+pytestmark = pytest.mark.usefixtures("warm_loky")
+
+X, y = make_classification(n_samples=120, n_features=8, n_informative=4, n_classes=3, random_state=0)
+
+CASES: dict[str, Callable[[], Any]] = {
+    "cross_val_score": lambda: cross_val_score(SVC(), X, y, n_jobs=2),
+    "cross_val_predict": lambda: cross_val_predict(LogisticRegression(), X, y, n_jobs=2),
+    "grid search": lambda: (
+        GridSearchCV(SVC(), {"C": [0.1, 1, 10], "kernel": ["rbf", "linear"]}, n_jobs=2).fit(X, y).cv_results_["mean_test_score"]
+    ),
+    "randomised search": lambda: (
+        RandomizedSearchCV(
+            DecisionTreeClassifier(random_state=0), {"max_depth": range(1, 9)}, n_iter=5, random_state=0, n_jobs=2
+        )
+        .fit(X, y)
+        .cv_results_["mean_test_score"]
+    ),
+    "search of forests": lambda: (
+        GridSearchCV(RandomForestClassifier(n_estimators=10, random_state=0, n_jobs=2), {"max_depth": [2, 3]}, n_jobs=2)
+        .fit(X, y)
+        .cv_results_["mean_test_score"]
+    ),
+    "forest": lambda: RandomForestClassifier(n_estimators=20, random_state=0, n_jobs=2).fit(X, y).predict_proba(X),
+    "permutation importance": lambda: (
+        permutation_importance(SVC().fit(X, y), X, y, n_repeats=3, random_state=0, n_jobs=2).importances
+    ),
+    "learning curve": lambda: np.stack([part.mean(axis=1) for part in learning_curve(SVC(), X, y, cv=3, n_jobs=2)[1:]]),
+    "feature elimination": lambda: RFECV(LogisticRegression(), n_jobs=2).fit(X, y).ranking_,
+    "stacking": lambda: (
+        StackingClassifier([("svc", SVC()), ("tree", DecisionTreeClassifier(random_state=0))], n_jobs=2).fit(X, y).predict(X)
+    ),
+    "lasso path": lambda: LassoCV(n_jobs=2, random_state=0).fit(X, y).coef_,
+    "one against one": lambda: OneVsOneClassifier(SVC(), n_jobs=2).fit(X, y).decision_function(X),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_results_are_those_of_joblibs_own_workers(case: str) -> None:
+    found = {}
+    for backend in ["loky", "asyncpar"]:
+        with joblib.parallel_config(backend=backend):
+            found[backend] = CASES[case]()
+    assert np.array_equal(found["asyncpar"], found["loky"])
+
+
+def test_a_pipeline_with_a_memory_is_searched(tmp_path: Path) -> None:
+    def search(memory: object) -> Any:
+        pipeline = make_pipeline(StandardScaler(), PCA(n_components=4, random_state=0), SVC(), memory=memory)
+        return GridSearchCV(pipeline, {"svc__C": [0.1, 1, 10]}, n_jobs=2).fit(X, y).cv_results_["mean_test_score"]
+
+    with joblib.parallel_config(backend="asyncpar"):
+        cached = search(joblib.Memory(tmp_path, verbose=0))
+        assert np.array_equal(cached, search(None))
+    assert list(tmp_path.rglob("output.pkl"))
+
+
+def test_an_error_of_a_fit_is_raised_as_scikit_learn_raises_it() -> None:
+    with joblib.parallel_config(backend="asyncpar"), pytest.raises(ValueError, match="n_components=99"):
+        cross_val_score(make_pipeline(PCA(n_components=99), SVC()), X, y, n_jobs=2, error_score="raise")
