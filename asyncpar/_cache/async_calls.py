@@ -62,7 +62,7 @@ async def found_or_computed(shelf: Shelf, key: bytes, compute: Callable[[], Any]
     Raises:
         BaseException: what the call raises.
     """
-    since = time.time()
+    since = shelf.time_of_miss(key)
     lost = 0
     while True:
         flight, is_ours = begin_or_join((shelf.folder, key))
@@ -83,7 +83,7 @@ async def landed_here(shelf: Shelf, key: bytes, compute: Compute, *, alone: bool
 
     Returns how it came about: kept or unkept. `alone`: nobody is waited for, though others may compute it, too.
     """
-    since = time.time()
+    since = shelf.time_of_miss(key)
     if alone:
         return await _await_result(Flight((shelf.folder, key)), shelf, key, since, compute)
     while True:

@@ -78,6 +78,16 @@ class Shelf:
         self._counts.hits += 1
         return found
 
+    def time_of_miss(self, key: bytes) -> float:
+        """The time from which on a result is newer than what the look-up of a moment ago found; 0 if it found nothing.
+
+        A result is as old as the beginning of its writing. So one that was being written at the look-up would seem to be older
+        than that.
+        """
+        if not self._may_grow_old or (self.store.is_local and not self.store.has_file(self.folder, key)):
+            return 0.0
+        return time.time()
+
     def look_again(self, key: bytes, since: float, *, breathe: bool = False) -> Found | None:
         """The result that somebody else may have kept since the call was looked up, at that time. It needs no validation."""
         if not self.store.has_file(self.folder, key):  # nearly always

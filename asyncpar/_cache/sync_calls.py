@@ -25,7 +25,7 @@ def found_or_computed(shelf: Shelf, key: bytes, compute: Compute) -> Any:
 
 def landed(shelf: Shelf, key: bytes, compute: Compute, *, alone: bool = False) -> Landing:
     """The same, with how it came about: kept or unkept. `alone`: nobody is waited for, though others may compute it, too."""
-    since = time.time()
+    since = shelf.time_of_miss(key)
     if alone:
         return compute_claimed(Flight((shelf.folder, key)), shelf, key, since, compute)
     while True:

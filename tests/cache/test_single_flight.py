@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -433,3 +434,42 @@ def test_an_event_loop_that_ends_at_any_point_of_a_call_ends(memory: Memory, ste
 
 async def compute_at_once(x: int) -> int:
     return x
+
+
+reported: list[int] = []
+
+
+async def report(customer: int) -> dict[str, int]:
+    reported.append(customer)
+    return {"customer": customer}
+
+
+async def test_a_result_that_is_being_kept_when_it_is_looked_for_is_not_computed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_written, may_appear = threading.Event(), threading.Event()
+    replace = os.replace
+
+    def replace_later(*paths: Any) -> None:
+        is_written.set()
+        assert may_appear.wait(30)
+        replace(*paths)
+
+    reported.clear()
+    cached = Memory(tmp_path, verbose=0, age_limit=3600).cache(report)
+    await cached(0)  # what is found out about the function is known
+    results: list[dict[str, int]] = []
+
+    async def ask() -> None:
+        results.append(await cached(7))
+
+    monkeypatch.setattr(os, "replace", replace_later)
+    async with anyio.create_task_group() as group:
+        group.start_soon(ask)
+        await wait_until(is_written.is_set)
+        group.start_soon(ask)
+        for _ in range(10):
+            await anyio.lowlevel.checkpoint()
+        may_appear.set()
+    assert results == [{"customer": 7}] * 2
+    assert reported == [0, 7]
