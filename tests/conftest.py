@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import compileall
 import gc
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -85,5 +86,11 @@ def uvloop_has_run_once() -> None:
 
 
 @pytest.fixture(autouse=True)
-def every_test_leaves_nothing_behind(nothing_is_left_behind: None) -> None:
-    """No test of ours need say so."""
+def every_test_leaves_nothing_behind(nothing_is_left_behind: None) -> Iterator[None]:
+    """No test of ours need say so. The synchronous face keeps a thread and warm workers for the whole program; here they end
+    with the test.
+    """
+    yield
+    portal = sys.modules.get("asyncpar._sync.portal")
+    if portal is not None:
+        portal.close_portal()
