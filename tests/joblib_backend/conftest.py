@@ -7,17 +7,9 @@ from importlib.util import find_spec
 
 import pytest
 
-from asyncpar._sync.portal import close_portal
-
 collect_ignore_glob = ["test_*.py"] if find_spec("joblib") is None else []
 if find_spec("sklearn") is None:
     collect_ignore_glob.append("test_scikit_learn.py")
-
-
-@pytest.fixture(autouse=True)
-def the_portal_ends_with_the_test(nothing_is_left_behind: None) -> Iterator[None]:
-    yield
-    close_portal()
 
 
 @pytest.fixture(autouse=True)
@@ -27,12 +19,14 @@ def the_backend_is_registered() -> None:
     asyncpar.joblib.register()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def warm_loky() -> Iterator[None]:
-    """joblib's own workers, to compare with; they stay until the end of the session, as in any program."""
+    """joblib's own workers, to compare with. They end with the tests that use them, since later tests count their children."""
     import joblib  # type: ignore[import-untyped]  # it has no type information
     from joblib.externals.loky import get_reusable_executor  # type: ignore[import-untyped]
+    from joblib.externals.loky.backend import resource_tracker  # type: ignore[import-untyped]
 
     joblib.Parallel(n_jobs=2, backend="loky")(joblib.delayed(abs)(x) for x in range(4))
     yield
     get_reusable_executor().shutdown(wait=True)
+    resource_tracker._resource_tracker._stop()
