@@ -32,6 +32,18 @@ from tests.waiting import wait_until
 pytestmark = pytest.mark.anyio
 on_asyncio = pytest.mark.parametrize("anyio_backend", ["asyncio"])
 
+_others: list[psutil.Process] = []
+
+
+@pytest.fixture(autouse=True)
+def others_are_known() -> None:
+    """What other libraries keep for the whole program, such as the helpers of multiprocessing."""
+    _others[:] = psutil.Process().children(recursive=True)
+
+
+def new_children() -> list[psutil.Process]:
+    return [child for child in psutil.Process().children(recursive=True) if child not in _others]
+
 
 @on_asyncio
 async def test_leaving_a_stream_waits_for_its_source_also_if_the_task_is_cancelled_meanwhile() -> None:
@@ -165,7 +177,7 @@ def _fill_control_socket(zygote: Zygote, worker: ForkedProcess) -> None:
 async def test_an_executor_that_is_closed_while_it_asks_for_a_worker_starts_no_zygote() -> None:
     async with ProcessExecutor(1) as executor:
         await _let_worker_be_asked_for(executor, meanwhile=executor.aclose)
-    assert not psutil.Process().children(recursive=True)
+    assert not new_children()
 
 
 async def test_an_executor_that_is_closed_at_its_very_beginning_starts_no_zygote(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,7 +191,7 @@ async def test_an_executor_that_is_closed_at_its_very_beginning_starts_no_zygote
     monkeypatch.setattr("asyncpar.executors.process.start_background", start_and_be_closed)
     with pytest.raises(ExecutorUnavailableError, match="closed"):
         await pmap(double, [1], executor=executor)
-    assert not psutil.Process().children(recursive=True)
+    assert not new_children()
 
 
 async def test_a_worker_that_comes_as_its_executor_closes_is_given_back() -> None:
@@ -189,7 +201,7 @@ async def test_a_worker_that_comes_as_its_executor_closes_is_given_back() -> Non
             executor.pool.close()
 
         await _let_worker_be_asked_for(executor, meanwhile=begin_to_close)
-    assert not psutil.Process().children(recursive=True)
+    assert not new_children()
 
 
 async def _let_worker_be_asked_for(executor: ProcessExecutor, meanwhile: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing.resource_tracker
 from collections.abc import Iterator
 from importlib.util import find_spec
 
@@ -29,4 +30,5 @@ def warm_loky() -> Iterator[None]:
     joblib.Parallel(n_jobs=2, backend="loky")(joblib.delayed(abs)(x) for x in range(4))
     yield
     get_reusable_executor().shutdown(wait=True)
-    resource_tracker._resource_tracker._stop()
+    for tracker in (resource_tracker, multiprocessing.resource_tracker):
+        tracker._resource_tracker._stop()
