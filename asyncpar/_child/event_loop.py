@@ -29,7 +29,6 @@ import contextvars
 import os
 import time
 from collections import deque
-from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -38,7 +37,7 @@ from asyncpar._child.control import BEGAN, FIRST_LANE, UNNOTED, lane_entry
 from asyncpar._child.frame_server import FrameServer, flush_output
 from asyncpar._child.protocol import BESIDE, CANCEL, DONE, FORGET, LAST, PART, CallInterrupted, with_positions
 from asyncpar._child.run_batch import MOST_ERRORS, BatchReport
-from asyncpar._child.run_coroutines import run_to_end
+from asyncpar._child.run_coroutines import run_to_end, wait_until_done
 from asyncpar._memory.buffers import Buffer
 from asyncpar._wire.channel import Channel
 from asyncpar._wire.decoder import Decoder
@@ -98,11 +97,7 @@ class EventLoop:
         try:
             self._handle(frame)
             self._take_frames()  # that came together with it
-            while not left.done():
-                try:
-                    await asyncio.wait([left])
-                except asyncio.CancelledError:  # a call cancels all the tasks that it finds
-                    continue
+            await wait_until_done(left)
             return left.result()
         finally:
             loop.remove_reader(self._channel)
@@ -122,7 +117,7 @@ class EventLoop:
         for task in tasks:
             task.cancel()
         if tasks:
-            run_to_end(self._server.runner(), _wait_for(tasks))
+            run_to_end(self._server.runner(), asyncio.wait(tasks))
 
     # What comes
 
@@ -132,12 +127,13 @@ class EventLoop:
         try:
             self._channel.receive_some()
             self._take_frames()
-        except EOFError as error:
-            if not self._left.done():
-                self._left.set_exception(error)
-        except BaseException as error:
-            if not self._left.done():
-                self._left.set_exception(error)
+        except BaseException as error:  # the end of the channel, for example
+            self._give_up(error)
+
+    def _give_up(self, error: BaseException) -> None:
+        """The loop ends with this error."""
+        if self._left is not None and not self._left.done():
+            self._left.set_exception(error)
 
     def _take_frames(self) -> None:
         assert self._left is not None
@@ -328,8 +324,7 @@ class EventLoop:
             self._outbox = self._channel.send_some(self._outbox)
         except EOFError as error:
             self._outbox = []
-            if not self._left.done():
-                self._left.set_exception(error)
+            self._give_up(error)
             return
         if self._outbox:
             self._loop.add_writer(self._channel, self._write)
@@ -400,7 +395,3 @@ class _Queue:
             else:
                 self.waiting.append((batch, position, row))
         return batches
-
-
-async def _wait_for(tasks: Iterable[asyncio.Task[None]]) -> None:
-    await asyncio.wait(tasks)

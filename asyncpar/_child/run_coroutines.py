@@ -38,7 +38,7 @@ def run_to_end(runner: asyncio.Runner, coroutine: Coroutine[Any, Any, T]) -> T:
     main = loop.create_task(coroutine)
     while not main.done():
         try:
-            runner.run(_wait_for(main))
+            runner.run(wait_until_done(main))
         except CallInterrupted:
             raise
         except BaseException:
@@ -47,11 +47,11 @@ def run_to_end(runner: asyncio.Runner, coroutine: Coroutine[Any, Any, T]) -> T:
     return main.result()
 
 
-async def _wait_for(main: asyncio.Task[Any]) -> None:
-    """Returns when the task has ended. It goes on even if a call cancels all the tasks that it finds."""
-    while not main.done():
+async def wait_until_done(future: asyncio.Future[Any]) -> None:
+    """Returns when the future, or task, is done. It goes on even if a call cancels all the tasks that it finds."""
+    while not future.done():
         try:
-            await asyncio.wait([main])
+            await asyncio.wait([future])
         except asyncio.CancelledError:
             continue
 

@@ -379,7 +379,7 @@ class Host:
     def _fail_all(self, error: BaseException) -> None:
         seats, self.seats = self.seats, {}
         for seat in seats.values():
-            seat.fail(error)
+            seat.finish(error)
 
     def _verdict_on(self, seat: Seat, running: list[int], suspects: int | None) -> BatchDone:
         worker, batch = self.worker, seat.batch

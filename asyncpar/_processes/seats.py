@@ -267,7 +267,7 @@ class Seat(Place):
         try:
             answer = worker.to_answer(parcel, self._sent, frame)
         except BaseException as error:  # the program could not be taken on
-            self.fail(error)
+            self.finish(error)
             return
         self._sent = _NOTHING  # its bytes have been counted
         if is_last:
@@ -278,17 +278,11 @@ class Seat(Place):
         self._note(len(positions))
         self._tell(answer)
 
-    def finish(self, answer: Answer) -> None:
-        """What became of all calls that have had no outcome so far."""
+    def finish(self, answer: Answer | BaseException) -> None:
+        """What became of all calls that have had no outcome so far, or why the run cannot go on."""
         self._has_ended = True
         self._note(self._calls)
         self._tell(answer)
-
-    def fail(self, error: BaseException) -> None:
-        """The run cannot go on."""
-        self._has_ended = True
-        self._note(self._calls)
-        self._tell(error)
 
     def _note(self, ended: int) -> None:
         self._calls -= ended
