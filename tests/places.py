@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from asyncpar import Executor
-from asyncpar._contract.answers import read_in_thread
+from asyncpar._contract.answers import read
 from asyncpar._contract.batches import BatchDone
 from asyncpar._contract.executor import Hints, Parcel, Place, Program, Session
 
@@ -34,4 +34,4 @@ async def run_parcel(session: Session, parcel: Parcel) -> BatchDone:
         answer = await place.run(parcel)
     finally:
         session.release(place)
-    return answer.read() or await read_in_thread(answer)
+    return await read(answer)

@@ -1,4 +1,4 @@
-"""Reading what a place has answered, when that takes too long for the event loop."""
+"""Reading what a place has answered: at once, or in a thread when that takes too long for the event loop."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ if TYPE_CHECKING:
     from asyncpar._contract.executor import Answer
 
 
-async def read_in_thread(answer: Answer) -> BatchDone:
-    """What became of a batch, where `answer.is_large` says that a thread must read it."""
-    done = await run_off_loop(answer.read)
-    assert done is not None, "a thread has the time to read it"
+async def read(answer: Answer) -> BatchDone:
+    """What became of a batch."""
+    done = None if answer.is_large else answer.read()
+    if done is None:
+        done = await run_off_loop(answer.read)
+        assert done is not None, "a thread has the time to read it"
     return done

@@ -70,11 +70,13 @@ class Batch:
         indices = self.indices[begin:end]
         return type(self)(indices, columns, deaths, self.attempts + again, self.failures + failed, self.function, self.alone)
 
-    def some(self, positions: Sequence[int], *, deaths: int = 0, again: bool = False, alone: bool = False) -> Batch:
+    def some(
+        self, positions: Sequence[int], *, deaths: int = 0, again: bool = False, failed: bool = False, alone: bool = False
+    ) -> Batch:
         """The calls at these positions, which rise. See `part`."""
         columns = tuple([[column[position] for position in positions] for column in self.columns])
         indices = [self.indices[position] for position in positions]
-        return type(self)(indices, columns, deaths, self.attempts + again, self.failures, self.function, alone)
+        return type(self)(indices, columns, deaths, self.attempts + again, self.failures + failed, self.function, alone)
 
     def rest(self, begin: int) -> tuple[Batch, ...]:
         """The calls from position `begin` on, which were read but not started, as a batch of their own, if there are any."""
@@ -83,9 +85,7 @@ class Batch:
     def failed(self, positions: Sequence[int]) -> list[Batch]:
         """The calls at these positions, to be run again. They are one batch, unless a column can only be cut as a slice."""
         if all(isinstance(column, _SELECTED_SINGLY) for column in self.columns):
-            columns = tuple([[column[position] for position in positions] for column in self.columns])
-            indices = [self.indices[position] for position in positions]
-            return [type(self)(indices, columns, 0, self.attempts + 1, self.failures + 1, self.function, self.alone)]
+            return [self.some(positions, again=True, failed=True, alone=self.alone)]
         return [self.part(begin, end, deaths=0, again=True, failed=True) for begin, end in stretches(positions)]
 
     def item(self, position: int) -> Any:

@@ -27,7 +27,7 @@ from asyncpar._basics.hints import not_a_function
 from asyncpar._basics.validation import check_timeout
 from asyncpar._basics.wording import call_in_words
 from asyncpar._child.call_forms import BareCall, KeywordCall
-from asyncpar._contract.answers import read_in_thread
+from asyncpar._contract.answers import read
 from asyncpar._contract.batches import Batch, BatchDone, check_complete
 from asyncpar._contract.errors_of_calls import annotate, keep_program_alive, raisable
 from asyncpar._platform.off_loop import run_off_loop
@@ -113,9 +113,7 @@ async def run_alone(executor: Executor, session: Session, batch: Batch, places: 
                 session.release(place)
             if session.is_contended:  # the next call goes to the worker first
                 await anyio.lowlevel.checkpoint()
-            done = None if answer.is_large else answer.read()
-            if done is None:
-                done = await read_in_thread(answer)
+            done = await read(answer)
             if len(done.values) != 1 or not done.timings:
                 check_complete(1, done, type(executor).__name__)
             if done.values:

@@ -25,7 +25,7 @@ from asyncpar._child.call_forms import Initializer
 from asyncpar._child.control import NOT_RECEIVED, POSITION, SPAN, STOP
 from asyncpar._child.interrupter import RUNNING_CALL
 from asyncpar._child.protocol import FAILED, INTERRUPTED, CallInterrupted, Setup
-from asyncpar._contract.answers import read_in_thread
+from asyncpar._contract.answers import read
 from asyncpar._contract.batches import Batch, BatchDone, nothing_done, timed_out
 from asyncpar._contract.executor import FREE, Answer, Fate
 from asyncpar._interpreters.life import Interpreter
@@ -207,8 +207,7 @@ def _setup(index: int, initializer: EncodedElements | None, key: bytes | None) -
 
 
 async def _judge_interrupted(answer: ProcessAnswer, suspects: range, parcel: ProcessParcel) -> BatchDone:
-    done = None if answer.is_large else answer.read()
-    return without_interrupted(done or await read_in_thread(answer), suspects, parcel)
+    return without_interrupted(await read(answer), suspects, parcel)
 
 
 def without_interrupted(done: BatchDone, suspects: range, parcel: ProcessParcel) -> BatchDone:

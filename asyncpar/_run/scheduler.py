@@ -46,7 +46,7 @@ import anyio.abc
 import anyio.lowlevel
 
 from asyncpar._basics.locking import Numbers
-from asyncpar._contract.answers import read_in_thread
+from asyncpar._contract.answers import read
 from asyncpar._contract.batches import Batch, BatchDone, check_complete
 from asyncpar._contract.errors_of_calls import annotate, keep_program_alive, raisable
 from asyncpar._contract.executor import FREE, Answer, Executor, Fate, Hints, Parcel, Place, Program, Session
@@ -69,11 +69,6 @@ _PUMP_PIECE = 64  # items between two turns of the event loop; 3 % at 3 µs an i
 OpenSession: TypeAlias = Callable[[Executor, Program, Hints], Session]
 
 _numbers = Numbers()  # of the runs of this program
-
-
-async def _read(answer: Answer) -> BatchDone:
-    done = None if answer.is_large else answer.read()
-    return await read_in_thread(answer) if done is None else done
 
 
 def next_run_number() -> int:
@@ -400,7 +395,7 @@ class Run:
         if turns is not None and self._executor.traits.prepares:
             # The next batch goes to the worker first, and answers are taken in in the order in which they came
             await anyio.lowlevel.checkpoint()
-        done = await _read(answer)
+        done = await read(answer)
         if len(done.values) != calls or not done.timings:
             check_complete(calls, done, type(self._executor).__name__)
         is_whole = not is_queued and calls == len(parcel.batch)
@@ -411,7 +406,7 @@ class Run:
     async def _take_in_part(self, place: Place, parcel: Parcel, answer: Answer) -> int | None:
         """Takes in a part of an answer; returns how many calls it has, or None if the run, and with it the batch, has ended."""
         try:
-            done = await _read(answer)
+            done = await read(answer)
             self._take_in(parcel, answer, done, None)
             self._staff()  # for calls that are to be run again: this slot goes on waiting
             if self._answering is not None:

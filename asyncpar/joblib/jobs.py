@@ -41,7 +41,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 
-from asyncpar._contract.answers import read_in_thread
+from asyncpar._contract.answers import read
 from asyncpar._contract.batches import Batch, BatchDone, check_complete
 from asyncpar._contract.errors_of_calls import annotate, keep_program_alive
 from asyncpar._contract.executor import Answer, Executor, Hints, Parcel, Program, Session
@@ -271,9 +271,7 @@ class Jobs:
         async with self._turns:
             answer = await self._send(session, parcel)
         await anyio.lowlevel.checkpoint()  # the next job goes to the worker first
-        done = None if answer.is_large else answer.read()
-        if done is None:
-            done = await read_in_thread(answer)
+        done = await read(answer)
         check_complete(len(batch), done, type(self._executor).__name__)
         return done
 

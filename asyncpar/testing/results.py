@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import pytest
 
-from asyncpar._contract.answers import read_in_thread
+from asyncpar._contract.answers import read
 from asyncpar._contract.batches import Batch
 from asyncpar._contract.executor import Hints, Program
 from asyncpar._map.pmap import pmap
@@ -120,7 +120,7 @@ class Results(Kit):
             place = await session.lease()
             try:
                 answer = await place.run(parcel)
-                done = answer.read() or await read_in_thread(answer)
+                done = await read(answer)
             finally:
                 session.release(place)
                 session.close()
