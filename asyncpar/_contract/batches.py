@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from asyncpar._basics.wording import short_repr
 from asyncpar._child.call_forms import BareCall, make_call
 from asyncpar.errors import CallTimeoutError, ExecutorUnavailableError, OverdueCallError
 
 _SELECTED_SINGLY = (list, tuple, range, str, bytes)  # single elements of other columns may be copies
+
+B = TypeVar("B", bound="Batch")
 
 
 class Batch:
@@ -59,6 +61,12 @@ class Batch:
     def plain(self) -> Batch:
         """The batch as messages show it: in some, columns have been added for the worker."""
         return self
+
+    def turned_into(self, kind: type[B], columns: tuple[Sequence[Any], ...], function: Callable[..., Any] | None) -> B:
+        """The same calls in another form."""
+        other = kind(self.indices, columns, self.deaths, self.attempts, self.failures, function, self.alone)
+        other.near_end = self.near_end
+        return other
 
     def part(self, begin: int, end: int, *, deaths: int | None = None, again: bool = False, failed: bool = False) -> Batch:
         """The calls from position `begin` up to `end`. `again`: they may have been started. `failed`: they have also failed.

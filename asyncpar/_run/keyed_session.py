@@ -22,28 +22,21 @@ from typing import Any
 
 from asyncpar._cache.flights import Place as FlightPlace
 from asyncpar._cache.flights import give_up
-from asyncpar._child.keyed_calls import KEPT, KeyedCall, keyed, may_call_twins
+from asyncpar._child.keyed_calls import KEPT, keyed, may_call_twins
 from asyncpar._contract.batches import Batch, BatchDone
 from asyncpar._contract.executor import Answer, Fate, Parcel, Place, Session
 from asyncpar._run.looking_up import Looked
 from asyncpar._run.outcomes import without
-from asyncpar._run.session_around import Forms, SessionAround
+from asyncpar._run.session_around import Forms, LongerBatch, SessionAround
 
 Asked = Mapping[int, Looked]  # {index: the key of a call that is under way, and where it is kept}
 
 
-class KeyedBatch(Batch):
+class KeyedBatch(LongerBatch):
     """A batch with two more columns: the keys of the calls, and whether each has been begun before."""
 
     __slots__ = ()
-
-    @property
-    def plain(self) -> Batch:
-        function = self.function.function if isinstance(self.function, KeyedCall) else None
-        return Batch(self.indices, self.columns[:-2], self.deaths, self.attempts, self.failures, function, self.alone)
-
-    def item(self, position: int) -> Any:
-        return self.plain.item(position)
+    added = 2
 
 
 class KeyedSession(SessionAround):
@@ -64,10 +57,7 @@ class KeyedSession(SessionAround):
             function = self._forms.of(function)
         keys = [self._asked[index].key if index in self._asked else None for index in batch.indices]
         is_again = bytes([batch.attempts > 1]) * len(batch)
-        columns = (*batch.columns, keys, is_again)
-        sent = KeyedBatch(batch.indices, columns, batch.deaths, batch.attempts, batch.failures, function, batch.alone)
-        sent.near_end = batch.near_end
-        return self.inner.pack(sent, budget)
+        return self.inner.pack(batch.turned_into(KeyedBatch, (*batch.columns, keys, is_again), function), budget)
 
     def lease_nowait(self) -> Place | None:
         place = self.inner.lease_nowait()

@@ -20,21 +20,14 @@ from asyncpar._child.seeded_calls import SeededCall, SeededCoroutineCall
 from asyncpar._contract.batches import Batch
 from asyncpar._contract.executor import Executor, Hints, Parcel, Program, Session
 from asyncpar._run.scheduler import OpenSession
-from asyncpar._run.session_around import Forms, SessionAround
+from asyncpar._run.session_around import Forms, LongerBatch, SessionAround
 
 
-class SeededBatch(Batch):
+class SeededBatch(LongerBatch):
     """A batch with one more column, the indices of its calls."""
 
     __slots__ = ()
-
-    @property
-    def plain(self) -> Batch:
-        function = self.function.function if isinstance(self.function, SeededCall) else None
-        return Batch(self.indices, self.columns[:-1], self.deaths, self.attempts, self.failures, function)
-
-    def item(self, position: int) -> Any:
-        return self.plain.item(position)
+    added = 1
 
 
 class SeededSession(SessionAround):
@@ -54,10 +47,7 @@ class SeededSession(SessionAround):
         if function is not None:
             refuse_cached(batch.columns[0] if function is make_call else [function])
             function = self._forms.of(function)
-        columns = (*batch.columns, batch.indices)
-        sent = SeededBatch(batch.indices, columns, batch.deaths, batch.attempts, batch.failures, function)
-        sent.near_end = batch.near_end
-        return sent
+        return batch.turned_into(SeededBatch, (*batch.columns, batch.indices), function)
 
 
 def opening_seeded(seed: int, open_inner: OpenSession | None) -> OpenSession:

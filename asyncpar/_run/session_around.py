@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from asyncpar._basics.forms import Form
+from asyncpar._contract.batches import Batch
 from asyncpar._contract.executor import Place, Session
 
 _KEPT_FORMS = 64  # of functions; as many as `_sync/calls.py` keeps sessions
 
 F = TypeVar("F", bound=Form)
+
+
+class LongerBatch(Batch):
+    """A batch with more columns than its calls have arguments, the last ones, which are for a form. `added`: how many."""
+
+    __slots__ = ()
+    added: ClassVar[int]
+
+    @property
+    def plain(self) -> Batch:
+        function = self.function.function if isinstance(self.function, Form) else None
+        return self.turned_into(Batch, self.columns[: -self.added], function)
+
+    def item(self, position: int) -> Any:
+        return self.plain.item(position)
 
 
 class SessionAround(Session):
