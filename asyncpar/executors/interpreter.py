@@ -24,10 +24,10 @@ from asyncpar._basics.validation import to_seconds
 from asyncpar._child.call_forms import Initializer
 from asyncpar._contract.admission import WhenFull
 from asyncpar._contract.executor import FREE, Fate, Traits
+from asyncpar._contract.life import LEFT_OPEN, Life
 from asyncpar._interpreters.surroundings import refuse_unless_supported
 from asyncpar._interpreters.worker import InterpreterWorker
 from asyncpar._memory.loans import NOWHERE
-from asyncpar._platform.background import BackgroundTask, start_background
 from asyncpar._platform.cpus import resolve_max_workers
 from asyncpar._processes.frame_worker import check_initializer
 from asyncpar._processes.sessions import FrameExecutor
@@ -100,20 +100,13 @@ class InterpreterExecutor(FrameExecutor[InterpreterWorker]):
         )
         self._initializer = None if initializer is None else Initializer(initializer, tuple(initargs))
         self._idle_timeout = to_seconds(idle_timeout)
-        self._life: BackgroundTask | None = None
-        self._starting = anyio.Lock()
+        self._life = Life(self.pool, self._see_to_idle, self._end_everything, self._end_without_loop)
 
     def make_placer(self, threshold: int) -> ViewPlacer:
         return ViewPlacer(NOWHERE if threshold == NOWHERE else OUT_OF_BAND_BYTES)  # to show less would cost more than a copy
 
     async def start_place(self) -> InterpreterWorker:
-        async with self._starting:
-            self.pool.refuse_if_closed()
-            if self._life is None:
-                self._life = await start_background(self._live, self._end_without_loop)
-                if self.pool.closed:  # meanwhile, by a task that found nothing to end
-                    self._life.cancel()
-                    self.pool.refuse_if_closed()
+        await self._life.begin()
         worker = InterpreterWorker(self._generation, self._note_end)
         self.enlist(worker)
         await worker.set_up(self._initializer)
@@ -138,17 +131,13 @@ class InterpreterExecutor(FrameExecutor[InterpreterWorker]):
         for worker in self.pool.let_idle_go():
             worker.hang_up()
 
-    async def _live(self) -> None:
-        """Retires idle interpreters for as long as the executor lives, and ends all when it, or the event loop, ends."""
-        try:
-            while True:
-                oldest = self.pool.idle[0].idle_since if self.pool.idle else time.monotonic()
-                with anyio.move_on_after(max(oldest + self._idle_timeout - time.monotonic(), 0)):  # perhaps endless
-                    await anyio.sleep_forever()
-                self._retire_idle()
-        finally:
-            if self._life is not None:  # otherwise the task that began this was cancelled at once, and the next begins again
-                await self._end_everything()
+    async def _see_to_idle(self) -> None:
+        """Retires interpreters that have been idle for long."""
+        while True:
+            oldest = self.pool.idle[0].idle_since if self.pool.idle else time.monotonic()
+            with anyio.move_on_after(max(oldest + self._idle_timeout - time.monotonic(), 0)):  # perhaps endless
+                await anyio.sleep_forever()
+            self._retire_idle()
 
     def _retire_idle(self) -> None:
         expired = time.monotonic() - self._idle_timeout
@@ -157,10 +146,7 @@ class InterpreterExecutor(FrameExecutor[InterpreterWorker]):
             self.pool.forget_one()
 
     async def shut_down(self) -> None:
-        """`_live` does the work, so that it is done even if the task that waits here is cancelled."""
-        if self._life is not None:
-            self._life.cancel()
-            await self._life.wait()
+        await self._life.end()
 
     async def _end_everything(self) -> None:
         self.pool.close()
@@ -174,9 +160,7 @@ class InterpreterExecutor(FrameExecutor[InterpreterWorker]):
 
     def _end_without_loop(self) -> None:
         """Called when the event loop has been closed: nothing can be awaited in it any more."""
-        self.pool.forget_waiters()
-        self.pool.close("was left open when its event loop was closed; make one in each event loop that needs one")
-        self._life = None
+        self._life.forget(LEFT_OPEN)
         for worker in self._workers:
             worker.let_go()
         self._workers.clear()

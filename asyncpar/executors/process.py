@@ -34,9 +34,9 @@ from asyncpar._child.call_forms import Initializer
 from asyncpar._child.control import make_nameless_file
 from asyncpar._contract.admission import WhenFull
 from asyncpar._contract.executor import FREE, Traits
+from asyncpar._contract.life import LEFT_OPEN, Life
 from asyncpar._memory.blocks import Area
 from asyncpar._memory.placer import Placer
-from asyncpar._platform.background import BackgroundTask, start_background
 from asyncpar._platform.cpus import resolve_max_workers
 from asyncpar._platform.memory import available_memory
 from asyncpar._processes.carrying import check_contextvars
@@ -159,8 +159,7 @@ class ProcessExecutor(FrameExecutor[ProcessWorker]):
         self._idle_timeout = to_seconds(idle_timeout)
         self._grace = min(to_seconds(grace), _MOST_GRACE)
         self._zygote: Zygote | None = None
-        self._starting = anyio.Lock()
-        self._life: BackgroundTask | None = None
+        self._life = Life(self.pool, self._see_to_idle_workers, self._end_everything, self._end_without_loop)
         self._arguments: Area | None = None
         self._making_arguments = threading.Lock()
         self._rest_due: float | None = None
@@ -236,13 +235,7 @@ class ProcessExecutor(FrameExecutor[ProcessWorker]):
             self._old_zygotes.remove(zygote)
 
     async def start_place(self) -> ProcessWorker:
-        async with self._starting:
-            self.pool.refuse_if_closed()
-            if self._life is None:
-                self._life = await start_background(self._live, self._end_without_loop)
-                if self.pool.closed:  # meanwhile, by a task that found nothing to end
-                    self._life.cancel()
-                    self.pool.refuse_if_closed()
+        await self._life.begin()
         attempts_left = _MOST_STARTS
         while True:
             worker = await self._fork()
@@ -291,19 +284,8 @@ class ProcessExecutor(FrameExecutor[ProcessWorker]):
         return ProcessWorker(process, zygote, self._grace, born, self._share_of_results())
 
     async def shut_down(self) -> None:
-        """`_live` does the work, so that it is done even if the task that waits here is cancelled."""
-        if self._life is not None:
-            self._life.cancel()
-            await self._life.wait()
+        await self._life.end()
         await self._close_arguments()
-
-    async def _live(self) -> None:
-        """Retires idle workers for as long as the executor lives, and ends everything when it, or the event loop, ends."""
-        try:
-            await self._see_to_idle_workers()
-        finally:
-            if self._life is not None:  # otherwise the task that began this was cancelled at once, and the next begins again
-                await self._end_everything()
 
     async def _end_everything(self) -> None:
         self.pool.close()
@@ -385,7 +367,7 @@ class ProcessExecutor(FrameExecutor[ProcessWorker]):
         """Called when the event loop has been closed: nothing can be awaited in it any more."""
         for worker in self._workers:
             worker.let_go()
-        self._forget_all("was left open when its event loop was closed; make one in each event loop that needs one")
+        self._forget_all(LEFT_OPEN)
         for zygote in self._all_zygotes():
             if zygote.alive:
                 zygote.end_without_loop()
@@ -395,9 +377,7 @@ class ProcessExecutor(FrameExecutor[ProcessWorker]):
             self._arguments.close()
 
     def _forget_all(self, why_closed: str) -> None:
-        self.pool.forget_waiters()
-        self.pool.close(why_closed)
-        self._life = None  # if that task goes on, it has nothing to end
+        self._life.forget(why_closed)
         self._workers.clear()
         self._leaving.clear()
         self._something_due = anyio.Event()

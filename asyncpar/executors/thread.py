@@ -32,7 +32,8 @@ from asyncpar._contract.batches import BatchDone, complete_timeouts, timed_out
 from asyncpar._contract.executor import FREE, Fate, Parcel, Place, Traits
 from asyncpar._contract.indices import free_index
 from asyncpar._contract.lending import PooledExecutor
-from asyncpar._platform.background import BackgroundTask, LoopHandle, start_background
+from asyncpar._contract.life import LEFT_OPEN, Life
+from asyncpar._platform.background import LoopHandle
 from asyncpar._platform.cpus import resolve_max_workers
 from asyncpar._platform.current_worker import CurrentWorker, enter_thread
 from asyncpar._platform.inner_threads import InnerThreads
@@ -230,8 +231,9 @@ class ThreadExecutor(PooledExecutor[ThreadPlace]):
         self._limiter: anyio.CapacityLimiter | None = None
         self._initializer = None if initializer is None else Initializer(initializer, tuple(initargs))
         self._places: set[ThreadPlace] = set()  # in which calls are made, or may still be
-        self._life: BackgroundTask | None = None  # only of an executor whose threads have a state
-        self._starting = anyio.Lock()
+        self._life = Life(
+            self.pool, anyio.sleep_forever, self._end_everything, self._end_without_loop
+        )  # of threads with a state
 
     async def start_place(self) -> ThreadPlace:
         if self._initializer is not None:
@@ -246,13 +248,7 @@ class ThreadExecutor(PooledExecutor[ThreadPlace]):
         return place
 
     async def _start_with_state(self, initializer: Initializer) -> StatefulPlace:
-        async with self._starting:
-            self.pool.refuse_if_closed()
-            if self._life is None:
-                self._life = await start_background(self._live, self._end_without_loop)
-                if self.pool.closed:  # meanwhile, by a task that found nothing to end
-                    self._life.cancel()
-                    self.pool.refuse_if_closed()
+        await self._life.begin()
         worker = self._new_worker()
         place = StatefulPlace(StatefulThread(initializer, worker), self.pool.forget_one, worker, self._inner)
         self._places.add(place)
@@ -270,18 +266,7 @@ class ThreadExecutor(PooledExecutor[ThreadPlace]):
             self._places.discard(place)
 
     async def shut_down(self) -> None:
-        """`_live` does the work, so that it is done even if the task that waits here is cancelled."""
-        if self._life is not None:
-            self._life.cancel()
-            await self._life.wait()
-
-    async def _live(self) -> None:
-        """Ends the threads when the executor, or the event loop, ends."""
-        try:
-            await anyio.sleep_forever()
-        finally:
-            if self._life is not None:  # otherwise the task that began this was cancelled at once, and the next begins again
-                await self._end_everything()
+        await self._life.end()
 
     async def _end_everything(self) -> None:
         """Threads that make calls end when those have ended; nothing waits for them."""
@@ -293,9 +278,7 @@ class ThreadExecutor(PooledExecutor[ThreadPlace]):
 
     def _end_without_loop(self) -> None:
         """Called when the event loop has been closed: nothing can be awaited in it any more."""
-        self.pool.forget_waiters()
-        self.pool.close("was left open when its event loop was closed; make one in each event loop that needs one")
-        self._life = None
+        self._life.forget(LEFT_OPEN)
         for place in self._places:
             if isinstance(place, StatefulPlace):
                 place.end()

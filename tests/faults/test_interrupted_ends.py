@@ -188,7 +188,7 @@ async def test_an_executor_that_is_closed_at_its_very_beginning_starts_no_zygote
         await executor.aclose()
         return task
 
-    monkeypatch.setattr("asyncpar.executors.process.start_background", start_and_be_closed)
+    monkeypatch.setattr("asyncpar._contract.life.start_background", start_and_be_closed)
     with pytest.raises(ExecutorUnavailableError, match="closed"):
         await pmap(double, [1], executor=executor)
     assert not new_children()
