@@ -14,10 +14,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from asyncpar._child.interrupter import exception_setter
+from asyncpar._child.interrupter import AGAIN_MS, exception_setter
 from asyncpar._child.protocol import CallInterrupted
 
-_AGAIN_SECONDS = 0.02
+_AGAIN_SECONDS = AGAIN_MS / 1000
 
 
 def call_in_time(fn: Callable[[], object], seconds: float, cancel: Callable[[], bool]) -> None:

@@ -44,7 +44,7 @@ ALL_CALLS = -1.0
 RUNNING_CALL = -2.0  # whichever it is: a coroutine call that keeps its event loop from running
 
 _IMPORT_FILE = "<frozen importlib._bootstrap>"  # of the frames of an import
-_AGAIN_MS = 20
+AGAIN_MS = 20
 _PREPARED_MS = 50  # after the start of the interpreter, when it has probably answered its first batch
 _SWITCH_SECONDS = 1e-3  # after which a thread that computes gives way to the other; Python's own choice is five times as long
 _LAST_STRIKES = 10  # after the end of the socket
@@ -101,7 +101,7 @@ class Interrupter:
         while True:
             if self._set_exception is None and not poll.poll(_PREPARED_MS):
                 self._set_exception = exception_setter(self._target, CallInterrupted)
-            if poll.poll(None if request is None else _AGAIN_MS):
+            if poll.poll(None if request is None else AGAIN_MS):
                 data = self._sock.recv(REQUEST.size)
                 if not data:
                     break
@@ -112,7 +112,7 @@ class Interrupter:
         for _ in range(_LAST_STRIKES):
             if not self._strike(self._number, ALL_CALLS):
                 break
-            time.sleep(_AGAIN_MS / 1000)
+            time.sleep(AGAIN_MS / 1000)
         self._sock.close()
 
     def _strike(self, number: int, position: float) -> bool:

@@ -60,29 +60,15 @@ class Seats:
         """A seat, in turn."""
         if self._may_bring():
             await self.loops.bring(self)
-        is_first = not self._waiters
-        while not is_first or (host := self._roomiest()) is None:
+        has_turn = not self._waiters
+        while not has_turn or (host := self._roomiest()) is None:
             waiter = _Waiter()
-            if is_first:  # it has been woken for nothing
+            if has_turn:  # there was no room after all
                 self._waiters.appendleft(waiter)
             else:
                 self._waiters.append(waiter)
-            self.loops.waiting.add(self)
-            try:
-                await waiter.event.wait()
-            except BaseException:
-                if waiter in self._waiters:
-                    self._waiters.remove(waiter)
-                else:
-                    self.wake()
-                raise
-            finally:
-                if not self._waiters:
-                    self.loops.waiting.discard(self)
-                self.loops.pool.moved()
-            if waiter.error is not None:
-                raise waiter.error
-            is_first = True
+            await self._wait(waiter)
+            has_turn = True
             if self._roomiest() is None and self._may_bring():
                 try:
                     await self.loops.bring(self)
@@ -91,6 +77,24 @@ class Seats:
                     raise
         self.wake()  # there may be room for another one
         return Seat(self, host)
+
+    async def _wait(self, waiter: _Waiter) -> None:
+        """Waits until a task in the queue is woken. Raises why no worker can be started, if that is told."""
+        self.loops.waiting.add(self)
+        try:
+            await waiter.event.wait()
+        except BaseException:
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+            else:  # cancelled just after it got its turn, which then goes to the next
+                self.wake()
+            raise
+        finally:
+            if not self._waiters:
+                self.loops.waiting.discard(self)
+            self.loops.pool.moved()
+        if waiter.error is not None:
+            raise waiter.error
 
     def wake(self) -> None:
         """The task that has waited longest looks again."""
