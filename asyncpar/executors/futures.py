@@ -103,6 +103,7 @@ class FuturesExecutor(PooledExecutor[Place]):
         self._replacing = anyio.Lock()
         self._changing = threading.Lock()  # replacing the pool, or ending it
         self._gate = _Gate()
+        self.under_way: dict[Future[PoolAnswer], ProcessParcel] = {}  # in the pool
 
     def open(self, program: Program, hints: Hints) -> Session:
         if self._shares_memory:
@@ -208,13 +209,17 @@ class _PoolPlace(Place):
             try:
                 return await self._run_in(pool, parcel)
             except NotSent as error:
-                await self._executor.replace(pool, error, None)
+                await self._executor.replace(pool, error, self._first_under_way(parcel.program))
                 return nothing_done(batch, (batch,), type(pool).__name__)
             except BrokenExecutor as error:
                 await self._executor.replace(pool, error, batch)
                 return _lost(batch, pool, error, is_alone=is_alone)
         finally:
             self._gate.leave()
+
+    def _first_under_way(self, program: Program) -> Batch | None:
+        """The first batch of the run that the pool has not answered yet: what broke the pool, as far as is known."""
+        return next((parcel.batch for parcel in self._executor.under_way.values() if parcel.program is program), None)
 
     async def _run_in(self, pool: ForeignPool, parcel: ProcessParcel) -> Answer:
         is_small = parcel.sent.weight < _SMALL_PROGRAM
@@ -236,6 +241,7 @@ class _PoolPlace(Place):
         future: Future[PoolAnswer] = self._executor.submit(
             pool, run_in_pool, parcel.sent.program_id, with_program, depth() + 1, bytes(frame.payload), buffers
         )
+        self._executor.under_way[future] = parcel
         try:
             return await result_of(future), weight
         except CancelledError as error:
@@ -247,6 +253,8 @@ class _PoolPlace(Place):
                 loop = LoopHandle()
                 future.add_done_callback(lambda _: loop.call_soon(self._end_detention))
             raise
+        finally:
+            del self._executor.under_way[future]
 
     def _end_detention(self) -> None:
         self._gate.detained -= 1

@@ -191,6 +191,29 @@ async def test_a_broken_pool_that_was_given_as_an_object_ends_the_run_and_the_me
         await pmap(partial(die_at, 3), range(10), executor=pool)
 
 
+class BrokenAtTheSecond(ProcessPoolExecutor):
+    """Takes the second task when a worker has died of the first: the pool is broken by then, and its user does not know."""
+
+    first: concurrent.futures.Future[Any] | None = None
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> concurrent.futures.Future[Any]:
+        if self.first is None:
+            self.first = super().submit(fn, *args, **kwargs)
+            return self.first
+        with pytest.raises(concurrent.futures.BrokenExecutor):
+            self.first.result(60)
+        return super().submit(fn, *args, **kwargs)
+
+
+@on_asyncio
+async def test_a_pool_that_takes_no_more_batches_because_it_broke_names_the_call_that_it_had() -> None:
+    with (
+        BrokenAtTheSecond(2, mp_context=FORKSERVER) as pool,
+        pytest.raises(ExecutorUnavailableError, match=r"died, perhaps while it ran call 0, item 0"),
+    ):
+        await pmap(partial(die_at, 0), range(10), executor=pool, batch_size=1)
+
+
 @pytest.mark.parametrize("kind", ["threads", "processes"])
 @on_asyncio
 async def test_a_pool_that_was_shut_down_takes_no_run(kind: str) -> None:
