@@ -37,7 +37,7 @@ class Program:
 
     def __init__(self, fn: Callable[..., Any], definitions: list[Any], options: ProgramOptions) -> None:
         self.concurrency, self.stop_on_error, self.timeout, self.threshold, self.mmap_mode = options
-        self.fn, self.context = taken_apart(fn, awaits=self.concurrency > 0)
+        self.fn, self.context = taken_apart(fn)
         self.definitions = Definitions(definitions)
         self.manner = BY_NAME  # in which its results are pickled
 
@@ -210,6 +210,7 @@ class BatchServer:
             self._control,
             request.budget,
             concurrency=program.concurrency,
+            context=program.context,
             stop_on_error=program.stop_on_error,
             timeout=program.timeout,
             leave=leave,

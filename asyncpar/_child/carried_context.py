@@ -5,7 +5,7 @@
     taken_apart(…)                               worker: makes a context of them, once for each program
 
 Each batch of plain calls runs in a copy of that context, which is nothing beside a batch. Each coroutine call runs in a copy of
-its own, for 0.8 µs more. So what calls set is gone with their batch, and no later run sees it.
+its own (`_basics/own_context.py`). So what calls set is gone with their batch, and no later run sees it.
 
 The context has what the worker's own context has (what an initializer has set, say), with one exception: a variable that is
 carried has the caller's value, and none if the caller has not set it.
@@ -15,10 +15,8 @@ How the variables themselves travel is described in `_wire/context_variables.py`
 
 from __future__ import annotations
 
-import types
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import Context, ContextVar, copy_context
-from functools import partial
 from typing import Any
 
 from asyncpar._basics.forms import Form
@@ -60,15 +58,9 @@ class InContext(Form):
         return context
 
 
-def taken_apart(function: Any, *, awaits: bool) -> tuple[Callable[..., Any], Context | None]:
-    """The function to call, and the context to copy for each batch; None: the worker's own, or the function sees to it itself.
-
-    `awaits`: it is a coroutine function.
-    """
-    if type(function) is not InContext:
-        return function, None
-    context = function.context()
-    return (_CoroutineInContext(function.function, context), None) if awaits else (function.function, context)
+def taken_apart(function: Any) -> tuple[Callable[..., Any], Context | None]:
+    """The function to call, and the context to copy for each batch, or coroutine call; None: the worker's own."""
+    return (function.function, function.context()) if type(function) is InContext else (function, None)
 
 
 def in_copy_of(context: Context | None) -> Callable[..., Any]:
@@ -78,38 +70,3 @@ def in_copy_of(context: Context | None) -> Callable[..., Any]:
 
 def _call(function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
     return function(*arguments, **keywords)
-
-
-class _CoroutineInContext(Form):
-    """Coroutine calls, each in its own copy of the context. They run in the task that awaits them, whose context is another."""
-
-    __slots__ = ("context",)
-
-    def __init__(self, function: Callable[..., Any], context: Context) -> None:
-        super().__init__(function)
-        self.context = context
-
-    async def __call__(self, *row: Any) -> Any:
-        context = self.context.copy()
-        return await _step_by_step(context, context.run(self.function, *row).__await__())
-
-
-@types.coroutine
-def _step_by_step(context: Context, steps: Any) -> Generator[Any, Any, Any]:
-    """Awaits `steps`, each of them in the context. A task of its own for each call would cost ten times as much."""
-    go_on: Callable[[], Any] = partial(next, steps)
-    while True:
-        try:
-            awaited = context.run(go_on)
-        except StopIteration as end:
-            return end.value
-        finally:
-            del go_on  # an error that was thrown in and comes out again would refer to itself
-        try:
-            sent = yield awaited
-        except BaseException as error:
-            if not hasattr(steps, "throw"):  # a plain iterator
-                raise
-            go_on = partial(steps.throw, error)
-        else:
-            go_on = partial(next, steps) if sent is None else partial(steps.send, sent)

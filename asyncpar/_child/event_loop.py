@@ -71,7 +71,7 @@ class EventLoop:
         self._is_leaving = False  # the worker has reached its limits: no further call begins
         self._worker_pid = os.getpid()
         self._loop: Any = None
-        self._context = contextvars.copy_context()  # of which each call gets a copy
+        self._context = contextvars.copy_context()  # of which each call gets a copy, unless its program has one
         self._left: asyncio.Future[Frame] | None = None  # the frame that ends the loop
 
     def serve(self, frame: Frame) -> Frame:
@@ -198,7 +198,8 @@ class EventLoop:
             batch, position, row = queue.take()
             self._made += 1
             # Not by the loop's task factory, which a call may have set: an eager one would begin calls within each other
-            task = asyncio.Task(self._call(queue, batch, position, row), loop=self._loop, context=self._context.copy())
+            context = (program.context or self._context).copy()
+            task = asyncio.Task(self._call(queue, batch, position, row), loop=self._loop, context=context)
             batch.tasks[position] = task
             task.add_done_callback(partial(self._see_end, queue, batch, position))
         if not queue.waiting and not queue.running:

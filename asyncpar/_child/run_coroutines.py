@@ -10,8 +10,10 @@ import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextvars import Context
 from typing import Any, TypeVar
 
+from asyncpar._basics.own_context import OwnContexts
 from asyncpar._child.control import BEGAN, POSITION, SPAN, STOP, ControlPage
 from asyncpar._child.protocol import CallInterrupted
 from asyncpar._child.run_batch import MOST_ERRORS, BatchReport
@@ -63,11 +65,14 @@ async def run_coroutines(
     budget: float,
     *,
     concurrency: int,
+    context: Context | None = None,
     stop_on_error: bool = False,
     timeout: float | None = None,
     leave: Callable[[int], bool] | None = None,
 ) -> BatchReport:
     """Like `run_batch`, for a coroutine function: at most `concurrency` calls are under way at once.
+
+    Each is made in a copy of the context; None: of the one in which this is awaited.
 
     After a stop, no further call starts. After the end of the budget, no further call starts once there was a first one. Calls
     under way are awaited. A call that takes longer than `timeout` seconds is cancelled. Its error must still be completed with
@@ -80,6 +85,7 @@ async def run_coroutines(
     values: dict[int, Any] = {}
     errors: dict[int, BaseException] = {}
     seconds: dict[int, float] = {}
+    contexts = OwnContexts(context)
 
     async def lane() -> None:
         for position, arguments in rows:
@@ -93,7 +99,7 @@ async def run_coroutines(
             limit = asyncio.timeout(timeout)
             try:
                 async with limit:
-                    values[position] = await fn(*arguments)
+                    values[position] = await contexts.call(fn, *arguments)
             except BaseException as error:
                 errors[position] = OverdueCallError("", seconds=timeout or 0.0) if limit.expired() else error
             if os.getpid() != worker_pid:  # the call has forked, and this is the copy, in which asyncio cannot go on

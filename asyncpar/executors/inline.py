@@ -13,6 +13,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 
+from asyncpar._basics.own_context import OwnContexts
 from asyncpar._child.control import private_page
 from asyncpar._child.run_batch import MOST_ERRORS, BatchReport, run_batch
 from asyncpar._contract.batches import BatchDone, fail_overdue, timed_out
@@ -25,13 +26,24 @@ _TOO_LATE = object()
 
 
 class InlinePlace(Place):
-    """Runs calls in the current task; coroutine calls are awaited one by one."""
+    """Runs calls in the current task; coroutine calls are awaited one by one.
+
+    The event loop turns before each batch, unless calls of the last one have let it turn.
+    """
+
+    _has_turned = False
 
     async def run(self, parcel: Parcel) -> BatchDone:
-        await anyio.lowlevel.checkpoint()
+        if not self._has_turned:
+            await anyio.lowlevel.checkpoint()
         program, batch = parcel.program, parcel.batch
         with in_callers_thread():
-            report = await _await_calls(parcel) if program.concurrency else _make_calls(parcel)
+            if program.concurrency:
+                contexts = OwnContexts()
+                report = await _await_calls(parcel, contexts)
+                self._has_turned = contexts.let_others_run
+            else:
+                report = _make_calls(parcel)
         return BatchDone(batch, *report, "the caller's task", batch.rest(len(report.values)))
 
 
@@ -66,14 +78,15 @@ def _make_calls(parcel: Parcel) -> BatchReport:
     return report
 
 
-async def _await_calls(parcel: Parcel) -> BatchReport:
+async def _await_calls(parcel: Parcel, contexts: OwnContexts) -> BatchReport:
     report = BatchReport([], {}, [])
     deadline = time.monotonic() + parcel.budget
     fn, timeout = parcel.program.fn, parcel.program.timeout
     for position, arguments in enumerate(zip(*parcel.batch.columns, strict=True)):
         began = time.monotonic()
         try:
-            value = await (fn(*arguments) if timeout is None else _await_in_time(fn(*arguments), timeout))
+            call = contexts.call(fn, *arguments)
+            value = await (call if timeout is None else _await_in_time(call, timeout))
             if value is _TOO_LATE:
                 assert timeout is not None, "only a call with a timeout can be too late"
                 report.errors[position] = timed_out(parcel.batch, position, timeout)

@@ -1,10 +1,10 @@
 """The thread executor: batches in anyio's worker threads, or in threads of its own.
 
-Each call sees a copy of the caller's context variables. A thread cannot be killed: when a run is cancelled, the stop flag
-keeps further calls from starting, and the batch is abandoned to its current call. The thread counts as lent until that
-call has ended, so that `max_workers` holds also for abandoned ones. When a call outlives its timeout, the thread is abandoned
-to it in the same way, but a fresh thread gets its place at once, because a run whose threads are all stuck would otherwise wait
-forever.
+Each batch of calls runs in a copy of the caller's context, and each coroutine call has a copy of its own. A thread cannot be
+killed: when a run is cancelled, the stop flag keeps further calls from starting, and the batch is abandoned to its current
+call. The thread counts as lent until that call has ended, so that `max_workers` holds also for abandoned ones. When a call
+outlives its timeout, the thread is abandoned to it in the same way, but a fresh thread gets its place at once, because a run
+whose threads are all stuck would otherwise wait forever.
 
 anyio's threads are shared by the whole program, and a batch may run in any of them. If there is an initializer, each place has
 a thread of its own instead (`stateful_thread.py`), because what an initializer makes may be bound to its thread. A thread that

@@ -63,6 +63,16 @@ async def look_and_change_soon(item: object) -> tuple[Any, Any]:
     return seen
 
 
+async def look_and_set_soon(item: object) -> Any:
+    """Looks when other calls have set the variable, and sees only what it has set itself from then on."""
+    await anyio.lowlevel.checkpoint()
+    seen = request.get(UNSET)
+    request.set(item)
+    await anyio.lowlevel.checkpoint()
+    assert request.get() == item
+    return seen
+
+
 async def look_soon(_: object = None) -> tuple[Any, Any]:
     return look()
 

@@ -12,6 +12,8 @@ import pytest
 
 from asyncpar import Executor, pmap
 from tests.calls.functions_from_anywhere import FUNCTIONS, closure
+from tests.calls.in_context import UNSET, look_and_set_soon
+from tests.calls.in_context import request as request_of_calls
 from tests.functions import add, double, double_soon, identity, odd_only
 from tests.loops import on_one_loop
 
@@ -170,6 +172,22 @@ async def test_calls_in_this_process_see_the_callers_context_variables(function:
     request.set("mine")
     results = pmap(function, range(20), executor=executor)
     assert ([result async for result in results] if stream else await results) == [(x, "mine") for x in range(20)]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("timeout", [None, 60])
+async def test_what_a_coroutine_call_sets_in_its_context_is_seen_by_no_other(
+    executor: Executor, stream: bool, timeout: float | None
+) -> None:
+    results = pmap(look_and_set_soon, range(40), executor=executor, concurrency=3, timeout=timeout)
+    assert ([result async for result in results] if stream else await results) == [UNSET] * 40
+    assert request_of_calls.get(UNSET) == UNSET
+
+
+async def test_what_a_single_coroutine_call_sets_in_its_context_is_gone_with_it(executor: Executor) -> None:
+    assert await executor.run(look_and_set_soon, 1) == UNSET
+    assert await pmap(look_and_set_soon, [1], executor=executor) == [UNSET]
+    assert request_of_calls.get(UNSET) == UNSET
 
 
 async def test_items_are_private_copies_or_the_same_object_as_in_the_comprehension(executor: Executor) -> None:
