@@ -154,6 +154,15 @@ async def begin_tasks_at_once() -> bool:
     return factory is not None
 
 
+def have_no_uvloop() -> None:
+    """Later imports of it fail, as if it were not installed."""
+    sys.modules["uvloop"] = None  # type: ignore[assignment]
+
+
+async def echo_at_once(x: Any) -> Any:
+    return x
+
+
 async def stop_the_loop(x: Any) -> Any:
     asyncio.get_running_loop().stop()
     await asyncio.sleep(0.001)
