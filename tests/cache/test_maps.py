@@ -26,6 +26,7 @@ from asyncpar._run.answering import CacheSource
 from asyncpar._run.sources import open_source
 from asyncpar.executors import Place, PooledExecutor, batch_done, make_calls
 from tests.cache.mapped import (
+    Raise,
     calls_noted,
     die_at_first,
     die_on_odd_awaited,
@@ -110,17 +111,6 @@ def folder(tmp_path: Path) -> str:
 def no_lock_is_left(memory: Memory) -> bool:
     assert memory._store is not None
     return memory._store.locks._users == 0 and not flights._flights
-
-
-class Raise:
-    """A function without a name."""
-
-    def __init__(self, exponent: int) -> None:
-        self.exponent = exponent
-
-    def __call__(self, folder: str, x: int) -> int:
-        square(folder, x)
-        return int(x**self.exponent)
 
 
 # What is computed, and what is found
