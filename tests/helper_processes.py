@@ -15,7 +15,7 @@ FORKSERVER = multiprocessing.get_context("forkserver")
 @contextmanager
 def helper_processes() -> Iterator[None]:
     """They run meanwhile, so that a test that uses them leaves none behind; later tests count their own children."""
-    FORKSERVER.set_forkserver_preload(["asyncpar._child.pool_main", "asyncpar.testing.functions"])
+    FORKSERVER.set_forkserver_preload(["concurrent.futures.process", "asyncpar._child.pool_main", "asyncpar.testing.functions"])
     resource_tracker.ensure_running()
     forkserver.ensure_running()
     trackers: list[Any] = [resource_tracker]

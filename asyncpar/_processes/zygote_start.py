@@ -35,10 +35,10 @@ from asyncpar._processes.shortages import SHORTAGES
 from asyncpar.errors import ExecutorUnavailableError
 
 _CONTROL_FD = 3  # the first after stdin, stdout and stderr
-_PROGRAM = (
-    "import os, sys; library = os.path.dirname(os.__file__); "
+_PROGRAM = (  # what it imports stays, so garbage collections meanwhile would find nothing, and take a tenth of its start
+    "import gc, os, sys; gc.disable(); library = os.path.dirname(os.__file__); "
     "sys.path[:0] = [library, os.path.join(library, 'lib-dynload'), *sys.argv[2:]]; "
-    "from asyncpar._child.zygote import main; main(int(sys.argv[1]))"
+    "from asyncpar._child.zygote import main; gc.freeze(); gc.enable(); main(int(sys.argv[1]))"
 )
 _PACKAGE_ROOT = str(Path(__file__).absolute().parents[2])
 _REMEDY = 'set sys.executable to the path of a Python interpreter, or use executor="thread"'

@@ -1,4 +1,7 @@
-"""Functions that are mapped over in these tests. Each notes its calls in a file of its own, whatever process it runs in."""
+"""Functions that are mapped over in these tests. Each notes its calls in a file of its own, whatever process it runs in.
+
+Hundreds of workers import this module, so what takes long to import is imported by the functions that need it.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,10 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import anyio
-import anyio.lowlevel
-import numpy as np
-
-from asyncpar import Memory
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def note(folder: str, x: object) -> None:
@@ -36,6 +36,8 @@ def square(folder: str, x: int) -> int:
 
 
 async def square_awaited(folder: str, x: int) -> int:
+    import anyio.lowlevel
+
     note(folder, x)
     await anyio.lowlevel.checkpoint()
     return x * x
@@ -57,6 +59,8 @@ def generated(folder: str, x: int) -> Iterator[int]:
 
 
 def wide(folder: str, x: int) -> np.ndarray:
+    import numpy as np
+
     note(folder, x)
     return np.full(100_000, x)
 
@@ -99,6 +103,8 @@ def gated(folder: str, x: int) -> int:
 
 
 async def gated_awaited(folder: str, x: int) -> int:
+    import anyio
+
     note(folder, x)
     while not Path(folder, "go").exists():
         await anyio.sleep(0.001)
@@ -111,10 +117,14 @@ async def first_gated_awaited(folder: str, x: int) -> int:
 
 
 async def wide_first_gated_awaited(folder: str, x: int) -> np.ndarray:
+    import numpy as np
+
     return np.full(100_000, await first_gated_awaited(folder, x))
 
 
 async def die_on_odd_awaited(folder: str, x: int) -> int:
+    import anyio.lowlevel
+
     note(folder, x)
     await anyio.lowlevel.checkpoint()
     if x % 2:
@@ -137,8 +147,21 @@ def generate(folder: str, x: int) -> Any:
     yield x
 
 
+class Raise:
+    """A function without a name."""
+
+    def __init__(self, exponent: int) -> None:
+        self.exponent = exponent
+
+    def __call__(self, folder: str, x: int) -> int:
+        square(folder, x)
+        return int(x**self.exponent)
+
+
 def factorial(folder: str, location: str, x: int) -> int:
     """Calls its own cached twin, also with the items of other calls."""
+    from asyncpar import Memory
+
     note(folder, x)
     if x == 0:
         return 1

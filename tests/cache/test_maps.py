@@ -26,6 +26,7 @@ from asyncpar._run.answering import CacheSource
 from asyncpar._run.sources import open_source
 from asyncpar.executors import Place, PooledExecutor, batch_done, make_calls
 from tests.cache.mapped import (
+    Raise,
     calls_noted,
     die_at_first,
     die_on_odd_awaited,
@@ -50,6 +51,7 @@ from tests.calls import interpreted
 from tests.conftest import make_executor
 from tests.helper_processes import helper_processes
 from tests.interpreters import needs_interpreters
+from tests.loops import on_one_loop
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.anyio
@@ -112,17 +114,6 @@ def no_lock_is_left(memory: Memory) -> bool:
     return memory._store.locks._users == 0 and not flights._flights
 
 
-class Raise:
-    """A function without a name."""
-
-    def __init__(self, exponent: int) -> None:
-        self.exponent = exponent
-
-    def __call__(self, folder: str, x: int) -> int:
-        square(folder, x)
-        return int(x**self.exponent)
-
-
 # What is computed, and what is found
 
 
@@ -168,6 +159,7 @@ async def test_entries_are_shared_with_direct_calls_in_both_directions(memory: M
     assert calls_noted(folder) == ["1", "2", "3", "4"]
 
 
+@on_one_loop
 async def test_equal_items_do_not_share_one_mutable_result(memory: Memory, folder: str, executor: asyncpar.Executor) -> None:
     for function in (listed, listed_awaited):
         results = await pmap(function, [folder] * 40, [7] * 40, cache=memory, executor=executor)
@@ -176,6 +168,7 @@ async def test_equal_items_do_not_share_one_mutable_result(memory: Memory, folde
     assert calls_noted(folder) == ["7"] * 2
 
 
+@on_one_loop
 @pytest.mark.filterwarnings("ignore:a result of .* cannot be kept:asyncpar.CacheWarning")
 @pytest.mark.parametrize("kind", ["thread", "inline"])
 async def test_equal_items_do_not_share_a_result_that_cannot_be_kept(memory: Memory, folder: str, kind: str) -> None:
@@ -183,6 +176,7 @@ async def test_equal_items_do_not_share_a_result_that_cannot_be_kept(memory: Mem
     assert [list(result) for result in results] == [[0, 1, 2], [0, 1, 2], [0, 1], [0, 1, 2]]
 
 
+@on_one_loop
 async def test_equal_items_do_not_share_a_result_that_has_been_removed(memory: Memory, folder: str) -> None:
     source = CacheSource(open_source([[folder] * 4, [2, 2, 2, 3]]), memory.cache(listed))
     await source.pump(4)
@@ -195,6 +189,7 @@ async def test_equal_items_do_not_share_a_result_that_has_been_removed(memory: M
         assert source.take(4) == (() if is_last else ([folder], [2]))
 
 
+@on_one_loop
 @pytest.mark.parametrize("function", [partial(square), Raise(2)])
 async def test_functions_without_a_name_are_cached_too(
     memory: Memory, folder: str, executor: asyncpar.Executor, function: Any
@@ -214,12 +209,14 @@ async def test_no_items_are_no_results(memory: Memory, executor: asyncpar.Execut
     assert await pmap(abs, [], cache=memory, executor=executor) == []
 
 
+@on_one_loop
 async def test_what_a_twin_ignores_does_not_count(memory: Memory, folder: str, executor: asyncpar.Executor) -> None:
     twin = memory.cache(square, ignore=["folder"])
     assert await pmap(twin, [folder, folder + "/"], [3, 3], executor=executor) == [9, 9]
     assert calls_noted(folder) == ["3"]
 
 
+@on_one_loop
 async def test_what_a_twin_does_not_find_valid_is_computed_again(
     memory: Memory, folder: str, executor: asyncpar.Executor
 ) -> None:
@@ -235,6 +232,7 @@ async def test_what_a_twin_does_not_find_valid_is_computed_again(
     assert calls_noted(folder) == ["1", "1", "2"]
 
 
+@on_one_loop
 async def test_what_is_older_than_the_age_limit_is_computed_again(tmp_path: Path, folder: str) -> None:
     memory = Memory(tmp_path / "cache", verbose=0, age_limit=3600)
     assert await pmap(square, [folder] * 4, [1, 2, 1, 2], cache=memory, executor="thread") == [1, 4, 1, 4]
@@ -243,6 +241,7 @@ async def test_what_is_older_than_the_age_limit_is_computed_again(tmp_path: Path
     assert calls_noted(folder) == ["1", "1", "2", "2"]
 
 
+@on_one_loop
 async def test_without_a_location_everything_is_computed(folder: str, executor: asyncpar.Executor) -> None:
     run = pmap(square, [folder] * 10, ITEMS, cache=Memory(None, verbose=0), executor=executor)
     assert await run == SQUARES
@@ -250,6 +249,7 @@ async def test_without_a_location_everything_is_computed(folder: str, executor: 
     assert run.statistics().cache_hits == 0
 
 
+@on_one_loop
 @pytest.mark.filterwarnings("ignore::asyncpar.CacheWarning")
 async def test_damaged_entries_are_misses(memory: Memory, folder: str, executor: asyncpar.Executor) -> None:
     assert await pmap(square, [folder] * 10, ITEMS, cache=memory, executor=executor) == SQUARES
@@ -262,6 +262,7 @@ async def test_damaged_entries_are_misses(memory: Memory, folder: str, executor:
     assert len(calls_noted(folder)) == len(DISTINCT) + 3
 
 
+@on_one_loop
 @pytest.mark.filterwarnings("ignore::asyncpar.CacheWarning")
 @pytest.mark.parametrize("function", [square, listed])
 async def test_where_nothing_can_be_kept_the_results_are_right(
@@ -279,6 +280,7 @@ async def test_calls_may_call_the_twin_for_each_others_items(memory: Memory, fol
     assert results == [120, 1, 24, 6, 1, 2]
 
 
+@on_one_loop
 async def test_arrays_and_ranges_of_which_a_part_is_cached(memory: Memory, folder: str, executor: asyncpar.Executor) -> None:
     for x in range(0, 50, 3):
         memory.cache(square)(folder, x)
@@ -309,6 +311,7 @@ async def test_a_source_is_exhausted_only_when_its_answers_have_been_taken(memor
 # Errors, retries, timeouts
 
 
+@on_one_loop
 async def test_errors_are_of_their_own_index_and_are_never_kept(
     memory: Memory, folder: str, executor: asyncpar.Executor
 ) -> None:
@@ -389,6 +392,7 @@ async def _await(run: Any) -> None:
     await run
 
 
+@on_one_loop
 async def test_a_call_without_a_key_is_an_error_of_that_call(memory: Memory, folder: str, executor: asyncpar.Executor) -> None:
     items: list[Any] = [1, iter([]), 2]
     twin = Memory(memory.location, verbose=0, strict=True).cache(square)
@@ -411,6 +415,7 @@ async def test_an_item_that_exits_when_its_key_is_made_fails_only_its_call(
     assert isinstance(results[1], Exception)
 
 
+@on_one_loop
 async def test_an_argument_that_cannot_be_sent_is_named_as_without_a_cache(memory: Memory, folder: str) -> None:
     messages, items = [], list[Any]([Unsendable()])
     async with ProcessExecutor(1) as executor:
@@ -431,12 +436,14 @@ class Unsendable:
         raise ValueError("stays here")
 
 
+@on_one_loop
 async def test_a_call_that_lacks_arguments_is_told_what_to_write(memory: Memory, executor: asyncpar.Executor) -> None:
     with pytest.raises(TypeError) as caught:
         await pmap(square, [("a", 1)], cache=memory, executor=executor)  # type: ignore[arg-type]  # as users do
     assert "pmap(f, *zip(*items))" in "".join(caught.value.__notes__)
 
 
+@on_one_loop
 async def test_validation_that_raises_is_an_error_of_that_call(
     memory: Memory, folder: str, executor: asyncpar.Executor
 ) -> None:
@@ -533,6 +540,7 @@ async def test_large_items_are_not_pulled_far_ahead(memory: Memory) -> None:
     assert count == 60
 
 
+@on_one_loop
 async def test_progress_and_statistics_count_hits(memory: Memory, folder: str, executor: asyncpar.Executor) -> None:
     for x in range(20):
         memory.cache(square)(folder, x)
@@ -568,6 +576,7 @@ async def test_keys_of_what_is_not_plain_are_made_in_a_thread(memory: Memory, fo
 # Large results
 
 
+@on_one_loop
 @pytest.mark.parametrize("mmap_mode", [None, "r", "c"])
 async def test_large_results_are_read_or_mapped_from_where_workers_kept_them(
     tmp_path: Path, folder: str, anywhere: asyncpar.Executor, mmap_mode: Any
@@ -582,6 +591,7 @@ async def test_large_results_are_read_or_mapped_from_where_workers_kept_them(
     del results
 
 
+@on_one_loop
 async def test_large_results_do_not_travel(memory: Memory, folder: str) -> None:
     async with ProcessExecutor(1) as executor:
         run = pmap(wide, [folder] * 4, range(4), cache=memory, executor=executor, max_nbytes=None)
@@ -589,6 +599,7 @@ async def test_large_results_do_not_travel(memory: Memory, folder: str) -> None:
         assert run.statistics().inline_bytes < 10_000
 
 
+@on_one_loop
 @needs_interpreters
 async def test_large_results_do_not_travel_from_interpreters_either(memory: Memory) -> None:
     async with InterpreterExecutor(2) as executor:
@@ -653,6 +664,7 @@ async def test_only_what_comes_after_a_lost_result_in_its_batch_is_run_again(
     assert calls_noted(folder) == sorted([*"01234", str(int(outcomes[first].unwrap()[0]))])
 
 
+@on_one_loop
 async def test_where_workers_keep_results_on_another_disk_they_send_them(
     memory: Memory, folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -662,6 +674,7 @@ async def test_where_workers_keep_results_on_another_disk_they_send_them(
     assert [int(result[0]) for result in results] == [0, 1, 2, 3]
 
 
+@on_one_loop
 async def test_in_threads_large_results_are_handed_over_as_they_are(
     memory: Memory, folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -672,6 +685,7 @@ async def test_in_threads_large_results_are_handed_over_as_they_are(
     assert reads.found == 0
 
 
+@on_one_loop
 async def test_results_that_could_travel_are_mapped_too_as_in_direct_calls(tmp_path: Path, executor: asyncpar.Executor) -> None:
     memory = Memory(tmp_path / "cache", verbose=0, mmap_mode="r")
     for _ in range(2):
@@ -788,12 +802,14 @@ async def test_two_runs_at_once_compute_each_call_once(memory: Memory, folder: s
 # What is refused
 
 
+@on_one_loop
 @pytest.mark.parametrize("cache", ["a folder", True, 3, Path("x"), object()])
 async def test_what_is_no_memory_is_refused(cache: Any) -> None:
     with pytest.raises(TypeError, match=r"cache must be an asyncpar\.Memory"):
         pmap(abs, [1], cache=cache)
 
 
+@on_one_loop
 async def test_a_generator_function_is_refused(memory: Memory) -> None:
     with pytest.raises(TypeError, match="generator cannot be kept"):
         pmap(generate, ["x"], [1], cache=memory)

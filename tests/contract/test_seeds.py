@@ -32,6 +32,7 @@ def helpers_run() -> Iterator[None]:
         yield
 
 
+@on_one_loop
 @on_every_loop
 async def test_calls_draw_the_same_in_every_executor(executor: Executor) -> None:
     assert await pmap(draw, ITEMS, executor=executor, seed=11) == DRAWN
@@ -67,6 +68,7 @@ async def test_one_item_draws_as_the_first_of_many(executor: Executor) -> None:
     assert await pmap(draw, [3], executor=executor, seed=11) == DRAWN[:1]
 
 
+@on_one_loop
 @on_every_loop
 async def test_the_order_of_results_does_not_matter(executor: Executor) -> None:
     drawn = [one async for one in pmap(draw, ITEMS, executor=executor, seed=11, ordered=False, batch_size=1)]
@@ -83,6 +85,7 @@ async def test_an_async_source_draws_the_same(executor: Executor) -> None:
     assert await pmap(draw, source(), executor=executor, seed=11) == DRAWN
 
 
+@on_one_loop
 @on_every_loop
 @pytest.mark.parametrize("retry_wait", [0.0, 0.01])
 async def test_a_retry_begins_its_stream_anew(executor: Executor, tmp_path: Path, retry_wait: float) -> None:

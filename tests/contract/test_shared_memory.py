@@ -107,6 +107,7 @@ async def test_results_are_writable_and_live_as_long_as_anybody_looks() -> None:
     np.testing.assert_array_equal(part, large(2)[100:200])
 
 
+@on_one_loop
 @on_every_loop
 async def test_an_object_that_many_calls_share_is_copied_once() -> None:
     array = large()
@@ -269,6 +270,7 @@ async def test_only_errors_of_shared_arrays_get_a_note_about_them() -> None:
     assert not any("mmap_mode" in note for note in caught.value.__notes__)
 
 
+@on_one_loop
 @on_every_loop
 async def test_beyond_the_budget_arrays_travel_all_the_same() -> None:
     arrays: list[Any] = [large(seed) for seed in range(8)]
@@ -314,6 +316,7 @@ async def test_the_share_of_a_worker_becomes_smaller_when_there_may_be_more_work
         assert results.statistics().shared_bytes >= MIB
 
 
+@on_one_loop
 @on_every_loop
 async def test_a_worker_that_keeps_a_view_keeps_its_block() -> None:
     async with ProcessExecutor(1) as executor:
@@ -355,6 +358,7 @@ async def test_a_memmap_whose_file_is_gone_travels_with_its_content(tmp_path: Pa
         assert await pmap(np.sum, [array], executor="process") == [array.sum()]
 
 
+@on_one_loop
 @on_every_loop
 async def test_threads_see_the_very_object() -> None:
     array = large()

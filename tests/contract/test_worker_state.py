@@ -78,6 +78,7 @@ async def test_it_is_entered_and_left_in_every_event_loop(kind: str, initializer
     assert notes_in(notes) == ["entered", "left"]
 
 
+@on_one_loop
 @on_all
 async def test_without_an_initializer_it_is_none(kind: str) -> None:
     async with make(kind, 1, None) as executor:
@@ -267,6 +268,7 @@ async def test_calls_of_a_thread_worker_run_in_the_thread_that_has_entered_it(no
     assert set(notes_in(notes)) == {"same"}
 
 
+@on_one_loop
 @on_all
 async def test_a_database_connection_serves_the_calls_of_its_worker(kind: str, notes: Path) -> None:
     async with make(kind, 2, calls.open_database, notes) as executor:
@@ -399,6 +401,7 @@ async def test_a_thread_whose_run_was_cancelled_while_it_was_entered_leaves_it_a
 # Indices
 
 
+@on_one_loop
 @on_all
 async def test_workers_of_an_executor_have_different_indices(kind: str, tmp_path: Path) -> None:
     async with make(kind, 3, None) as executor:

@@ -1,8 +1,13 @@
-"""scikit-learn on asyncpar: nothing but the backend differs, and the results are the same to the last bit."""
+"""scikit-learn on asyncpar: nothing but the backend differs, and the results are the same to the last bit.
+
+A worker takes a second of processor time to import scikit-learn. So the workers of both backends stay until the last test of
+this file has ended, and then it is checked that nothing is left behind.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +26,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
+
+from asyncpar._sync.portal import close_portal
+from asyncpar.testing.leftovers import belongings, busy_threads, join_new_threads, left_since
 
 pytestmark = pytest.mark.usefixtures("warm_loky")
 
@@ -56,6 +64,26 @@ CASES: dict[str, Callable[[], Any]] = {
     "lasso path": lambda: LassoCV(n_jobs=2, random_state=0).fit(X, y).coef_,
     "one against one": lambda: OneVsOneClassifier(SVC(), n_jobs=2).fit(X, y).decision_function(X),
 }
+
+
+@pytest.fixture(scope="module")
+def nothing_is_left_behind_by_all(warm_loky: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        temporary = tmp_path_factory.mktemp("temporary")
+        monkeypatch.setattr("tempfile.tempdir", str(temporary))
+        monkeypatch.setenv("TMPDIR", str(temporary))
+        before, threads = belongings(temporary), busy_threads()
+        yield
+        close_portal()
+        gc.collect()
+        join_new_threads(threads)
+        left = left_since(before, temporary)
+        assert not left, f"the tests left behind: {left}"
+
+
+@pytest.fixture(autouse=True)
+def every_test_leaves_nothing_behind(nothing_is_left_behind_by_all: None) -> None:
+    """But workers, for those that follow, and what joblib has started in these."""
 
 
 @pytest.mark.parametrize("case", CASES)
