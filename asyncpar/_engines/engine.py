@@ -38,7 +38,7 @@ class Engine(ABC):
     Attributes:
         name: what it is called in messages: "the {name}".
         workers: how many tasks can run at once, now. 0 is allowed.
-        changed: to be called, in the event loop, when `workers` has changed. The executor sets it.
+        changed: to be called, in the event loop, when `workers` has changed after the start. The executor sets it.
         generation: how often it was rebuilt.
         losses_are_shared: a worker that dies takes along tasks that do not run in it, or that do not run yet. Then it is not
             known which one is to blame until one of them has run alone.
@@ -66,7 +66,10 @@ class Engine(ABC):
         """The same where nothing can be awaited, since the event loop has been closed."""
 
     async def put(self, data: Buffer) -> Any:
-        """Gives data to the engine to keep; returns a reference. The data goes when nothing refers to it any more."""
+        """Gives data to the engine to keep; returns a reference, or None if it cannot keep any now.
+
+        The data goes when nothing refers to it any more.
+        """
         raise NotImplementedError("an engine that keeps data overrides this")
 
     def wrap(self, parts: Sequence[Any]) -> list[Any]:

@@ -1,0 +1,280 @@
+"""Dask: the batches run on a cluster of `dask.distributed`.
+
+A cluster is an engine (`_engines`). This file speaks to one, on distributed's own asyncio API: one task for each batch, and data
+that is scattered once. It imports distributed only when an executor is made.
+
+# What is special to it
+
+- **Capacity** is the number of the workers' threads. A plugin in the scheduler tells us each change as a plain number, on a topic
+  of our own, and is gone when the executor is closed. While there is no worker, a batch or two are submitted nevertheless: an
+  adaptive cluster starts its first worker for a task that waits for one.
+- **Deaths.** The scheduler runs a task again when its worker died, by default three times, on its own. Then it gives up all the
+  tasks that were with that worker. So suspects run alone. In a cluster of our own, it gives up at once.
+- **Data** that was scattered lives in the workers only, and is lost with the last one that holds it. The tasks that need it are
+  cancelled then, and it is scattered again.
+- **Cancelling** releases a task. If it waits, it never runs. If it runs, nobody can stop it, nor is it known when it ends.
+- **The event loop.** A cluster of our own runs in a thread, because a scheduler would hold up the loop, and because nothing else
+  can close it when the loop is closed without us.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import uuid
+from collections.abc import Callable, Collection, Sequence
+from contextvars import ContextVar
+from functools import partial
+from typing import Any
+
+import anyio
+
+from asyncpar._child.pool_main import Box, PoolAnswer, run_in_cluster
+from asyncpar._contract.admission import WhenFull
+from asyncpar._contract.executor import FREE, Fate, Hints, Program, Session, Traits
+from asyncpar._engines.engine import Engine
+from asyncpar._engines.executor import ConnectedExecutor
+from asyncpar._memory.buffers import Buffer
+from asyncpar._memory.loans import MmapMode
+from asyncpar._platform.background import runs_on_asyncio
+from asyncpar._platform.cpus import cpu_count
+from asyncpar._platform.off_loop import run_off_loop
+from asyncpar._wire.codec import OUT_OF_BAND_BYTES
+from asyncpar.errors import ExecutorUnavailableError
+
+_SEND_SECONDS = 0.001  # for which our own client collects messages, instead of 10 ms
+_CLOSE_SECONDS = 10.0
+
+
+class DaskExecutor(ConnectedExecutor):
+    """Runs calls on the workers of a Dask cluster (`dask.distributed`). Needs asyncio: `pip install asyncpar[dask]`.
+
+    The workers need asyncpar, in the same version. How many places there are follows the cluster while runs are on; where there
+    is no worker, runs wait.
+
+    A call is made at least once: Dask runs a batch again when its worker was lost, so calls should do no harm if they are made
+    twice. A call that kills its worker fails with `WorkerDiedError`, and no other does. A running call cannot be ended. When a
+    run is cancelled, batches that wait are taken back; one that runs goes on for up to a second, and to the end of its call.
+    Large arguments are sent to the cluster once and arrive read-only, unless `mmap_mode` asks for copies.
+
+    Args:
+        cluster: the address of a scheduler, such as "tcp://10.0.0.1:8786", or a `distributed.Client`, which is not closed here.
+            An asynchronous client of the same event loop is used as it is; of any other, only the address. None: a cluster of
+            its own on this machine, with a worker for each processor, which listens only on the loopback interface.
+        contextvars: context variables whose values go to workers, as in `ProcessExecutor`.
+        max_pending, when_full: limit what waits for a worker, as in `ProcessExecutor`.
+
+    Raises:
+        ExecutorUnavailableError: `distributed` is not installed. Later: there is no cluster, or the event loop is trio's.
+        TypeError: `cluster` is something else.
+    """
+
+    traits = Traits(stops="never", may_rerun=True, round_trip=0.01, depth=2)
+
+    def __init__(
+        self,
+        cluster: Any = None,
+        *,
+        contextvars: Collection[ContextVar[Any]] = (),
+        max_pending: int | None = None,
+        when_full: WhenFull = "wait",
+    ) -> None:
+        super().__init__(_Dask(cluster), contextvars=contextvars, max_pending=max_pending, when_full=when_full)
+
+    async def __aenter__(self) -> DaskExecutor:
+        _refuse_trio()
+        await super().__aenter__()
+        return self
+
+    def open(self, program: Program, hints: Hints) -> Session:
+        _refuse_trio()
+        return super().open(program, hints)
+
+
+class _Dask(Engine):
+    name = "Dask cluster"
+    keeps_data = True
+
+    def __init__(self, cluster: Any) -> None:
+        self._distributed = load_distributed()
+        if cluster is not None and not isinstance(cluster, (str, self._distributed.Client)):
+            raise TypeError(
+                f"DaskExecutor takes the address of a scheduler, a distributed.Client, or None, not {cluster!r:.200}"
+            )
+        self._given = cluster
+        self._cluster: Any = None  # of our own
+        self._client: Any = None
+        self._owns_client = False
+        self._name = f"asyncpar-{uuid.uuid4().hex}"  # of the plugin, of its topic, and at the beginning of all keys
+        self._threads = 0
+
+    # Start and end
+
+    async def start(self) -> None:
+        try:
+            await self._start()
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await self.close()
+            raise
+
+    async def _start(self) -> None:
+        given = self._given
+        if given is None:
+            self._cluster = await run_off_loop(partial(_local_cluster, self._distributed))
+            given = self._cluster.scheduler_address
+        if isinstance(given, str):
+            await self._connect(given, security=None if self._cluster is None else self._cluster.security)
+        elif given.asynchronous and given.loop.asyncio_loop is asyncio.get_running_loop():
+            self._client = await given
+        else:
+            await self._connect(given.scheduler.address, security=given.security)
+        self._client.subscribe_topic(self._name, self._note_threads)
+        await self._client.register_plugin(make_plugin(self._distributed, self._name))
+        known = await self._client.scheduler.identity(n_workers=-1)
+        self._threads = sum([worker["nthreads"] for worker in known["workers"].values()])
+        self.workers = max(1, self._threads)
+
+    async def _connect(self, address: str, *, security: Any) -> None:
+        is_near = self._cluster is not None  # otherwise, perhaps only the scheduler can be reached from here
+        client = self._distributed.Client(
+            address, asynchronous=True, set_as_default=False, security=security, direct_to_workers=is_near
+        )
+        try:
+            self._client = await client
+        except (OSError, ValueError) as error:
+            raise ExecutorUnavailableError(f"there is no Dask scheduler at {address}: {error}") from error
+        self._owns_client = True
+        self._client.scheduler_comm.interval = _SEND_SECONDS
+
+    async def close(self) -> None:
+        client, self._client = self._client, None
+        cluster, self._cluster = self._cluster, None
+        if client is not None and client.status == "running":
+            with contextlib.suppress(Exception), anyio.move_on_after(_CLOSE_SECONDS):  # the scheduler may be gone
+                await client.unregister_scheduler_plugin(self._name)
+                client.unsubscribe_topic(self._name)
+        if client is not None and self._owns_client:
+            await client.close(_CLOSE_SECONDS)
+        if cluster is not None:
+            await run_off_loop(partial(cluster.close, _CLOSE_SECONDS))
+
+    def let_go(self) -> None:
+        if self._cluster is not None:
+            self._cluster.close(_CLOSE_SECONDS)
+
+    def _note_threads(self, event: tuple[float, int]) -> None:
+        self._threads = event[1]
+        self.workers = max(1, self._threads)
+        self.changed()
+
+    # Tasks
+
+    async def put(self, data: Buffer) -> Any:
+        if not self._threads:
+            return None
+        try:
+            (future,) = await self._client.scatter([Box(data, is_kept=True)], hash=False)
+        except TimeoutError:  # the last worker has gone
+            return None
+        return future
+
+    def wrap(self, parts: Sequence[Any]) -> list[Any]:
+        future = self._distributed.Future
+        return [
+            part if type(part) is future or (type(part) is bytes and len(part) < OUT_OF_BAND_BYTES) else Box(part, is_kept=False)
+            for part in parts
+        ]
+
+    async def submit(
+        self, program_id: int, program: Sequence[Any] | None, mode: MmapMode, depth: int, parts: Sequence[Any]
+    ) -> Any:
+        program = program or ()
+        return self._client.submit(
+            run_in_cluster,
+            program_id,
+            mode,
+            depth,
+            len(program),
+            *program,
+            *parts,
+            key=f"{self._name}-{uuid.uuid4().hex}",
+            pure=False,
+        )
+
+    async def result(self, task: Any) -> PoolAnswer:
+        try:
+            kind, payload, buffers, who = await task
+        except Exception as error:
+            if self.is_loss(error) or self.is_data_loss(error):
+                raise
+            raise ExecutorUnavailableError(
+                f"the Dask cluster did not run a batch: {error!r:.500}; its workers need asyncpar in the same version"
+            ) from error
+        return kind, payload.data, [buffer.shown("r") for buffer in buffers], who
+
+    def cancel(self, task: Any, ended: Callable[[], object]) -> Fate:
+        if task.done():
+            return FREE
+        task.release()
+        return Fate.LEFT
+
+    def is_loss(self, error: BaseException) -> bool:
+        return isinstance(error, self._distributed.scheduler.KilledWorker)
+
+    def is_data_loss(self, error: BaseException) -> bool:
+        client = importlib.import_module("distributed.client")
+        return isinstance(error, client.FutureCancelledError) and error.reason != "scheduler-connection-lost"
+
+
+def load_distributed() -> Any:
+    """The module.
+
+    Raises:
+        ExecutorUnavailableError: it is not installed.
+    """
+    try:
+        return importlib.import_module("distributed")
+    except ImportError as error:
+        raise ExecutorUnavailableError(
+            f"the Dask executor needs the package distributed, which cannot be imported ({error}): pip install asyncpar[dask]"
+        ) from error
+
+
+def _refuse_trio() -> None:
+    if not runs_on_asyncio():
+        raise ExecutorUnavailableError(
+            "the Dask executor needs asyncio, and this event loop is trio's; asyncpar.map and Parallel have an event loop of "
+            "their own, so they can use it from a thread: await trio.to_thread.run_sync(...)"
+        )
+
+
+def _local_cluster(distributed: Any) -> Any:
+    """A cluster of our own. Its scheduler runs in a thread that it starts."""
+    return distributed.LocalCluster(
+        n_workers=cpu_count(),
+        threads_per_worker=1,
+        host="127.0.0.1",
+        dashboard_address=None,
+        scheduler_kwargs={"allowed_failures": 0},
+    )
+
+
+def make_plugin(distributed: Any, name: str) -> Any:
+    """A scheduler plugin that publishes the number of the workers' threads, each time it changes.
+
+    Its class is pickled by value because it is local, so the scheduler needs no asyncpar.
+    """
+
+    class Publisher(distributed.SchedulerPlugin):  # type: ignore[misc]  # an Any
+        def __init__(self) -> None:
+            self.name = name
+
+        def add_worker(self, scheduler: Any, worker: str) -> None:
+            scheduler.log_event(name, scheduler.total_nthreads)
+
+        def remove_worker(self, scheduler: Any, worker: str, **_: Any) -> None:
+            scheduler.log_event(name, scheduler.total_nthreads)
+
+    return Publisher()
