@@ -66,10 +66,7 @@ class Engine(ABC):
         """The same where nothing can be awaited, since the event loop has been closed."""
 
     async def put(self, data: Buffer) -> Any:
-        """Gives data to the engine to keep; returns a reference, or None if it cannot keep any now.
-
-        The data goes when nothing refers to it any more.
-        """
+        """Gives data to the engine to keep; returns a reference. The data goes when nothing refers to it any more."""
         raise NotImplementedError("an engine that keeps data overrides this")
 
     def wrap(self, parts: Sequence[Any]) -> list[Any]:

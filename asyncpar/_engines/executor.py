@@ -63,6 +63,9 @@ class EngineExecutor(PooledExecutor[Place]):
         self._contextvars = check_contextvars(contextvars)
         engine.changed = self._follow_workers
 
+    def grow(self, size: int) -> None:
+        """Nothing: there are as many places as the engine has workers for."""
+
     def _follow_workers(self) -> None:
         self.pool.resize(self.engine.workers * self.traits.depth)
 

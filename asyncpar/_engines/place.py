@@ -112,15 +112,13 @@ class EnginePlace(Place):
 
     async def _refer(self, part: Any, sent: _Sent) -> Any:
         """A part as it is sent: data, or the engine's reference to it."""
-        if type(part) is Placed:
-            reference, put_bytes = await part.refer(self._engine)
-            if reference is not None:
-                sent.placed_bytes += put_bytes
-                sent.references.append((part, reference))
-                return reference
-            part = part.data
-        sent.inline_bytes += len(part)
-        return part
+        if type(part) is not Placed:
+            sent.inline_bytes += len(part)
+            return part
+        reference, put_bytes = await part.refer(self._engine)
+        sent.placed_bytes += put_bytes
+        sent.references.append((part, reference))
+        return reference
 
     def _end_detention(self) -> None:
         self._gate.detained -= 1

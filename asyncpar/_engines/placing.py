@@ -47,7 +47,7 @@ class Placed(Elsewhere):
         return self.spot.length
 
     async def refer(self, engine: Engine) -> tuple[Any, int]:
-        """The engine's reference, or None if it cannot keep anything now; and how many bytes were put there for it."""
+        """The engine's reference, and how many bytes were put there for it."""
         spot = self.spot
         if spot.putting is None:
             spot.putting = anyio.Lock()
@@ -55,7 +55,7 @@ class Placed(Elsewhere):
             if spot.reference is not None:
                 return spot.reference, 0
             spot.reference = await engine.put(self.data)
-            return spot.reference, 0 if spot.reference is None else spot.length
+            return spot.reference, spot.length
 
 
 def place(data: Buffer) -> Placed:

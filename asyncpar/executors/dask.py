@@ -1,20 +1,20 @@
 """Dask: the batches run on a cluster of `dask.distributed`.
 
-A cluster is an engine (`_engines`). This file speaks to one, on distributed's own asyncio API: one task for each batch, and data
-that is scattered once. It imports distributed only when an executor is made.
+A cluster is an engine (`_engines`). This file speaks to one, on distributed's own asyncio API: one task for each batch, and
+data that is scattered once. It imports distributed only when an executor is made.
 
 # What is special to it
 
-- **Capacity** is the number of the workers' threads. A plugin in the scheduler tells us each change as a plain number, on a topic
-  of our own, and is gone when the executor is closed. While there is no worker, a batch or two are submitted nevertheless: an
-  adaptive cluster starts its first worker for a task that waits for one.
+- **Capacity** is the number of the workers' threads. A plugin in the scheduler tells us each change as a plain number, on a
+  topic of our own, and is gone when the executor is closed. While there is no worker, a batch or two are submitted
+  nevertheless: an adaptive cluster starts its first worker for a task that waits for one.
 - **Deaths.** The scheduler runs a task again when its worker died, by default three times, on its own. Then it gives up all the
   tasks that were with that worker. So suspects run alone. In a cluster of our own, it gives up at once.
 - **Data** that was scattered lives in the workers only, and is lost with the last one that holds it. The tasks that need it are
   cancelled then, and it is scattered again.
 - **Cancelling** releases a task. If it waits, it never runs. If it runs, nobody can stop it, nor is it known when it ends.
-- **The event loop.** A cluster of our own runs in a thread, because a scheduler would hold up the loop, and because nothing else
-  can close it when the loop is closed without us.
+- **The event loop.** A cluster of our own runs in a thread, because a scheduler would hold up the loop, and because nothing
+  else can close it when the loop is closed without us.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
+import tempfile
 import uuid
 from collections.abc import Callable, Collection, Sequence
 from contextvars import ContextVar
@@ -59,7 +60,7 @@ class DaskExecutor(ConnectedExecutor):
     Large arguments are sent to the cluster once and arrive read-only, unless `mmap_mode` asks for copies.
 
     Args:
-        cluster: the address of a scheduler, such as "tcp://10.0.0.1:8786", or a `distributed.Client`, which is not closed here.
+        client: the address of a scheduler, such as "tcp://10.0.0.1:8786", or a `distributed.Client`, which is not closed here.
             An asynchronous client of the same event loop is used as it is; of any other, only the address. None: a cluster of
             its own on this machine, with a worker for each processor, which listens only on the loopback interface.
         contextvars: context variables whose values go to workers, as in `ProcessExecutor`.
@@ -67,20 +68,20 @@ class DaskExecutor(ConnectedExecutor):
 
     Raises:
         ExecutorUnavailableError: `distributed` is not installed. Later: there is no cluster, or the event loop is trio's.
-        TypeError: `cluster` is something else.
+        TypeError: `client` is something else.
     """
 
     traits = Traits(stops="never", may_rerun=True, round_trip=0.01, depth=2)
 
     def __init__(
         self,
-        cluster: Any = None,
+        client: Any = None,
         *,
         contextvars: Collection[ContextVar[Any]] = (),
         max_pending: int | None = None,
         when_full: WhenFull = "wait",
     ) -> None:
-        super().__init__(_Dask(cluster), contextvars=contextvars, max_pending=max_pending, when_full=when_full)
+        super().__init__(_Dask(client), contextvars=contextvars, max_pending=max_pending, when_full=when_full)
 
     async def __aenter__(self) -> DaskExecutor:
         _refuse_trio()
@@ -96,14 +97,14 @@ class _Dask(Engine):
     name = "Dask cluster"
     keeps_data = True
 
-    def __init__(self, cluster: Any) -> None:
+    def __init__(self, client: Any) -> None:
         self._distributed = load_distributed()
-        if cluster is not None and not isinstance(cluster, (str, self._distributed.Client)):
+        if client is not None and not isinstance(client, (str, self._distributed.Client)):
             raise TypeError(
-                f"DaskExecutor takes the address of a scheduler, a distributed.Client, or None, not {cluster!r:.200}"
+                f"DaskExecutor takes the address of a scheduler, a distributed.Client, or None, not {client!r:.200}"
             )
-        self._given = cluster
-        self._cluster: Any = None  # of our own
+        self._given = client
+        self._cluster: _LocalCluster | None = None  # of our own
         self._client: Any = None
         self._owns_client = False
         self._name = f"asyncpar-{uuid.uuid4().hex}"  # of the plugin, of its topic, and at the beginning of all keys
@@ -122,10 +123,10 @@ class _Dask(Engine):
     async def _start(self) -> None:
         given = self._given
         if given is None:
-            self._cluster = await run_off_loop(partial(_local_cluster, self._distributed))
-            given = self._cluster.scheduler_address
+            self._cluster = await run_off_loop(partial(_LocalCluster, self._distributed))
+            given = self._cluster.address
         if isinstance(given, str):
-            await self._connect(given, security=None if self._cluster is None else self._cluster.security)
+            await self._connect(given, security=None)
         elif given.asynchronous and given.loop.asyncio_loop is asyncio.get_running_loop():
             self._client = await given
         else:
@@ -158,11 +159,11 @@ class _Dask(Engine):
         if client is not None and self._owns_client:
             await client.close(_CLOSE_SECONDS)
         if cluster is not None:
-            await run_off_loop(partial(cluster.close, _CLOSE_SECONDS))
+            await run_off_loop(cluster.close)
 
     def let_go(self) -> None:
         if self._cluster is not None:
-            self._cluster.close(_CLOSE_SECONDS)
+            self._cluster.close()
 
     def _note_threads(self, event: tuple[float, int]) -> None:
         self._threads = event[1]
@@ -172,18 +173,19 @@ class _Dask(Engine):
     # Tasks
 
     async def put(self, data: Buffer) -> Any:
-        if not self._threads:
-            return None
-        try:
-            (future,) = await self._client.scatter([Box(data, is_kept=True)], hash=False)
-        except TimeoutError:  # the last worker has gone
-            return None
-        return future
+        while True:
+            if not self._threads:  # a task that waits for a worker lets an adaptive cluster start one
+                await self._client.submit(_nothing, key=f"{self._name}-{uuid.uuid4().hex}", pure=False)
+            with contextlib.suppress(TimeoutError):  # the last worker has just gone
+                (future,) = await self._client.scatter([Box(data, is_kept=True)], hash=False)
+                return future
 
     def wrap(self, parts: Sequence[Any]) -> list[Any]:
         future = self._distributed.Future
         return [
-            part if type(part) is future or (type(part) is bytes and len(part) < OUT_OF_BAND_BYTES) else Box(part, is_kept=False)
+            part
+            if type(part) is future or (type(part) is bytes and len(part) < OUT_OF_BAND_BYTES)
+            else Box(part, is_kept=False)
             for part in parts
         ]
 
@@ -228,6 +230,10 @@ class _Dask(Engine):
         return isinstance(error, client.FutureCancelledError) and error.reason != "scheduler-connection-lost"
 
 
+def _nothing() -> None:
+    """A task."""
+
+
 def load_distributed() -> Any:
     """The module.
 
@@ -250,15 +256,30 @@ def _refuse_trio() -> None:
         )
 
 
-def _local_cluster(distributed: Any) -> Any:
-    """A cluster of our own. Its scheduler runs in a thread that it starts."""
-    return distributed.LocalCluster(
-        n_workers=cpu_count(),
-        threads_per_worker=1,
-        host="127.0.0.1",
-        dashboard_address=None,
-        scheduler_kwargs={"allowed_failures": 0},
-    )
+class _LocalCluster:
+    """A cluster of our own: a worker process for each processor, and a scheduler in a thread. Starting and closing it block."""
+
+    def __init__(self, distributed: Any) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="asyncpar-dask-")  # for what workers write to disk
+        try:
+            self._cluster = distributed.LocalCluster(
+                n_workers=cpu_count(),
+                threads_per_worker=1,
+                host="127.0.0.1",
+                dashboard_address=None,
+                local_directory=self._folder.name,
+                scheduler_kwargs={"allowed_failures": 0},
+            )
+        except BaseException:
+            self._folder.cleanup()
+            raise
+        self.address: str = self._cluster.scheduler_address
+
+    def close(self) -> None:
+        try:
+            self._cluster.close(_CLOSE_SECONDS)
+        finally:
+            self._folder.cleanup()
 
 
 def make_plugin(distributed: Any, name: str) -> Any:
