@@ -109,6 +109,7 @@ class _Dask(Engine):
         self._owns_client = False
         self._name = f"asyncpar-{uuid.uuid4().hex}"  # of the plugin, of its topic, and at the beginning of all keys
         self._threads = 0
+        self._waiting: set[asyncio.Future[PoolAnswer | Exception]] = set()
 
     # Start and end
 
@@ -158,6 +159,8 @@ class _Dask(Engine):
                 client.unsubscribe_topic(self._name)
         if client is not None and self._owns_client:
             await client.close(_CLOSE_SECONDS)
+        if self._waiting:  # for tasks that have been released
+            await asyncio.wait(self._waiting, timeout=_CLOSE_SECONDS)
         if cluster is not None:
             await run_off_loop(cluster.close)
 
@@ -206,14 +209,18 @@ class _Dask(Engine):
         )
 
     async def result(self, task: Any) -> PoolAnswer:
-        try:
-            kind, payload, buffers, who = await task
-        except Exception as error:
-            if self.is_loss(error) or self.is_data_loss(error):
-                raise
+        waiting = asyncio.ensure_future(_outcome_of(task))
+        self._waiting.add(waiting)
+        waiting.add_done_callback(self._waiting.discard)
+        await asyncio.wait([waiting])  # distributed gathers results together: to cancel one would cancel all
+        outcome = waiting.result()
+        if isinstance(outcome, BaseException):
+            if self.is_loss(outcome) or self.is_data_loss(outcome):
+                raise outcome
             raise ExecutorUnavailableError(
-                f"the Dask cluster did not run a batch: {error!r:.500}; its workers need asyncpar in the same version"
-            ) from error
+                f"the Dask cluster did not run a batch: {outcome!r:.500}; its workers need asyncpar in the same version"
+            ) from outcome
+        kind, payload, buffers, who = outcome
         return kind, payload.data, [buffer.shown("r") for buffer in buffers], who
 
     def cancel(self, task: Any, ended: Callable[[], object]) -> Fate:
@@ -228,6 +235,15 @@ class _Dask(Engine):
     def is_data_loss(self, error: BaseException) -> bool:
         client = importlib.import_module("distributed.client")
         return isinstance(error, client.FutureCancelledError) and error.reason != "scheduler-connection-lost"
+
+
+async def _outcome_of(task: Any) -> PoolAnswer | Exception:
+    """The result, or the error: perhaps nobody waits any more when it comes."""
+    try:
+        answer: PoolAnswer = await task
+    except Exception as error:
+        return error
+    return answer
 
 
 def _nothing() -> None:
