@@ -9,6 +9,7 @@ import pytest
 
 from asyncpar import DaskExecutor
 from tests.dask.cluster import Cluster
+from tests.helper_processes import helper_processes
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])
@@ -22,6 +23,16 @@ def cluster() -> Iterator[Cluster]:
     cluster = Cluster(2)
     yield cluster
     cluster.close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def what_stays_is_there() -> Iterator[None]:
+    """The helper process of multiprocessing, and a thread in which distributed does what takes long."""
+    from distributed.utils import _offload_executor
+
+    _offload_executor.submit(int).result()
+    with helper_processes():
+        yield
 
 
 @pytest.fixture
