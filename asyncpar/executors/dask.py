@@ -182,6 +182,7 @@ class _Dask(Engine):
 
     async def put(self, data: Buffer) -> Any:
         """Tries again if it meets a worker that has just gone."""
+        failure: OSError | None = None
         for _ in range(_PUT_ATTEMPTS):
             if not self._threads:  # a task that waits for a worker lets an adaptive cluster start one
                 await self._client.submit(_nothing, key=f"{self._name}-{uuid.uuid4().hex}", pure=False)

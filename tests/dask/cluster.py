@@ -14,11 +14,6 @@ import sys
 import tempfile
 from typing import Any
 
-if __name__ != "__main__":
-    import pytest
-
-    pytest.importorskip("distributed")
-
 
 class Cluster:
     """Talks to the process of a cluster.

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Callable
 from typing import Any
 
 import anyio
+import dask
 import pytest
 from distributed import Client
 
@@ -102,10 +101,6 @@ async def test_trio_is_refused_and_told_how_to_go_on(cluster: Cluster) -> None:
 
 @on_asyncio
 async def test_an_address_without_a_scheduler_is_named() -> None:
-    from distributed.comm import core  # noqa: F401 - its settings are read when it connects
-
-    import dask
-
     with (
         dask.config.set({"distributed.comm.timeouts.connect": "300ms"}),
         pytest.raises(ExecutorUnavailableError, match=r"there is no Dask scheduler at tcp://127\.0\.0\.1:1"),
@@ -116,8 +111,6 @@ async def test_an_address_without_a_scheduler_is_named() -> None:
 
 @on_asyncio
 async def test_after_a_failure_to_connect_the_executor_tries_again(cluster: Cluster) -> None:
-    import dask
-
     executor = DaskExecutor("tcp://127.0.0.1:1")
     with dask.config.set({"distributed.comm.timeouts.connect": "300ms"}):
         for _ in range(2):

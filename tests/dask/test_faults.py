@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import dask
 import numpy as np
 import pytest
 
@@ -97,8 +98,6 @@ async def test_no_call_is_lost_or_blamed_when_workers_are_killed(killed: int, ow
 
 
 async def test_the_end_of_the_scheduler_ends_a_run_and_says_so(own_cluster: Cluster, tmp_path: Path) -> None:
-    import dask
-
     marking = Marking(tmp_path, waits=True)
     with dask.config.set({"distributed.comm.timeouts.connect": "500ms"}):
         async with DaskExecutor(own_cluster.address) as executor, asyncio.timeout(20):
