@@ -21,6 +21,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import anyio
+
 from asyncpar._child.pool_main import PoolAnswer
 from asyncpar._contract.batches import Batch
 from asyncpar._contract.executor import Fate
@@ -58,6 +60,10 @@ class Engine(ABC):
         Raises:
             ExecutorUnavailableError: it is not there.
         """
+
+    async def live(self) -> None:
+        """Does what has to be done from time to time, until it is cancelled. Begins before `start`."""
+        await anyio.sleep_forever()
 
     async def close(self) -> None:  # noqa: B027 - nor does each have to end
         """Ends what belongs to us. Also called if `start` was not, or has failed."""

@@ -23,6 +23,7 @@ import asyncio
 import contextlib
 import importlib
 import tempfile
+import time
 import uuid
 import weakref
 from collections.abc import Callable, Collection, Sequence
@@ -34,6 +35,7 @@ import anyio
 
 from asyncpar._child.pool_main import Box, PoolAnswer, run_in_cluster
 from asyncpar._contract.admission import WhenFull
+from asyncpar._contract.batches import Batch
 from asyncpar._contract.executor import FREE, Fate, Hints, Program, Session, Traits
 from asyncpar._engines.engine import Engine
 from asyncpar._engines.executor import ConnectedExecutor
@@ -47,6 +49,8 @@ from asyncpar.errors import ExecutorUnavailableError
 
 _SEND_SECONDS = 0.001  # for which our own client collects messages, instead of 10 ms
 _CLOSE_SECONDS = 10.0
+_RESTART_SECONDS = 20.0  # far longer than a worker takes to start, …
+_START_SECONDS = 0.5  # … which is about this
 _PUT_ATTEMPTS = 20
 _PUT_SECONDS = 0.1  # between two of them: in this time, a scheduler notices on most networks that a worker is gone
 
@@ -113,6 +117,8 @@ class _Dask(Engine):
         self._owns_client = False
         self._name = f"asyncpar-{uuid.uuid4().hex}"  # of the plugin, of its topic, and at the beginning of all keys
         self._threads = 0
+        self._mending = anyio.Lock()
+        self._lacking = anyio.Event()
         self._waiting: set[asyncio.Future[PoolAnswer | Exception]] = set()
 
     # Start and end
@@ -144,10 +150,7 @@ class _Dask(Engine):
         self.workers = max(1, self._threads)
 
     async def _connect(self, address: str, *, security: Any) -> None:
-        is_near = self._cluster is not None  # otherwise, perhaps only the scheduler can be reached from here
-        client = self._distributed.Client(
-            address, asynchronous=True, set_as_default=False, security=security, direct_to_workers=is_near
-        )
+        client = self._distributed.Client(address, asynchronous=True, set_as_default=False, security=security)
         try:
             self._client = await client
         except (OSError, ValueError) as error:
@@ -169,6 +172,18 @@ class _Dask(Engine):
         if cluster is not None:
             await run_off_loop(cluster.close)
 
+    async def live(self) -> None:
+        """Mends a cluster of our own from which workers are missing for long."""
+        while True:
+            await self._lacking.wait()
+            self._lacking = anyio.Event()
+            await anyio.sleep(_RESTART_SECONDS)
+            if self._lacks_workers():
+                await self.rebuild(self.generation)
+
+    def _lacks_workers(self) -> bool:
+        return self._cluster is not None and self._threads < cpu_count()
+
     def let_go(self) -> None:
         if self._cluster is not None:
             self._cluster.close()
@@ -177,17 +192,20 @@ class _Dask(Engine):
         self._threads = event[1]
         self.workers = max(1, self._threads)
         self.changed()
+        if self._lacks_workers():
+            self._lacking.set()
 
     # Tasks
 
     async def put(self, data: Buffer) -> Any:
         """Tries again if it meets a worker that has just gone."""
         failure: OSError | None = None
+        is_near = self._cluster is not None  # otherwise, perhaps only the scheduler can be reached from here
         for _ in range(_PUT_ATTEMPTS):
             if not self._threads:  # a task that waits for a worker lets an adaptive cluster start one
                 await self._client.submit(_nothing, key=f"{self._name}-{uuid.uuid4().hex}", pure=False)
             try:
-                (future,) = await self._client.scatter([Box(data, is_kept=True)], hash=False)
+                (future,) = await self._client.scatter([Box(data, is_kept=True)], hash=False, direct=is_near)
             except OSError as error:
                 failure = error
                 await anyio.sleep(_PUT_SECONDS)
@@ -244,6 +262,14 @@ class _Dask(Engine):
             return FREE
         task.release()
         return Fate.LEFT
+
+    async def rebuild(self, generation: int, error: Exception | None = None, suspect: Batch | None = None) -> None:
+        if self._cluster is None:
+            return  # it is somebody else's, and goes on
+        async with self._mending:
+            if self.generation == generation:
+                await run_off_loop(self._cluster.mend)
+                self.generation += 1
 
     def is_loss(self, error: BaseException) -> bool:
         return isinstance(error, self._distributed.scheduler.KilledWorker)
@@ -317,6 +343,35 @@ class _LocalCluster:
             self._folder.cleanup()
             raise
         self.address: str = self._cluster.scheduler_address
+
+    def mend(self) -> None:
+        """Returns when all workers are there again.
+
+        A nanny restarts its worker, unless that dies again just when it has registered: then the nanny gives up. And a call
+        that kills its worker would be sent to such a new one at once.
+        """
+        cluster, deadline = self._cluster, time.monotonic() + _RESTART_SECONDS
+        while time.monotonic() < deadline:
+            nannies = dict(cluster.workers)
+            for name, nanny in nannies.items():
+                if nanny.status.name in ("closed", "failed"):
+                    cluster.workers.pop(name, None)
+            if len(cluster.workers) < cpu_count():
+                cluster.scale(cpu_count())  # which starts those that are missing
+                time.sleep(_START_SECONDS)
+            elif all(map(self._serves, nannies.values())):
+                return
+            time.sleep(0.01)  # a nanny tells nobody
+
+    def _serves(self, nanny: Any) -> bool:
+        """Whether its worker runs, and both it and the scheduler know that. The scheduler is the first to know of a death."""
+        process = nanny.process
+        return (
+            process is not None
+            and process.status.name == "running"
+            and process.is_alive()
+            and nanny.worker_address in self._cluster.scheduler.workers
+        )
 
     def close(self) -> None:
         try:
