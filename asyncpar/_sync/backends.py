@@ -52,7 +52,7 @@ _PROCESS_PARAMS = {  # {joblib's name, and others: ProcessExecutor's name}
     "grace": "grace",
 }
 
-_CLUSTER_PARAMS = ("client", "contextvars")  # of DaskExecutor
+_CLUSTER_PARAMS = ("client", "scale_to", "contextvars")  # of DaskExecutor
 
 registered: dict[str, Callable[..., Executor]] = {}  # by `register_parallel_backend`
 default_backend: list[str] = []  # the name that it made the default last
@@ -166,7 +166,7 @@ def _find_cluster(name: str, inner_max_num_threads: int | None, params: Mapping[
 
 def _can_be_key(params: Mapping[str, Any]) -> bool:
     """Whether calls with these parameters share an executor: with an address, and not with a client that may be closed."""
-    return all(isinstance(value, str) for value in params.values())
+    return all(isinstance(value, (str, int)) for value in params.values())
 
 
 def shares_no_memory(backend: Backend) -> bool:

@@ -33,6 +33,7 @@ from typing import Any
 
 import anyio
 
+from asyncpar._basics.validation import is_positive_int, to_count
 from asyncpar._child.pool_main import Box, PoolAnswer, run_in_cluster
 from asyncpar._contract.admission import WhenFull
 from asyncpar._contract.batches import Batch
@@ -70,10 +71,13 @@ class DaskExecutor(ConnectedExecutor):
         client: the address of a scheduler, such as "tcp://10.0.0.1:8786", or a `distributed.Client`, which is not closed here.
             An asynchronous client of the same event loop is used as it is; of any other, only the address. None: a cluster of
             its own on this machine, with a worker for each processor, which listens only on the loopback interface.
+        scale_to: up to how many workers an adaptive cluster may grow for a run. It grows with the work that waits in it, so
+            batches for that many workers are sent there even while there are fewer. None: two for each that there is.
         contextvars: context variables whose values go to workers, as in `ProcessExecutor`.
         max_pending, when_full: limit what waits for a worker, as in `ProcessExecutor`.
 
     Raises:
+        ValueError: `scale_to` is not a positive number.
         ExecutorUnavailableError: `distributed` is not installed. Later: there is no cluster, or the event loop is trio's.
         TypeError: `client` is something else.
     """
@@ -84,11 +88,16 @@ class DaskExecutor(ConnectedExecutor):
         self,
         client: Any = None,
         *,
+        scale_to: int | None = None,
         contextvars: Collection[ContextVar[Any]] = (),
         max_pending: int | None = None,
         when_full: WhenFull = "wait",
     ) -> None:
-        super().__init__(_Dask(client), contextvars=contextvars, max_pending=max_pending, when_full=when_full)
+        if scale_to is not None and not is_positive_int(scale_to):
+            raise ValueError(f"scale_to must be a number of workers, 1 or more, or None, not {scale_to!r}")
+        super().__init__(
+            _Dask(client, to_count(scale_to or 1)), contextvars=contextvars, max_pending=max_pending, when_full=when_full
+        )
 
     async def __aenter__(self) -> DaskExecutor:
         _refuse_trio()
@@ -104,13 +113,14 @@ class _Dask(Engine):
     name = "Dask cluster"
     keeps_data = True
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, least_workers: int) -> None:
         self._distributed = load_distributed()
         if client is not None and not isinstance(client, (str, self._distributed.Client)):
             raise TypeError(
                 f"DaskExecutor takes the address of a scheduler, a distributed.Client, or None, not {client!r:.200}"
             )
         self._given = client
+        self.workers = self._least_workers = least_workers
         self._cancelled_error: type[Exception] = importlib.import_module("distributed.client").FutureCancelledError
         self._cluster: _LocalCluster | None = None  # of our own
         self._client: Any = None
@@ -147,7 +157,7 @@ class _Dask(Engine):
         await self._client.register_plugin(make_plugin(self._distributed, self._name))
         known = await self._client.scheduler.identity(n_workers=-1)
         self._threads = sum([worker["nthreads"] for worker in known["workers"].values()])
-        self.workers = max(1, self._threads)
+        self.workers = max(self._least_workers, self._threads)
 
     async def _connect(self, address: str, *, security: Any) -> None:
         client = self._distributed.Client(address, asynchronous=True, set_as_default=False, security=security)
@@ -190,7 +200,7 @@ class _Dask(Engine):
 
     def _note_threads(self, event: tuple[float, int]) -> None:
         self._threads = event[1]
-        self.workers = max(1, self._threads)
+        self.workers = max(self._least_workers, self._threads)
         self.changed()
         if self._lacks_workers():
             self._lacking.set()

@@ -119,6 +119,13 @@ async def test_after_a_failure_to_connect_the_executor_tries_again(cluster: Clus
     await executor.aclose()
 
 
+@pytest.mark.parametrize("wrong", [0, -1, 1.5, "2"])
+@on_asyncio
+async def test_a_number_of_workers_that_cannot_be_is_refused(wrong: Any) -> None:
+    with pytest.raises(ValueError, match="scale_to must be"):
+        DaskExecutor(scale_to=wrong)
+
+
 @pytest.mark.parametrize("wrong", [3, ["tcp://x"], object()])
 @on_asyncio
 async def test_what_is_no_cluster_is_refused(wrong: Any) -> None:
