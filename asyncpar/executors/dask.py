@@ -49,6 +49,8 @@ from asyncpar._wire.codec import OUT_OF_BAND_BYTES
 from asyncpar.errors import ExecutorUnavailableError
 
 _SEND_SECONDS = 0.001  # for which our own client collects messages, instead of 10 ms
+_ROUND_TRIP = 0.01  # 5 to 10 ms on one machine
+_SCHEDULER_SECONDS = 1e-3  # of the scheduler's time for each batch; it was 0.7 ms
 _CLOSE_SECONDS = 10.0
 _RESTART_SECONDS = 20.0  # far longer than a worker takes to start, …
 _START_SECONDS = 0.5  # … which is about this
@@ -69,8 +71,9 @@ class DaskExecutor(ConnectedExecutor):
 
     Args:
         client: the address of a scheduler, such as "tcp://10.0.0.1:8786", or a `distributed.Client`, which is not closed here.
-            An asynchronous client of the same event loop is used as it is; of any other, only the address. None: a cluster of
-            its own on this machine, with a worker for each processor, which listens only on the loopback interface.
+            An asynchronous client of the same event loop is used as it is; of any other, only the address. None: the
+            cluster that Dask's configuration names (`DASK_SCHEDULER_ADDRESS`). If it names none, a cluster of its own on this
+            machine, with a worker for each processor, which listens only on the loopback interface.
         scale_to: up to how many workers an adaptive cluster may grow for a run. It grows with the work that waits in it, so
             batches for that many workers are sent there even while there are fewer. None: two for each that there is.
         contextvars: context variables whose values go to workers, as in `ProcessExecutor`.
@@ -82,7 +85,7 @@ class DaskExecutor(ConnectedExecutor):
         TypeError: `client` is something else.
     """
 
-    traits = Traits(stops="never", may_rerun=True, round_trip=0.01, depth=2)
+    traits = Traits(stops="never", may_rerun=True, round_trip=_ROUND_TRIP, depth=2)
 
     def __init__(
         self,
@@ -98,6 +101,12 @@ class DaskExecutor(ConnectedExecutor):
         super().__init__(
             _Dask(client, to_count(scale_to or 1)), contextvars=contextvars, max_pending=max_pending, when_full=when_full
         )
+
+    def _follow_workers(self) -> None:
+        """Many workers get longer batches, because the scheduler takes its time for each."""
+        round_trip = max(_ROUND_TRIP, _SCHEDULER_SECONDS * self.engine.workers)
+        self.traits = self.traits._replace(round_trip=round_trip)
+        super()._follow_workers()
 
     async def __aenter__(self) -> DaskExecutor:
         _refuse_trio()
@@ -119,6 +128,7 @@ class _Dask(Engine):
             raise TypeError(
                 f"DaskExecutor takes the address of a scheduler, a distributed.Client, or None, not {client!r:.200}"
             )
+        self._settings = importlib.import_module("dask").config
         self._given = client
         self.workers = self._least_workers = least_workers
         self._cancelled_error: type[Exception] = importlib.import_module("distributed.client").FutureCancelledError
@@ -142,9 +152,9 @@ class _Dask(Engine):
             raise
 
     async def _start(self) -> None:
-        given = self._given
+        given = self._given or self._settings.get("scheduler-address", None)  # where a `Client` looks, too
         if given is None:
-            self._cluster = await run_off_loop(partial(_LocalCluster, self._distributed))
+            self._cluster = await run_off_loop(partial(_LocalCluster, self._distributed, self._settings))
             given = self._cluster.address
         if isinstance(given, str):
             await self._connect(given, security=None)
@@ -333,9 +343,8 @@ def _refuse_trio() -> None:
 class _LocalCluster:
     """A cluster of our own: a worker process for each processor, and a scheduler in a thread. Starting and closing it block."""
 
-    def __init__(self, distributed: Any) -> None:
+    def __init__(self, distributed: Any, settings: Any) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="asyncpar-dask-")  # for what it writes to disk
-        settings = importlib.import_module("dask").config
         try:
             with settings.set({"temporary-directory": self._folder.name}):  # a scheduler has no argument for it
                 self._cluster = distributed.LocalCluster(

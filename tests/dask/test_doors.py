@@ -35,6 +35,17 @@ def test_an_executor_with_a_name_ends_with_its_event_loop(anyio_backend: Any) ->
 
 
 @on_asyncio
+async def test_without_an_address_the_cluster_of_dasks_configuration_is_used(cluster: Cluster) -> None:
+    with dask.config.set({"scheduler-address": cluster.address}):
+        pids = set(await pmap(own_pid, range(20), executor="dask", batch_size=1))
+    assert pids <= set(cluster.pids())
+
+
+def own_pid(_: int) -> int:
+    return os.getpid()
+
+
+@on_asyncio
 async def test_an_asynchronous_client_of_this_loop_is_used_and_left_open(cluster: Cluster) -> None:
     async with Client(cluster.address, asynchronous=True, set_as_default=False) as client:
         for _ in range(2):

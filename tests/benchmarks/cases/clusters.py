@@ -148,7 +148,7 @@ CASES = (
         "dask-large",
         "100 MB that 8 calls on 2 Dask workers look at",
         (
-            Contender("asyncpar", _large, "asyncpar", (Target(times=1.0),)),
+            Contender("asyncpar", _large, "asyncpar", (Target(times=1.1),)),
             Contender("scatter, submit", partial(_large_of_dask, broadcast=False)),
             Contender("scatter(broadcast), submit", partial(_large_of_dask, broadcast=True)),
         ),
