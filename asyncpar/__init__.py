@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from asyncpar.errors import RemoteTraceback as RemoteTraceback
     from asyncpar.errors import UnsafeCacheError as UnsafeCacheError
     from asyncpar.errors import WorkerDiedError as WorkerDiedError
+    from asyncpar.executors.dask import DaskExecutor as DaskExecutor
     from asyncpar.executors.futures import FuturesExecutor as FuturesExecutor
     from asyncpar.executors.inline import InlineExecutor as InlineExecutor
     from asyncpar.executors.interpreter import InterpreterExecutor as InterpreterExecutor
@@ -64,6 +65,7 @@ _HOMES = {
     "ConsumedError": "errors",
     "CurrentCall": "_child.seeded_calls",
     "CurrentWorker": "_platform.current_worker",
+    "DaskExecutor": "executors.dask",
     "Executor": "_contract.executor",
     "ExecutorSaturatedError": "errors",
     "ExecutorUnavailableError": "errors",
@@ -111,6 +113,7 @@ __all__ = [
     "ConsumedError",
     "CurrentCall",
     "CurrentWorker",
+    "DaskExecutor",
     "Executor",
     "ExecutorSaturatedError",
     "ExecutorUnavailableError",

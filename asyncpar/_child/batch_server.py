@@ -17,7 +17,7 @@ from asyncpar._child.protocol import DONE, FAILED, LAST, BatchMessage, CallInter
 from asyncpar._child.run_batch import BatchReport, run_batch
 from asyncpar._memory.loans import MmapMode
 from asyncpar._platform.own_imports import import_own
-from asyncpar._wire.codec import BY_NAME, Undeliverable
+from asyncpar._wire.codec import BY_NAME, EncodedElements, Undeliverable
 from asyncpar._wire.decoder import Decoder
 from asyncpar._wire.definitions import Definitions, reading
 from asyncpar._wire.encoder import BufferPlacer, Encoder
@@ -127,9 +127,7 @@ class BatchServer:
             mmap_mode = self._programs[program_id].mmap_mode if new_program is None else new_program[1][-1]
             mapped_before = memory.begin_batch(decoder, mmap_mode) if lends else memory.let_go()
         if new_program is not None:
-            encoded, options = new_program
-            fn, definitions = decoder.value(encoded)
-            self._programs[program_id] = Program(fn, definitions, options)
+            self._add_program(program_id, decoder, *new_program)
         program = self._programs[program_id]
         for data in more:
             program.define(data)
@@ -141,6 +139,14 @@ class BatchServer:
         program.manner = max(program.manner, manner)
         fn = partial(_call_unless_undeliverable, program.fn) if spoiled else program.fn
         return Request(program, fn, columns, definitions, budget, near_end, decoder.has_read_apart)
+
+    def take_on(self, program_id: int, decoder: Decoder) -> None:
+        """Takes on a program that comes in a message of its own."""
+        self._add_program(program_id, decoder, *decoder.message)
+
+    def _add_program(self, program_id: int, decoder: Decoder, encoded: EncodedElements, options: ProgramOptions) -> None:
+        fn, definitions = decoder.value(encoded)
+        self._programs[program_id] = Program(fn, definitions, options)
 
     def write(
         self, request: Request, report: BatchReport, kind: int, positions: tuple[list[int], list[int]] | None = None

@@ -1,20 +1,30 @@
-"""Runs in the workers of pools that are not ours: one batch per task, of any run.
+"""Runs in the workers of pools and clusters that are not ours: one batch per task, of any run.
 
-A task contains its program's number and the message of a batch. The program itself is in the message only if it is small, or if
-this worker has said that it does not know it (`UNKNOWN`). So a large function goes once to each worker (or to each place at
-the beginning of a run), although it is not known beforehand which worker takes a task.
+A task contains its program's number and the parts of a message: the pickle, and the buffers that it refers to. The program is
+in a message of its own. It is there if it is small, if the engine keeps it, so that it travels once to each worker, or if this
+worker has said that it does not know it (`UNKNOWN`). So a large function goes once to each worker (or to each place at the
+beginning of a run), although it is not known beforehand which worker takes a task.
+
+Clusters pass data on in *boxes*. A cluster keeps what is in one and hands it to several tasks, which may run at the same time
+in the same process. So the data is shown read-only there, unless the user wants a copy.
 """
 
 from __future__ import annotations
 
 import os
+import pickle
+import platform
+import sys
 import threading
 from collections import deque
-from typing import TypeAlias
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 from asyncpar._child.batch_server import BatchServer, failure
 from asyncpar._child.control import private_page
 from asyncpar._child.protocol import BATCH
+from asyncpar._memory.buffers import Buffer
+from asyncpar._memory.loans import MmapMode
 from asyncpar._platform.nesting import context_of_a_pool_worker
 from asyncpar._wire.decoder import Decoder
 from asyncpar._wire.frames import Frame
@@ -22,7 +32,7 @@ from asyncpar._wire.frames import Frame
 UNKNOWN = 0  # instead of a kind of frame
 _KEPT_PROGRAMS = 64  # the most recently used ones; others are requested again
 
-PoolAnswer: TypeAlias = tuple[int, bytes, list[bytearray], str]  # kind of frame, payload, buffers, name of the worker
+PoolAnswer: TypeAlias = tuple[int, Any, list[Any], str]  # kind of frame, payload, buffers, name of the worker
 
 _here = threading.local()  # a pool may run several tasks in the threads of one process
 
@@ -42,18 +52,66 @@ class _Server:
             self.server.forget((self._used.popleft(),))
 
 
-def run_in_pool(program_id: int, has_program: bool, depth: int, payload: bytes, buffers: list[bytearray]) -> PoolAnswer:
-    """Makes the calls of one batch."""
+def run_in_pool(
+    program_id: int, program: Sequence[Buffer] | None, mode: MmapMode, depth: int, parts: Sequence[Buffer]
+) -> PoolAnswer:
+    """Makes the calls of one batch. `mode`: how data in boxes is shown."""
+    kind, payload, buffers = _run(program_id, program, mode, depth, parts)
+    return kind, bytes(payload), [bytearray(buffer) for buffer in buffers], f"pool worker {os.getpid()}"
+
+
+def run_in_cluster(program_id: int, mode: MmapMode, depth: int, program_parts: int, *parts: Any) -> PoolAnswer:
+    """The same, with results in boxes. The first parts are the program's: a cluster sees only what is an argument itself."""
+    program = parts[:program_parts] or None
+    kind, payload, buffers = _run(program_id, program, mode, depth, parts[program_parts:])
+    worker = f"worker {os.getpid()} on {platform.node()}"
+    return kind, Box(payload, is_kept=False), [Box(buffer, is_kept=False) for buffer in buffers], worker
+
+
+def _run(
+    program_id: int, program: Sequence[Any] | None, mode: MmapMode, depth: int, parts: Sequence[Any]
+) -> tuple[int, Buffer, Sequence[Any]]:
     worker = getattr(_here, "worker", None)
     if worker is None:
         worker = _here.worker = _Server()
-    who = f"pool worker {os.getpid()}"
     server = worker.server
-    if not has_program and not server.knows(program_id):
-        return UNKNOWN, b"", [], who
+    if program is None and not server.knows(program_id):
+        return UNKNOWN, b"", []
     worker.note_use(program_id)
+    run = context_of_a_pool_worker(depth).run
     try:
-        answer = context_of_a_pool_worker(depth).run(server.answer, Decoder(Frame(BATCH, payload, buffers)), lends=False)
+        if not server.knows(program_id):
+            assert program is not None, "else it was asked for"
+            run(server.take_on, program_id, _decoder(program, mode))
+        answer = run(server.answer, _decoder(parts, mode), lends=False)
     except BaseException as error:  # raised by reading the function: the run cannot go on
         answer = failure(error)
-    return answer.kind, bytes(answer.payload), [bytearray(buffer) for buffer in answer.buffers], who
+    return answer.kind, answer.payload, answer.buffers
+
+
+def _decoder(parts: Sequence[Any], mode: MmapMode) -> Decoder:
+    payload, *buffers = [part.shown(mode) if type(part) is Box else part for part in parts]
+    return Decoder(Frame(BATCH, payload, buffers))
+
+
+class Box:
+    """Data on its way through a cluster, which pickle hands out as a buffer. `is_kept`: several tasks may see it."""
+
+    __slots__ = ("data", "is_kept")
+
+    def __init__(self, data: Any, is_kept: bool) -> None:
+        self.data = memoryview(data).cast("B")
+        self.is_kept = is_kept
+
+    def shown(self, mode: MmapMode) -> memoryview:
+        """The data as a call sees it."""
+        if self.is_kept:
+            return self.data.toreadonly() if mode == "r" else memoryview(bytearray(self.data))
+        return memoryview(bytearray(self.data)) if self.data.readonly else self.data
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return Box, (pickle.PickleBuffer(self.data) if protocol >= 5 else bytes(self.data), self.is_kept)
+
+    def __sizeof__(self) -> int:
+        """Clusters ask for it, to know how much memory they use."""
+        return sys.getsizeof(b"") + self.data.nbytes

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from asyncpar._basics.loaded import loaded_numpy
-from asyncpar._memory.buffers import Buffer, allocate
+from asyncpar._memory.buffers import Buffer, Elsewhere, allocate
 
 PAGE: Final = mmap.ALLOCATIONGRANULARITY
 PIECE = 1 << 18  # written or read by one system call; fits a processor's cache
@@ -91,10 +91,10 @@ class _Room:
         self.area.give_back(self.offset, self.length)
 
 
-class Block:
-    """A buffer's copy in a file. It stays there for as long as this object lives. `was_there`: it has been sent before."""
+class Block(Elsewhere):
+    """A buffer's copy in a file. It stays there for as long as this object lives."""
 
-    __slots__ = ("__weakref__", "_room", "length", "offset", "serial", "was_there")
+    __slots__ = ("__weakref__", "_room", "length", "offset", "serial")
 
     def __init__(self, area: Area, offset: int, length: int, serial: int) -> None:
         self._room = _Room(area, offset, length)

@@ -17,6 +17,18 @@ class Shared(NamedTuple):
     slot: int
 
 
+class Elsewhere:
+    """Stands for a buffer that the receiver has from elsewhere than the message. `was_there`: it has been sent before."""
+
+    __slots__ = ("was_there",)
+
+    def __init__(self, *, was_there: bool) -> None:
+        self.was_there = was_there
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+
 def allocate(length: int) -> bytearray | mmap.mmap:
     """Memory to receive into. Large memory is mapped, page by page as it fills, since zeroing 100 MiB would block everything.
 

@@ -20,7 +20,7 @@ import itertools
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from asyncpar._basics.loaded import loaded_numpy
 from asyncpar._memory.blocks import Area, Block
@@ -32,7 +32,7 @@ class Placer:
 
     holds_results = False
     shows_views = False
-    _copied: _Copied | None = None  # made with the first copy
+    _copied: Copied[Block] | None = None  # made with the first copy
 
     def __init__(self, area: Callable[[], Area], threshold: int) -> None:
         self._area = area
@@ -55,7 +55,7 @@ class Placer:
                 block = self.copy((data,))
                 if block is not None:
                     if self._copied is None:
-                        self._copied = _Copied()
+                        self._copied = Copied()
                     self._copied.remember(data, block)
             return block
 
@@ -79,31 +79,41 @@ class Placer:
 _sightings = itertools.count()
 
 
+class HasLength(Protocol):
+    """What holds a copy: a block, or whatever an engine has instead."""
+
+    @property
+    def length(self) -> int: ...
+
+
+B = TypeVar("B", bound=HasLength)
+
+
 @dataclass(slots=True)
-class _Array:
+class _Array(Generic[B]):
     """An array that a block holds a copy of. `seen` says when it was last seen, as a number that grows."""
 
     array: weakref.ref[Any]
-    block: Block
+    block: B
     seen: int
 
 
 @dataclass(slots=True)
-class _Memory:
+class _Memory(Generic[B]):
     """Memory that a block holds a copy of, and an exporter of that memory."""
 
     exporter: Any
-    block: weakref.ref[Block]
+    block: weakref.ref[B]
 
 
-class _Copied:
+class Copied(Generic[B]):
     """The arrays and other memory whose copies lie in blocks."""
 
     def __init__(self) -> None:
-        self._arrays: dict[int, _Array] = {}  # by the id of the array
-        self._memory: dict[tuple[int, int], _Memory] = {}  # by address and length
+        self._arrays: dict[int, _Array[B]] = {}  # by the id of the array
+        self._memory: dict[tuple[int, int], _Memory[B]] = {}  # by address and length
 
-    def find(self, data: memoryview) -> Block | None:
+    def find(self, data: memoryview) -> B | None:
         array = _array_of(data)
         if array is None:
             where = _where(data)
@@ -114,11 +124,11 @@ class _Copied:
         known.seen = next(_sightings)
         return known.block
 
-    def _find_memory(self, where: tuple[int, int]) -> Block | None:
+    def _find_memory(self, where: tuple[int, int]) -> B | None:
         memory = self._memory.get(where)
         return None if memory is None or not _lies_within(where, memory.exporter) else memory.block()
 
-    def remember(self, data: memoryview, block: Block) -> None:
+    def remember(self, data: memoryview, block: B) -> None:
         array = _array_of(data)
         if array is None:
             where, memory = _where(data), self._memory

@@ -94,7 +94,7 @@ def is_own_cancellation(error: BaseException) -> bool:
     """Whether `error` cancels the current task, and is not just a cancellation that a call ran into and raised."""
     if not issubclass(type(error), anyio.get_cancelled_exc_class()):
         return False
-    if not _runs_on_asyncio():
+    if not runs_on_asyncio():
         return True  # only trio can make its `Cancelled`
     import asyncio
 
@@ -177,7 +177,7 @@ _keeper: RunVar[weakref.ref[_Keeper] | None] = RunVar("asyncpar_keeper", None)
 
 def _spawn(keeper: _Keeper) -> None:
     """Starts the keeper's task, which only the event loop owns."""
-    if _runs_on_asyncio():
+    if runs_on_asyncio():
         import asyncio
 
         loop = asyncio.get_running_loop()
@@ -198,5 +198,6 @@ def current_loop() -> object:
     return anyio.lowlevel.current_token().native_token if loop is None else loop  # 3 µs, but only if not on asyncio
 
 
-def _runs_on_asyncio() -> bool:
+def runs_on_asyncio() -> bool:
+    """Whether the event loop that runs now is asyncio's."""
     return hasattr(anyio.lowlevel.current_token().native_token, "call_soon_threadsafe")

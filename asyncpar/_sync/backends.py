@@ -11,12 +11,14 @@ from asyncpar._basics.hints import meant_option
 from asyncpar._contract.executor import Executor
 from asyncpar._platform.cpus import cpu_count, resolve_n_jobs
 from asyncpar._platform.nesting import depth
+from asyncpar._sync.reporting import ALL_WORKERS
 from asyncpar._sync.settings import Prefer, Require, current_settings
 from asyncpar.executors import NAMES, default_name, is_foreign_pool, make_executor, refuse_unless_available, workers_of
 from asyncpar.executors.inline import InlineExecutor
 
 ALIASES = {"loky": "process", "multiprocessing": "process", "threading": "thread", "sequential": "inline"}  # joblib's names
-_APART = frozenset({"process", "interpreter"})  # kinds whose calls see no object of the program
+_APART = frozenset({"process", "interpreter", "dask"})  # kinds whose calls see no object of the program
+_CLUSTERS = frozenset({"dask"})  # kinds that have workers elsewhere, whose number we do not choose
 _MOST_THREADS = 1 << 16  # no limit: each call has its own, n_jobs, and calls in threads never wait for those around them
 _PARALLEL_PARAMS = (  # of `Parallel` itself, for the message about an unknown one
     "n_jobs",
@@ -49,6 +51,8 @@ _PROCESS_PARAMS = {  # {joblib's name, and others: ProcessExecutor's name}
     "max_shared_bytes": "max_shared_bytes",
     "grace": "grace",
 }
+
+_CLUSTER_PARAMS = ("client", "scale_to", "contextvars")  # of DaskExecutor
 
 registered: dict[str, Callable[..., Executor]] = {}  # by `register_parallel_backend`
 default_backend: list[str] = []  # the name that it made the default last
@@ -131,6 +135,8 @@ def find_backend(backend: Any, n_jobs: int, inner_max_num_threads: int | None, p
     if name not in NAMES:
         known = ", ".join(map(repr, [*NAMES, *ALIASES, *registered]))
         raise ValueError(f"unknown backend {backend!r}; known are {known}, or an Executor object or a multiprocessing context")
+    if name in _CLUSTERS:
+        return _find_cluster(name, inner_max_num_threads, params)
     if name != "process":
         refuse_unless_available(name)
         _refuse_params(backend, inner_max_num_threads, params)
@@ -142,6 +148,25 @@ def find_backend(backend: Any, n_jobs: int, inner_max_num_threads: int | None, p
 
         check_process_arguments(**{_PROCESS_PARAMS[param]: value for param, value in params.items()})
     return Backend(name, name, lambda: _make_processes(threads, params), key)
+
+
+def _find_cluster(name: str, inner_max_num_threads: int | None, params: Mapping[str, Any]) -> Backend:
+    refuse_unless_available(name)
+    unknown = [param for param in params if param not in _CLUSTER_PARAMS]
+    if inner_max_num_threads is not None or unknown:
+        _refuse_params(name, inner_max_num_threads, dict.fromkeys(unknown))
+    if not params:
+        return Backend(name, name, lambda: make_executor(name), (name, depth()))
+    from asyncpar.executors.dask import DaskExecutor
+
+    return Backend(
+        name, name, lambda: DaskExecutor(**params), (name, depth(), *params.items()) if _can_be_key(params) else None
+    )
+
+
+def _can_be_key(params: Mapping[str, Any]) -> bool:
+    """Whether calls with these parameters share an executor: with an address, and not with a client that may be closed."""
+    return all(isinstance(value, (str, int)) for value in params.values())
 
 
 def shares_no_memory(backend: Backend) -> bool:
@@ -171,6 +196,8 @@ def _resolve_jobs(n_jobs: int | None, backend: Any) -> int:
         return max(1, workers if n_jobs is None else workers + 1 + n_jobs)
     if n_jobs == 0:
         raise _not_n_jobs(n_jobs)
+    if (n_jobs is None or n_jobs < 0) and isinstance(backend, str) and backend in _CLUSTERS:
+        return ALL_WORKERS
     return 1 if n_jobs is None else resolve_n_jobs(n_jobs)
 
 

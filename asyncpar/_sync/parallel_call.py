@@ -43,6 +43,7 @@ from asyncpar._wire.unfinished import Hold, hold_unfinished_modules
 from asyncpar.errors import CallTimeoutError, ExecutorUnavailableError
 
 _FIRST_BATCHES = 4  # for each worker, pulled before anything runs: as many as the window will allow at first
+_MOST_FIRST_WORKERS = 64  # and a cluster may have any number; a guess
 
 
 class Listener(Protocol):
@@ -188,7 +189,7 @@ class ParallelCall:
         options = self._request.options
         size = 1 if options.batch_size == "auto" else options.batch_size
         most = options.buffersize or self._request.batches_ahead or sys.maxsize
-        return min(_FIRST_BATCHES * self._request.n_jobs * size, most)
+        return min(_FIRST_BATCHES * min(self._request.n_jobs, _MOST_FIRST_WORKERS) * size, most)
 
     def _attend(self) -> None:
         """Does what the run asks for until it is over."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from math import log10, sqrt
 
+ALL_WORKERS = 1 << 16  # of a cluster: it is not known how many there are, or will be
 EVERY_TIME = 10  # above this verbosity each completion is reported
 TO_STDOUT = 50  # from this verbosity on it is printed on stdout
 
 
 def preamble(name: str, n_jobs: int) -> str:
-    return f"Using backend {name} with {n_jobs} concurrent workers."
+    workers = "all of its workers" if n_jobs == ALL_WORKERS else f"{n_jobs} concurrent workers"
+    return f"Using backend {name} with {workers}."
 
 
 def progress_line(done: int, total: int | None, seconds: float, *, finished: bool = False) -> str:

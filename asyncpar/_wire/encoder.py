@@ -8,8 +8,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from asyncpar._basics.loaded import loaded_numpy
-from asyncpar._memory.blocks import Block
-from asyncpar._memory.buffers import Buffer
+from asyncpar._memory.buffers import Buffer, Elsewhere
 from asyncpar._wire.codec import (
     BY_NAME,
     ELEMENT_WEIGHT,
@@ -28,7 +27,7 @@ from asyncpar._wire.definitions import Definitions
 from asyncpar._wire.frames import Frame
 from asyncpar._wire.pace import IN_LOOP_BYTES, Breaths, Limit, Pace, TooLarge, Writer, join
 from asyncpar._wire.unfinished import guarded
-from asyncpar._wire.views import View, as_plain_column, view_pickler
+from asyncpar._wire.views import as_plain_column, view_pickler
 from asyncpar.errors import ExecutorUnavailableError
 
 _MEMBER_WEIGHT = 32  # of an element in a column that is pickled whole
@@ -43,9 +42,9 @@ _NOT_OF_AN_ELEMENT = (*NOT_OF_AN_ELEMENT, ExecutorUnavailableError)  # the latte
 
 
 class BufferPlacer(Protocol):
-    """Takes buffers of `threshold` bytes or more: it copies one and returns its block, or None if it has no room.
+    """Takes buffers of `threshold` bytes or more: it copies one and returns its block, or what stands for it. None: no room.
 
-    `find` returns the block of a buffer that has already been copied. `copy` takes data, in pieces, that will not be looked up
+    `find` returns that of a buffer that has already been copied. `copy` takes data, in pieces, that will not be looked up
     again. `holds_results`: the buffers are results, which are writable at the other end, and not arguments. `shows_views`: one
     end is an interpreter, in which there are no arrays (`views.py`).
     """
@@ -56,9 +55,9 @@ class BufferPlacer(Protocol):
     def holds_results(self) -> bool: ...
     @property
     def shows_views(self) -> bool: ...
-    def find(self, data: memoryview, /) -> Block | View | None: ...
-    def __call__(self, data: memoryview, /) -> Block | View | None: ...
-    def copy(self, pieces: Sequence[Buffer], /) -> Block | View | None: ...
+    def find(self, data: memoryview, /) -> Elsewhere | None: ...
+    def __call__(self, data: memoryview, /) -> Elsewhere | None: ...
+    def copy(self, pieces: Sequence[Buffer], /) -> Elsewhere | None: ...
 
 
 class Encoder:
@@ -101,7 +100,7 @@ class Encoder:
         """How many of its buffers were in shared memory already. To be called when they are sent."""
         hits = 0
         for buffer in self._column_buffers:
-            if type(buffer) is Block or type(buffer) is View:
+            if isinstance(buffer, Elsewhere):
                 hits += buffer.was_there
                 buffer.was_there = True
         return hits
@@ -345,7 +344,7 @@ class _Keeper:
                 return None
         return pickle.PickleBuffer(join(pickled, self.pace))
 
-    def _block_of(self, data: memoryview) -> Block | View | None:
+    def _block_of(self, data: memoryview) -> Elsewhere | None:
         placer = self.placer
         if placer is None or data.nbytes < placer.threshold:
             return None

@@ -17,18 +17,18 @@ from pickle import PickleBuffer, PicklingError
 from typing import Any
 
 from asyncpar._basics.loaded import loaded_numpy
-from asyncpar._memory.buffers import Buffer
+from asyncpar._memory.buffers import Buffer, Elsewhere
 from asyncpar._wire.pace import Breaths, join
 
 _FORMATS = frozenset("?bBcdefhHiIlLnNPqQ")  # of items, to which a memoryview can be cast
 
 
-class View:
+class View(Elsewhere):
     """Memory that is going to be shown to an interpreter. It is kept until then. `was_there`: it was not made for that."""
 
     def __init__(self, data: Buffer, *, was_there: bool = True) -> None:
+        super().__init__(was_there=was_there)
         self.data = memoryview(data).cast("B")
-        self.was_there = was_there
 
     def __len__(self) -> int:
         return len(self.data)

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from asyncpar._contract.running import batch_done as batch_done
     from asyncpar._contract.running import make_calls as make_calls
 
-NAMES = ("process", "thread", "interpreter", "inline")
+NAMES = ("process", "thread", "interpreter", "inline", "dask")
 
 _defaults: RunVar[dict[str, PooledExecutor[Any]] | None] = RunVar("asyncpar_default_executors", None)
 
@@ -99,11 +99,15 @@ def check_executor(executor: object) -> str | Executor | ForeignPool | None:
 
 
 def refuse_unless_available(name: str) -> None:
-    """Raises ExecutorUnavailableError if this Python does not have the executor of that name."""
+    """Raises ExecutorUnavailableError if this Python does not have the executor of that name, or what it needs."""
     if name == "interpreter":
         from asyncpar._interpreters.surroundings import refuse_unless_supported
 
         refuse_unless_supported()
+    elif name == "dask":
+        from asyncpar.executors.dask import load_distributed
+
+        load_distributed()
 
 
 def find_executor(executor: Any, n_jobs: int | None = None) -> Executor:
@@ -154,6 +158,10 @@ def make_executor(name: str) -> PooledExecutor[Any]:
         from asyncpar.executors.interpreter import InterpreterExecutor
 
         return InterpreterExecutor()
+    if name == "dask":
+        from asyncpar.executors.dask import DaskExecutor
+
+        return DaskExecutor()
     from asyncpar.executors.inline import InlineExecutor
 
     return InlineExecutor()

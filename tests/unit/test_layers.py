@@ -16,7 +16,7 @@ LAYERS = [
     ["_sync"],
     ["_map"],
     ["executors", "_run"],
-    ["_interpreters"],
+    ["_engines", "_interpreters"],
     ["_processes"],
     ["_contract"],
     ["_child"],

@@ -1,0 +1,114 @@
+"""A Dask cluster for tests, in processes that are no children of the tests' process: each test counts those that it leaves.
+
+It ends when the program that has started it does. `python -m tests.dask.cluster 2` starts it with two workers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from typing import Any
+
+
+class Cluster:
+    """Talks to the process of a cluster.
+
+    Attributes:
+        address: of the scheduler.
+        pid: of the process with the scheduler.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self._folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)  # it may have been killed
+        command = [sys.executable, "-m", "tests.dask.cluster", str(workers), self._folder.name]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._process.wait()  # what we talk to is its grandchild
+        self.address = self._hear()
+        self.pid = int(self._hear())
+
+    def tell(self, command: str) -> str:
+        """Has a command carried out; returns the answer."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(command + "\n")
+        self._process.stdin.flush()
+        return self._hear()
+
+    def pids(self) -> list[int]:
+        """Of the workers."""
+        return [int(pid) for pid in self.tell("pids").split()]
+
+    def kill_scheduler(self) -> None:
+        """Its workers end as well."""
+        os.kill(self.pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        with contextlib.suppress(BrokenPipeError):  # it has been killed
+            self.tell("close")
+        for stream in (self._process.stdin, self._process.stdout):
+            assert stream is not None
+            with contextlib.suppress(BrokenPipeError):
+                stream.close()
+        self._folder.cleanup()
+
+    def _hear(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().strip()
+
+
+def serve(workers: int, folder: str) -> None:
+    import dask
+    from distributed import LocalCluster
+
+    settings = {
+        "temporary-directory": folder,
+        "distributed.comm.timeouts.connect": "2s",  # instead of 30: so long it tries to reach a worker that has just died
+    }
+    with (
+        dask.config.set(settings),
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            host="127.0.0.1",
+            dashboard_address=None,
+            scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
+            silence_logs=logging.CRITICAL,
+        ) as cluster,
+    ):
+        say(cluster.scheduler_address)
+        say(os.getpid())
+        for line in sys.stdin:
+            command, *arguments = line.split()
+            if command == "close":
+                break
+            say(carry_out(cluster, command, *map(int, arguments)))
+    say("closed")
+
+
+def carry_out(cluster: Any, command: str, *arguments: int) -> str:
+    if command == "pids":
+        return " ".join(str(worker.process.pid) for worker in cluster.workers.values() if worker.process is not None)
+    if command == "scale":
+        cluster.scale(*arguments)
+    elif command == "adapt":
+        cluster.adapt(minimum=arguments[0], maximum=arguments[1], interval="100ms", target_duration="1s")
+    else:
+        raise AssertionError(f"unknown command {command}")
+    return "done"
+
+
+def say(what: object) -> None:
+    print(what, flush=True)
+
+
+if __name__ == "__main__":
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    serve(int(sys.argv[1]), sys.argv[2])
