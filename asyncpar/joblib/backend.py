@@ -21,7 +21,7 @@ import joblib.parallel as joblib_parallel  # type: ignore[import-untyped]  # it 
 from joblib.parallel import FallbackToBackend, SequentialBackend, ThreadingBackend
 
 from asyncpar._platform.cpus import resolve_n_jobs
-from asyncpar._sync.backends import Backend, find_backend
+from asyncpar._sync.backends import Backend, find_backend, to_int
 from asyncpar._sync.kept_executor import KeptExecutor, open_executor
 from asyncpar._sync.portal import current_portal
 from asyncpar._sync.settings import make_hints
@@ -38,8 +38,9 @@ class AsyncparBackend(AutoBatching, BackendBase):  # type: ignore[misc]  # it ha
     supports_return_generator = True
     supports_timeout = True
 
-    def __init__(self, **params: Any) -> None:
-        super().__init__(**params)
+    def __init__(self, nesting_level: int | None = None, inner_max_num_threads: int | None = None, **params: Any) -> None:
+        super().__init__(nesting_level=nesting_level, inner_max_num_threads=inner_max_num_threads)
+        self._params = params
         self._is_of_one_call = False
         self._jobs: Jobs | None = None
         self._kept = KeptExecutor()
@@ -53,7 +54,7 @@ class AsyncparBackend(AutoBatching, BackendBase):  # type: ignore[misc]  # it ha
         """How many workers a call with this `n_jobs` has."""
         if n_jobs == 0:
             raise ValueError("n_jobs == 0 in Parallel has no meaning")
-        return 1 if n_jobs is None else resolve_n_jobs(n_jobs)
+        return 1 if n_jobs is None else resolve_n_jobs(to_int(n_jobs))
 
     def configure(
         self,
@@ -83,7 +84,7 @@ class AsyncparBackend(AutoBatching, BackendBase):  # type: ignore[misc]  # it ha
             raise FallbackToBackend(SequentialBackend(nesting_level=level))
         if level == 1:
             raise FallbackToBackend(ThreadingBackend(nesting_level=level))
-        params = self.backend_kwargs | params
+        params = self._params | params
         if not self._is_of_one_call:
             raise FallbackToBackend(self._for_one_call(params))
         found = find_backend("process", n_jobs, self.inner_max_num_threads, params)
@@ -94,7 +95,7 @@ class AsyncparBackend(AutoBatching, BackendBase):  # type: ignore[misc]  # it ha
         return n_jobs
 
     def _for_one_call(self, params: dict[str, Any]) -> AsyncparBackend:
-        own = AsyncparBackend(nesting_level=self.nesting_level, inner_max_num_threads=self.inner_max_num_threads, **params)
+        own = AsyncparBackend(self.nesting_level, self.inner_max_num_threads, **params)
         own._is_of_one_call = True
         return own
 
@@ -121,10 +122,11 @@ class AsyncparBackend(AutoBatching, BackendBase):  # type: ignore[misc]  # it ha
         assert self._jobs is not None, "joblib configures a backend before it submits"
         return self._jobs.submit(func.items, callback)
 
+    apply_async = submit  # joblib 1.4 knows it by this name
+
     def retrieve_result(self, out: Job, timeout: float | None = None) -> list[Any]:
-        """Waits for what `submit` has returned."""
-        assert self._jobs is not None, "joblib retrieves all results before it terminates a backend"
-        return self._jobs.wait(out, timeout)
+        """Waits for what `submit` has returned. A generator that outlives its `with` asks for results after the end."""
+        return out.get(timeout)
 
     def retrieve_result_callback(self, out: Job) -> list[Any]:
         """The result of a job that is done."""

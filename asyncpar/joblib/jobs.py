@@ -36,6 +36,7 @@ from contextlib import AbstractContextManager
 from contextvars import copy_context
 from functools import partial
 from math import inf
+from threading import TIMEOUT_MAX
 from typing import Any
 
 import anyio
@@ -60,7 +61,8 @@ _ENDED = "joblib.Parallel was ended before this result was there"
 class Job:
     """One batch of tasks; what joblib calls a future. `first`: the number of its first task in the call."""
 
-    def __init__(self, first: int, tasks: Sequence[Task], callback: Callable[[Job], object]) -> None:
+    def __init__(self, jobs: Jobs, first: int, tasks: Sequence[Task], callback: Callable[[Job], object]) -> None:
+        self._jobs = jobs
         self.first = first
         self.tasks: Sequence[Task] = tasks
         self.callback: Callable[[Job], object] | None = callback
@@ -68,6 +70,10 @@ class Job:
         self.error: BaseException | None = None
         self.is_settled = False  # it is done, and its callback has returned
         self.woken: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def get(self, timeout: float | None = None) -> list[Any]:
+        """Waits until it is done; see `Jobs.wait`. joblib 1.4 calls it by itself."""
+        return self._jobs.wait(self, timeout)
 
     def result(self) -> list[Any]:
         """The values of the tasks, or raises the error of one. To be called once: neither is kept."""
@@ -134,7 +140,7 @@ class Jobs:
 
     def submit(self, tasks: Sequence[Task], callback: Callable[[Job], object]) -> Job:
         """Runs the tasks some time. Then calls `callback` with the job."""
-        job = Job(self._submitted, tasks, callback)
+        job = Job(self, self._submitted, tasks, callback)
         self._submitted += len(tasks)
         self._unsettled.add(job)
         self._run.portal.call_soon(partial(self._take, job))
@@ -142,12 +148,12 @@ class Jobs:
 
     def wait(self, job: Job, timeout: float | None) -> list[Any]:
         """The result of the job. Raises the error of another one, if that has failed first."""
-        deadline = inf if timeout is None else time.monotonic() + timeout
+        deadline = inf if timeout is None or timeout > TIMEOUT_MAX else time.monotonic() + timeout
         while not job.is_settled and self._failed is None:
             if self._run.is_over or not self._run.portal.usable:
                 raise ExecutorUnavailableError(f"{_ENDED}, or belongs to the process that this one was forked from")
             try:
-                job.woken.get(timeout=None if timeout is None else max(0.0, deadline - time.monotonic()))
+                job.woken.get(timeout=None if deadline == inf else max(0.0, deadline - time.monotonic()))
             except queue.Empty:
                 assert timeout is not None, "without a timeout, it waits"
                 raise timed_out(job.first, timeout) from None

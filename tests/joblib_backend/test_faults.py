@@ -21,7 +21,7 @@ import pytest
 from joblib import Parallel, delayed
 from joblib.externals.loky.process_executor import TerminatedWorkerError  # type: ignore[import-untyped]
 
-from asyncpar import CallTimeoutError, PicklingError, WorkerDiedError
+from asyncpar import CallTimeoutError, ExecutorUnavailableError, PicklingError, WorkerDiedError
 from tests.functions import Beacon, double, identity, kill_self, raise_value_error
 from tests.joblib_backend.functions import die_once, exit_by_itself, fail_when_spinning, stop_iterating, wait_for
 
@@ -120,6 +120,25 @@ def test_a_result_that_cannot_be_pickled_is_an_error() -> None:
     assert works(parallel)
 
 
+@pytest.mark.usefixtures("warm_loky")
+@pytest.mark.parametrize(
+    "tasks", [[1], [(identity,)], [(5, (), {})], [(identity, (1,), None)], [(identity, 1, {})], [delayed(identity)(1, 2)]]
+)
+def test_what_is_no_task_fails_as_with_joblibs_own_workers(tasks: list[Any]) -> None:
+    errors = []
+    for backend in ["loky", "asyncpar"]:
+        with pytest.raises((TypeError, ValueError)) as caught:
+            Parallel(n_jobs=2, backend=backend)(tasks)
+        errors.append((type(caught.value), str(caught.value)))
+    assert errors[0] == errors[1]
+    assert any("raised by task 0" in note for note in caught.value.__notes__)
+
+
+@pytest.mark.parametrize("seconds", [float("inf"), 1e20])
+def test_a_timeout_may_be_longer_than_a_thread_can_wait(seconds: float) -> None:
+    assert works(Parallel(n_jobs=2, backend="asyncpar", timeout=seconds))
+
+
 @pytest.mark.parametrize("return_as", RETURN_AS)
 def test_a_timeout_ends_the_tasks(return_as: str, beacon: Beacon) -> None:
     parallel = Parallel(n_jobs=2, backend="asyncpar", return_as=return_as, timeout=0.3)
@@ -173,6 +192,17 @@ def test_dropping_a_generator_ends_its_tasks(return_as: str, beacon: Beacon) -> 
     del results
     assert not psutil.pid_exists(beacon.pid)
     assert works(parallel)
+
+
+def test_a_generator_that_outlives_its_with_gives_what_is_done_and_says_what_has_become_of_the_rest(beacon: Beacon) -> None:
+    with Parallel(n_jobs=2, backend="asyncpar", return_as="generator", batch_size=1) as parallel:
+        results = parallel([delayed(identity)(x) for x in range(3)] + [delayed(beacon.spin)()])
+        assert next(results) == 0
+        while not beacon.pid or len(parallel._backend._jobs._unsettled) > 1:
+            time.sleep(0.001)
+    assert [next(results), next(results)] == [1, 2]
+    with pytest.raises(ExecutorUnavailableError, match="ended before this result was there"):
+        next(results)
 
 
 @pytest.mark.filterwarnings("ignore:.*tasks ")
