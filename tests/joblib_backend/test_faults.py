@@ -265,6 +265,7 @@ except KeyboardInterrupt:
     assert not psutil.pid_exists(spinning)
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_nothing_runs_in_a_forked_copy_of_a_call(tmp_path: Path) -> None:
     results = Parallel(n_jobs=2, backend="asyncpar", return_as="generator")(delayed(identity)(x) for x in range(40))
     assert list(results) == list(range(40))
