@@ -101,9 +101,15 @@ class AsyncparBackend(AutoBatching, BackendBase):  # type: ignore[misc]  # it ha
 
     def _make_jobs(self, found: Backend, n_jobs: int, hints: Any) -> None:
         executor_of_call = partial(self._open_executor, found, n_jobs)
-        tells_errors = self.supports_retrieve_callback
-        self._jobs = Jobs(executor_of_call, n_jobs, hints, self.parallel._lock, tells_errors=tells_errors)
+        fail = self._fail if self.supports_retrieve_callback else None
+        self._jobs = Jobs(executor_of_call, n_jobs, hints, self.parallel._lock, fail)
         self._jobs.start()
+
+    def _fail(self, error: BaseException) -> None:
+        """Ends the call as joblib does when the iterable raises an `Exception`. After other errors of callbacks it would hang."""
+        tracker = joblib_parallel.BatchCompletionCallBack(0, 1, self.parallel)
+        self.parallel._register_new_job(tracker)
+        tracker._register_outcome({"result": error, "status": joblib_parallel.TASK_ERROR})
 
     def _open_executor(self, found: Backend, n_jobs: int) -> Any:
         executor, _ = open_executor(found, n_jobs, current_portal(), self._kept)

@@ -94,7 +94,8 @@ class Jobs:
         open_executor: returns the executor; called in the portal's loop.
         hints: how large arrays are sent.
         lock: the lock of the `Parallel`.
-        tells_errors: whether callbacks are called for jobs that have failed, too.
+        fail: makes the call fail with an error of a callback, where callbacks tell the results, and so are called for jobs that
+            have failed, too. None: whoever waits for the job gets the error.
     """
 
     def __init__(
@@ -103,14 +104,13 @@ class Jobs:
         n_jobs: int,
         hints: Hints,
         lock: AbstractContextManager[Any],
-        *,
-        tells_errors: bool,
+        fail: Callable[[BaseException], object] | None,
     ) -> None:
         self._open_executor = open_executor
         self._n_jobs = n_jobs
         self._hints = hints
         self._lock = lock
-        self._tells_errors = tells_errors
+        self._fail = fail
         self._submitted = 0  # tasks
         self._unsettled: set[Job] = set()
         self._failed: Job | None = None  # the first
@@ -183,12 +183,14 @@ class Jobs:
     def _settle(self, job: Job) -> None:
         callback, job.callback = job.callback, None
         with self._lock:
-            wanted = self._tells_errors or (job.error is None and self._failed is None)
+            wanted = self._fail is not None or (job.error is None and self._failed is None)
             if callback is not None and wanted and not self._is_ending:
                 try:
                     callback(job)
-                except BaseException as error:  # of the user's: `print_progress` may be overridden
+                except BaseException as error:  # of the user's: `print_progress` may be overridden, and the iterable may exit
                     job.error = error
+                    if self._fail is not None:
+                        self._fail(error)
         if job.error is not None and self._failed is None:
             self._failed = job
         job.is_settled = True

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import pickle
 import queue
+import re
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from joblib import Parallel, delayed
 from joblib.externals.loky.process_executor import TerminatedWorkerError  # type: ignore[import-untyped]
 
 from asyncpar import CallTimeoutError, ExecutorUnavailableError, PicklingError, WorkerDiedError
-from tests.functions import Beacon, double, identity, kill_self, raise_value_error
+from tests.functions import Beacon, add, double, identity, kill_self, raise_value_error
 from tests.joblib_backend.functions import die_once, exit_by_itself, fail_when_spinning, stop_iterating, wait_for
 
 RETURN_AS = ["list", "generator", "generator_unordered"]
@@ -113,6 +114,21 @@ def test_a_task_that_cannot_be_pickled_is_named(return_as: str) -> None:
     assert works(parallel)
 
 
+@pytest.mark.parametrize(
+    ("task", "path"),
+    [
+        (delayed(identity)({"model": threading.Lock()}), "arguments[0]['model']"),
+        (delayed(add)(1, b=threading.Lock()), "keywords['b']"),
+        (delayed([threading.Lock()].count)(1), "function.__self__[0]"),
+    ],
+)
+def test_what_cannot_be_pickled_is_found_in_the_task_as_it_is_written(task: Any, path: str) -> None:
+    with pytest.raises(PicklingError, match=f': {re.escape(path)}, a _thread.lock, .*backend="threading"') as caught:
+        Parallel(n_jobs=2, backend="asyncpar")([task])
+    assert caught.value.path == path
+    assert "the workers: task 0, " in str(caught.value)
+
+
 def test_a_result_that_cannot_be_pickled_is_an_error() -> None:
     parallel = Parallel(n_jobs=2, backend="asyncpar")
     with pytest.raises(pickle.PicklingError):
@@ -171,7 +187,20 @@ def test_an_error_of_the_iterable_is_raised(return_as: str, beacon: Beacon) -> N
     assert works(parallel)
 
 
-@pytest.mark.parametrize("return_as", RETURN_AS[:2])  # for the other, joblib waits for ever for what only a callback tells
+@pytest.mark.parametrize("return_as", RETURN_AS)
+def test_an_iterable_that_exits_ends_the_call(return_as: str) -> None:
+    def tasks() -> Iterator[Any]:
+        for x in range(10):
+            yield delayed(identity)(x)
+        raise SystemExit(7)
+
+    parallel = Parallel(n_jobs=2, backend="asyncpar", return_as=return_as)
+    with pytest.raises(SystemExit, match="7"):
+        list(parallel(tasks()))
+    assert works(parallel)
+
+
+@pytest.mark.parametrize("return_as", RETURN_AS)
 def test_an_error_of_print_progress_is_raised(return_as: str) -> None:
     class Broken(Parallel):  # type: ignore[misc]  # its type is not known
         def print_progress(self) -> None:

@@ -10,7 +10,7 @@ from uuid import uuid4
 from sklearn.base import BaseEstimator, TransformerMixin
 
 
-class CountedScaler(TransformerMixin, BaseEstimator):
+class CountedScaler(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # their types are not known
     """Leaves a file in `folder` for each fit. It takes long enough for another worker to ask for the same fit meanwhile."""
 
     def __init__(self, folder: Path, with_mean: bool = True) -> None:
