@@ -106,7 +106,7 @@ class AsyncparBackend(AutoBatching, BackendBase):  # type: ignore[misc]  # it ha
         self._jobs.start()
 
     def _fail(self, error: BaseException) -> None:
-        """Ends the call as joblib does when the iterable raises an `Exception`. After other errors of callbacks it would hang."""
+        """Ends the call as joblib does when the iterable raises an `Exception`. After other errors it would wait."""
         tracker = joblib_parallel.BatchCompletionCallBack(0, 1, self.parallel)
         self.parallel._register_new_job(tracker)
         tracker._register_outcome({"result": error, "status": joblib_parallel.TASK_ERROR})
