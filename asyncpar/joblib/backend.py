@@ -108,7 +108,10 @@ class AsyncparBackend(AutoBatching, BackendBase):  # type: ignore[misc]  # it ha
     def _fail(self, error: BaseException) -> None:
         """Ends the call as joblib does when the iterable raises an `Exception`. After other errors it would wait."""
         tracker = joblib_parallel.BatchCompletionCallBack(0, 1, self.parallel)
-        getattr(self.parallel, "_jobs_set", set()).add(tracker)  # joblib 1.4 has none
+        if hasattr(self.parallel, "_jobs_set"):
+            self.parallel._jobs_set.add(tracker)
+        else:  # joblib 1.4, where a tracker does not enter the queue by itself
+            self.parallel._jobs.append(tracker)
         tracker._register_outcome({"result": error, "status": joblib_parallel.TASK_ERROR})
 
     def _open_executor(self, found: Backend, n_jobs: int) -> Any:
