@@ -44,7 +44,7 @@ class PicklingError(AsyncparError, pickle.PicklingError):
 
     Attributes:
         path: path to the part that cannot be pickled, such as ``arguments[1]['model'].lock``. The root is ``arguments``,
-            ``result`` or ``function``. Empty if it is not known.
+            ``result`` or ``function``, or ``keywords`` of a task of joblib's. Empty if it is not known.
         type_name: qualified name of that part's class, such as ``_thread.lock``.
     """
 

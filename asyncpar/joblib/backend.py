@@ -21,7 +21,7 @@ import joblib.parallel as joblib_parallel  # type: ignore[import-untyped]  # it 
 from joblib.parallel import FallbackToBackend, SequentialBackend, ThreadingBackend
 
 from asyncpar._platform.cpus import resolve_n_jobs
-from asyncpar._sync.backends import Backend, find_backend
+from asyncpar._sync.backends import Backend, find_backend, to_int
 from asyncpar._sync.kept_executor import KeptExecutor, open_executor
 from asyncpar._sync.portal import current_portal
 from asyncpar._sync.settings import make_hints
@@ -38,8 +38,9 @@ class AsyncparBackend(AutoBatching, BackendBase):  # type: ignore[misc]  # it ha
     supports_return_generator = True
     supports_timeout = True
 
-    def __init__(self, **params: Any) -> None:
-        super().__init__(**params)
+    def __init__(self, nesting_level: int | None = None, inner_max_num_threads: int | None = None, **params: Any) -> None:
+        super().__init__(nesting_level=nesting_level, inner_max_num_threads=inner_max_num_threads)
+        self._params = params
         self._is_of_one_call = False
         self._jobs: Jobs | None = None
         self._kept = KeptExecutor()
@@ -53,7 +54,7 @@ class AsyncparBackend(AutoBatching, BackendBase):  # type: ignore[misc]  # it ha
         """How many workers a call with this `n_jobs` has."""
         if n_jobs == 0:
             raise ValueError("n_jobs == 0 in Parallel has no meaning")
-        return 1 if n_jobs is None else resolve_n_jobs(n_jobs)
+        return 1 if n_jobs is None else resolve_n_jobs(to_int(n_jobs))
 
     def configure(
         self,
@@ -83,7 +84,7 @@ class AsyncparBackend(AutoBatching, BackendBase):  # type: ignore[misc]  # it ha
             raise FallbackToBackend(SequentialBackend(nesting_level=level))
         if level == 1:
             raise FallbackToBackend(ThreadingBackend(nesting_level=level))
-        params = self.backend_kwargs | params
+        params = self._params | params
         if not self._is_of_one_call:
             raise FallbackToBackend(self._for_one_call(params))
         found = find_backend("process", n_jobs, self.inner_max_num_threads, params)
@@ -94,15 +95,24 @@ class AsyncparBackend(AutoBatching, BackendBase):  # type: ignore[misc]  # it ha
         return n_jobs
 
     def _for_one_call(self, params: dict[str, Any]) -> AsyncparBackend:
-        own = AsyncparBackend(nesting_level=self.nesting_level, inner_max_num_threads=self.inner_max_num_threads, **params)
+        own = AsyncparBackend(self.nesting_level, self.inner_max_num_threads, **params)
         own._is_of_one_call = True
         return own
 
     def _make_jobs(self, found: Backend, n_jobs: int, hints: Any) -> None:
         executor_of_call = partial(self._open_executor, found, n_jobs)
-        tells_errors = self.supports_retrieve_callback
-        self._jobs = Jobs(executor_of_call, n_jobs, hints, self.parallel._lock, tells_errors=tells_errors)
+        fail = self._fail if self.supports_retrieve_callback else None
+        self._jobs = Jobs(executor_of_call, n_jobs, hints, self.parallel._lock, fail)
         self._jobs.start()
+
+    def _fail(self, error: BaseException) -> None:
+        """Ends the call as joblib does when the iterable raises an `Exception`. After other errors it would wait."""
+        tracker = joblib_parallel.BatchCompletionCallBack(0, 1, self.parallel)
+        if hasattr(self.parallel, "_jobs_set"):
+            self.parallel._jobs_set.add(tracker)
+        else:  # joblib 1.4, where a tracker does not enter the queue by itself
+            self.parallel._jobs.append(tracker)
+        tracker._register_outcome({"result": error, "status": joblib_parallel.TASK_ERROR})
 
     def _open_executor(self, found: Backend, n_jobs: int) -> Any:
         executor, _ = open_executor(found, n_jobs, current_portal(), self._kept)
@@ -121,10 +131,11 @@ class AsyncparBackend(AutoBatching, BackendBase):  # type: ignore[misc]  # it ha
         assert self._jobs is not None, "joblib configures a backend before it submits"
         return self._jobs.submit(func.items, callback)
 
+    apply_async = submit  # joblib 1.4 knows it by this name
+
     def retrieve_result(self, out: Job, timeout: float | None = None) -> list[Any]:
-        """Waits for what `submit` has returned."""
-        assert self._jobs is not None, "joblib retrieves all results before it terminates a backend"
-        return self._jobs.wait(out, timeout)
+        """Waits for what `submit` has returned. A generator that outlives its `with` asks for results after the end."""
+        return out.get(timeout)
 
     def retrieve_result_callback(self, out: Job) -> list[Any]:
         """The result of a job that is done."""

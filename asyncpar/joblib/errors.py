@@ -14,6 +14,9 @@ class TerminatedWorkerError(WorkerDiedError, _TerminatedWorkerError):  # type: i
     """A `WorkerDiedError` that code which catches joblib's error also catches."""
 
 
+_PARTS_OF_TASK = {"arguments[0][0]": "function", "arguments[0][1]": "arguments", "arguments[0][2]": "keywords"}
+
+
 def as_joblib_raises(error: BaseException) -> BaseException:
     """The same error, in a class that joblib's users catch. What a task has raised stays unchanged."""
     if type(error) is not WorkerDiedError:
@@ -26,13 +29,22 @@ def as_joblib_raises(error: BaseException) -> BaseException:
 
 
 def unsendable(refusal: BaseException) -> BaseException:
-    """Why a task cannot be sent, in words that begin as joblib's do."""
+    """Why a task cannot be sent, in words that begin as joblib's do, with paths from the task's own parts."""
     if not isinstance(refusal, PicklingError):
         return refusal
-    message = f"Could not pickle the task to send to the workers: {refusal}"
-    error = PicklingError(message, refusal.path, refusal.type_name)
+    message = f"Could not pickle the task to send to the workers: {str(refusal).removeprefix('the item of ')}"
+    message = message.replace('executor="thread"', 'backend="threading"')
+    path = _path_in_task(refusal.path)
+    error = PicklingError(message.replace(f": {refusal.path}, a", f": {path}, a", 1), path, refusal.type_name)
     error.__cause__ = refusal.__cause__
     return error
+
+
+def _path_in_task(path: str) -> str:
+    for sent, part in _PARTS_OF_TASK.items():
+        if path.startswith(sent):
+            return part + path.removeprefix(sent)
+    return path
 
 
 def timed_out(task: int, seconds: float) -> ParallelTimeoutError:

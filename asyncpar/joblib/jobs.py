@@ -36,6 +36,7 @@ from contextlib import AbstractContextManager
 from contextvars import copy_context
 from functools import partial
 from math import inf
+from threading import TIMEOUT_MAX
 from typing import Any
 
 import anyio
@@ -60,7 +61,8 @@ _ENDED = "joblib.Parallel was ended before this result was there"
 class Job:
     """One batch of tasks; what joblib calls a future. `first`: the number of its first task in the call."""
 
-    def __init__(self, first: int, tasks: Sequence[Task], callback: Callable[[Job], object]) -> None:
+    def __init__(self, jobs: Jobs, first: int, tasks: Sequence[Task], callback: Callable[[Job], object]) -> None:
+        self._jobs = jobs
         self.first = first
         self.tasks: Sequence[Task] = tasks
         self.callback: Callable[[Job], object] | None = callback
@@ -68,6 +70,10 @@ class Job:
         self.error: BaseException | None = None
         self.is_settled = False  # it is done, and its callback has returned
         self.woken: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def get(self, timeout: float | None = None) -> list[Any]:
+        """Waits until it is done; see `Jobs.wait`. joblib 1.4 calls it by itself."""
+        return self._jobs.wait(self, timeout)
 
     def result(self) -> list[Any]:
         """The values of the tasks, or raises the error of one. To be called once: neither is kept."""
@@ -88,7 +94,8 @@ class Jobs:
         open_executor: returns the executor; called in the portal's loop.
         hints: how large arrays are sent.
         lock: the lock of the `Parallel`.
-        tells_errors: whether callbacks are called for jobs that have failed, too.
+        fail: makes the call fail with an error of a callback, where callbacks tell the results, and so are called for jobs that
+            have failed, too. None: whoever waits for the job gets the error.
     """
 
     def __init__(
@@ -97,14 +104,13 @@ class Jobs:
         n_jobs: int,
         hints: Hints,
         lock: AbstractContextManager[Any],
-        *,
-        tells_errors: bool,
+        fail: Callable[[BaseException], object] | None,
     ) -> None:
         self._open_executor = open_executor
         self._n_jobs = n_jobs
         self._hints = hints
         self._lock = lock
-        self._tells_errors = tells_errors
+        self._fail = fail
         self._submitted = 0  # tasks
         self._unsettled: set[Job] = set()
         self._failed: Job | None = None  # the first
@@ -134,7 +140,7 @@ class Jobs:
 
     def submit(self, tasks: Sequence[Task], callback: Callable[[Job], object]) -> Job:
         """Runs the tasks some time. Then calls `callback` with the job."""
-        job = Job(self._submitted, tasks, callback)
+        job = Job(self, self._submitted, tasks, callback)
         self._submitted += len(tasks)
         self._unsettled.add(job)
         self._run.portal.call_soon(partial(self._take, job))
@@ -142,12 +148,12 @@ class Jobs:
 
     def wait(self, job: Job, timeout: float | None) -> list[Any]:
         """The result of the job. Raises the error of another one, if that has failed first."""
-        deadline = inf if timeout is None else time.monotonic() + timeout
+        deadline = inf if timeout is None or timeout > TIMEOUT_MAX else time.monotonic() + timeout
         while not job.is_settled and self._failed is None:
             if self._run.is_over or not self._run.portal.usable:
                 raise ExecutorUnavailableError(f"{_ENDED}, or belongs to the process that this one was forked from")
             try:
-                job.woken.get(timeout=None if timeout is None else max(0.0, deadline - time.monotonic()))
+                job.woken.get(timeout=None if deadline == inf else max(0.0, deadline - time.monotonic()))
             except queue.Empty:
                 assert timeout is not None, "without a timeout, it waits"
                 raise timed_out(job.first, timeout) from None
@@ -177,12 +183,14 @@ class Jobs:
     def _settle(self, job: Job) -> None:
         callback, job.callback = job.callback, None
         with self._lock:
-            wanted = self._tells_errors or (job.error is None and self._failed is None)
+            wanted = self._fail is not None or (job.error is None and self._failed is None)
             if callback is not None and wanted and not self._is_ending:
                 try:
                     callback(job)
-                except BaseException as error:  # of the user's: `print_progress` may be overridden
+                except BaseException as error:  # of the user's: `print_progress` may be overridden, and the iterable may exit
                     job.error = error
+                    if self._fail is not None:
+                        self._fail(error)
         if job.error is not None and self._failed is None:
             self._failed = job
         job.is_settled = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+import warnings
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -36,6 +37,13 @@ def where_far_below(backend: str | None = None) -> list[list[Where]]:
         joblib.delayed(where_below)(backend) for _ in range(2)
     )
     return found
+
+
+def where_here_and_in_multiprocessing() -> list[Where]:
+    """Where this task runs, and those of a `Parallel` in it that asks for processes, which joblib refuses with a warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return [where(), *where_below("multiprocessing")]
 
 
 def environment(name: str) -> str | None:

@@ -26,6 +26,7 @@ from tests.joblib_backend.functions import (
     where,
     where_below,
     where_far_below,
+    where_here_and_in_multiprocessing,
     write_to,
 )
 
@@ -63,6 +64,7 @@ def test_workers_are_counted_as_joblib_counts_them() -> None:
         assert joblib.effective_n_jobs(3) == 3
         assert joblib.effective_n_jobs(-1) == cpu_count()
         assert joblib.effective_n_jobs(None) == 1
+        assert joblib.effective_n_jobs(2.5) == 2
         with pytest.raises(ValueError, match="n_jobs == 0"):
             joblib.effective_n_jobs(0)
 
@@ -151,6 +153,13 @@ def test_processes_do_not_multiply_where_a_task_names_the_backend() -> None:
         assert {where.pid for where in wheres} == {os.getpid()}
     (outer,) = Parallel(n_jobs=2, backend="asyncpar")([delayed(where_far_below)("asyncpar")])
     for wheres in outer:
+        assert len({(where.pid, where.thread) for where in wheres}) == 1
+
+
+@pytest.mark.usefixtures("warm_loky")
+@pytest.mark.parametrize("backend", ["asyncpar", "loky"])
+def test_a_task_that_asks_for_multiprocessing_gets_a_loop(backend: str) -> None:
+    for wheres in Parallel(n_jobs=2, backend=backend)(delayed(where_here_and_in_multiprocessing)() for _ in range(2)):
         assert len({(where.pid, where.thread) for where in wheres}) == 1
 
 

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import pickle
 import queue
+import re
 import signal
 import subprocess
 import sys
@@ -21,8 +22,8 @@ import pytest
 from joblib import Parallel, delayed
 from joblib.externals.loky.process_executor import TerminatedWorkerError  # type: ignore[import-untyped]
 
-from asyncpar import CallTimeoutError, PicklingError, WorkerDiedError
-from tests.functions import Beacon, double, identity, kill_self, raise_value_error
+from asyncpar import CallTimeoutError, ExecutorUnavailableError, PicklingError, WorkerDiedError
+from tests.functions import Beacon, add, double, identity, kill_self, raise_value_error
 from tests.joblib_backend.functions import die_once, exit_by_itself, fail_when_spinning, stop_iterating, wait_for
 
 RETURN_AS = ["list", "generator", "generator_unordered"]
@@ -113,11 +114,45 @@ def test_a_task_that_cannot_be_pickled_is_named(return_as: str) -> None:
     assert works(parallel)
 
 
+@pytest.mark.parametrize(
+    ("task", "path"),
+    [
+        (delayed(identity)({"model": threading.Lock()}), "arguments[0]['model']"),
+        (delayed(add)(1, b=threading.Lock()), "keywords['b']"),
+        (delayed([threading.Lock()].count)(1), "function.__self__[0]"),
+    ],
+)
+def test_what_cannot_be_pickled_is_found_in_the_task_as_it_is_written(task: Any, path: str) -> None:
+    with pytest.raises(PicklingError, match=f': {re.escape(path)}, a _thread.lock, .*backend="threading"') as caught:
+        Parallel(n_jobs=2, backend="asyncpar")([task])
+    assert caught.value.path == path
+    assert "the workers: task 0, " in str(caught.value)
+
+
 def test_a_result_that_cannot_be_pickled_is_an_error() -> None:
     parallel = Parallel(n_jobs=2, backend="asyncpar")
     with pytest.raises(pickle.PicklingError):
         parallel(delayed(threading.Lock)() for _ in range(3))
     assert works(parallel)
+
+
+@pytest.mark.usefixtures("warm_loky")
+@pytest.mark.parametrize(
+    "tasks", [[1], [(identity,)], [(5, (), {})], [(identity, (1,), None)], [(identity, 1, {})], [delayed(identity)(1, 2)]]
+)
+def test_what_is_no_task_fails_as_with_joblibs_own_workers(tasks: list[Any]) -> None:
+    errors = []
+    for backend in ["loky", "asyncpar"]:
+        with pytest.raises((TypeError, ValueError)) as caught:
+            Parallel(n_jobs=2, backend=backend)(tasks)
+        errors.append((type(caught.value), str(caught.value)))
+    assert errors[0] == errors[1]
+    assert any("raised by task 0" in note for note in caught.value.__notes__)
+
+
+@pytest.mark.parametrize("seconds", [float("inf"), 1e20])
+def test_a_timeout_may_be_longer_than_a_thread_can_wait(seconds: float) -> None:
+    assert works(Parallel(n_jobs=2, backend="asyncpar", timeout=seconds))
 
 
 @pytest.mark.parametrize("return_as", RETURN_AS)
@@ -152,7 +187,20 @@ def test_an_error_of_the_iterable_is_raised(return_as: str, beacon: Beacon) -> N
     assert works(parallel)
 
 
-@pytest.mark.parametrize("return_as", RETURN_AS[:2])  # for the other, joblib waits for ever for what only a callback tells
+@pytest.mark.parametrize("return_as", RETURN_AS)
+def test_an_iterable_that_exits_ends_the_call(return_as: str) -> None:
+    def tasks() -> Iterator[Any]:
+        for x in range(10):
+            yield delayed(identity)(x)
+        raise SystemExit(7)
+
+    parallel = Parallel(n_jobs=2, backend="asyncpar", return_as=return_as)
+    with pytest.raises(SystemExit, match="7"):
+        list(parallel(tasks()))
+    assert works(parallel)
+
+
+@pytest.mark.parametrize("return_as", RETURN_AS)
 def test_an_error_of_print_progress_is_raised(return_as: str) -> None:
     class Broken(Parallel):  # type: ignore[misc]  # its type is not known
         def print_progress(self) -> None:
@@ -173,6 +221,17 @@ def test_dropping_a_generator_ends_its_tasks(return_as: str, beacon: Beacon) -> 
     del results
     assert not psutil.pid_exists(beacon.pid)
     assert works(parallel)
+
+
+def test_a_generator_that_outlives_its_with_gives_what_is_done_and_says_what_has_become_of_the_rest(beacon: Beacon) -> None:
+    with Parallel(n_jobs=2, backend="asyncpar", return_as="generator", batch_size=1) as parallel:
+        results = parallel([delayed(identity)(x) for x in range(3)] + [delayed(beacon.spin)()])
+        assert next(results) == 0
+        while not beacon.pid or len(parallel._backend._jobs._unsettled) > 1:
+            time.sleep(0.001)
+    assert [next(results), next(results)] == [1, 2]
+    with pytest.raises(ExecutorUnavailableError, match="ended before this result was there"):
+        next(results)
 
 
 @pytest.mark.filterwarnings("ignore:.*tasks ")
@@ -235,6 +294,7 @@ except KeyboardInterrupt:
     assert not psutil.pid_exists(spinning)
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_nothing_runs_in_a_forked_copy_of_a_call(tmp_path: Path) -> None:
     results = Parallel(n_jobs=2, backend="asyncpar", return_as="generator")(delayed(identity)(x) for x in range(40))
     assert list(results) == list(range(40))

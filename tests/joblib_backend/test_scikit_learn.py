@@ -27,8 +27,10 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
+import asyncpar
 from asyncpar._sync.portal import close_portal
 from asyncpar.testing.leftovers import belongings, busy_threads, join_new_threads, left_since
+from tests.joblib_backend.transformers import CountedScaler
 
 pytestmark = pytest.mark.usefixtures("warm_loky")
 
@@ -104,6 +106,19 @@ def test_a_pipeline_with_a_memory_is_searched(tmp_path: Path) -> None:
         cached = search(joblib.Memory(tmp_path, verbose=0))
         assert np.array_equal(cached, search(None))
     assert list(tmp_path.rglob("output.pkl"))
+
+
+def test_each_transformer_is_fitted_once_in_a_parallel_search_with_a_memory_of_asyncpar(tmp_path: Path) -> None:
+    """Two ways to scale, three folds, four classifiers: 24 fits of pipelines, and one with all the data."""
+    (fits := tmp_path / "fits").mkdir()
+    pipeline = make_pipeline(CountedScaler(fits), SVC(), memory=asyncpar.Memory(tmp_path / "cache", verbose=0))
+    grid = {"countedscaler__with_mean": [True, False], "svc__C": [0.1, 1, 10, 100]}
+    with joblib.parallel_config(backend="asyncpar"):
+        search = GridSearchCV(pipeline, grid, cv=3, n_jobs=2, pre_dispatch="all").fit(X, y)
+    assert len(list(fits.iterdir())) == 2 * 3 + 1
+    with joblib.parallel_config(backend="loky"):
+        plain = GridSearchCV(pipeline.set_params(memory=None), grid, cv=3, n_jobs=2).fit(X, y)
+    assert np.array_equal(search.cv_results_["mean_test_score"], plain.cv_results_["mean_test_score"])
 
 
 def test_an_error_of_a_fit_is_raised_as_scikit_learn_raises_it() -> None:
