@@ -158,6 +158,8 @@ class _Dask(Engine):
             given = self._cluster.address
         if isinstance(given, str):
             await self._connect(given, security=None)
+            if self._cluster is not None:
+                self._cluster.tell(self._client)
         elif given.asynchronous and given.loop.asyncio_loop is asyncio.get_running_loop():
             self._client = await given
         else:
@@ -358,10 +360,19 @@ class _LocalCluster:
                         "dashboard_address": "127.0.0.1:0",  # it serves HTTP nevertheless, on the usual port if none is said
                     },
                 )
-        except BaseException:
+        except BaseException as error:
             self._folder.cleanup()
-            raise
+            if not isinstance(error, Exception):
+                raise
+            raise ExecutorUnavailableError(
+                f"no Dask cluster could be started on this machine: {error}; its workers import the script, so what the script "
+                'does must stand under `if __name__ == "__main__":`'
+            ) from error
         self.address: str = self._cluster.scheduler_address
+
+    def tell(self, client: Any) -> None:
+        """Lets a client know whose it is. At exit, distributed closes clusters first, and it would try to connect again."""
+        client.cluster = self._cluster
 
     def mend(self) -> None:
         """Returns when all workers are there again.
