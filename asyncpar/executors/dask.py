@@ -158,6 +158,8 @@ class _Dask(Engine):
             given = self._cluster.address
         if isinstance(given, str):
             await self._connect(given, security=None)
+            if self._cluster is not None:
+                self._cluster.tell(self._client)
         elif given.asynchronous and given.loop.asyncio_loop is asyncio.get_running_loop():
             self._client = await given
         else:
@@ -170,12 +172,12 @@ class _Dask(Engine):
         self.workers = max(self._least_workers, self._threads)
 
     async def _connect(self, address: str, *, security: Any) -> None:
-        client = self._distributed.Client(address, asynchronous=True, set_as_default=False, security=security)
+        self._client = self._distributed.Client(address, asynchronous=True, set_as_default=False, security=security)
+        self._owns_client = True
         try:
-            self._client = await client
+            await self._client
         except (OSError, ValueError) as error:
             raise ExecutorUnavailableError(f"there is no Dask scheduler at {address}: {error}") from error
-        self._owns_client = True
         self._client.scheduler_comm.interval = _SEND_SECONDS
 
     async def close(self) -> None:
@@ -186,7 +188,8 @@ class _Dask(Engine):
                 await client.unregister_scheduler_plugin(self._name)
                 client.unsubscribe_topic(self._name)
         if client is not None and self._owns_client:
-            await client.close(_CLOSE_SECONDS)
+            with contextlib.suppress(OSError):  # in time, or with a scheduler that answers
+                await client.close(_CLOSE_SECONDS)
         if self._waiting:  # for tasks that have been released
             await asyncio.wait(self._waiting, timeout=_CLOSE_SECONDS)
         if cluster is not None:
@@ -358,10 +361,19 @@ class _LocalCluster:
                         "dashboard_address": "127.0.0.1:0",  # it serves HTTP nevertheless, on the usual port if none is said
                     },
                 )
-        except BaseException:
+        except BaseException as error:
             self._folder.cleanup()
-            raise
+            if not isinstance(error, Exception):
+                raise
+            raise ExecutorUnavailableError(
+                f"no Dask cluster could be started on this machine: {error}; its workers import the script, so what the script "
+                'does must stand under `if __name__ == "__main__":`'
+            ) from error
         self.address: str = self._cluster.scheduler_address
+
+    def tell(self, client: Any) -> None:
+        """Lets a client know whose it is. At exit, distributed closes clusters first, and it would try to connect again."""
+        client.cluster = self._cluster
 
     def mend(self) -> None:
         """Returns when all workers are there again.
