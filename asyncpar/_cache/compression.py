@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from typing import IO, Any, NamedTuple, TypeAlias
 
 from asyncpar._basics.validation import is_int
 from asyncpar._memory.buffers import Buffer
@@ -20,7 +20,8 @@ _HIGHEST = 9
 
 
 class Method(NamedTuple):
-    """A way to compress. `code` is what an entry says about it; `modules` are tried in turn.
+    """A way to compress. `code` is what an entry says about it; `modules` are tried in turn; `begins`: how all that it makes
+    begins.
 
     `compress(module, data, level)` and `decompress(module, data)` call the module.
     """
@@ -28,6 +29,7 @@ class Method(NamedTuple):
     name: str
     code: int
     suffixes: tuple[str, ...]
+    begins: bytes
     modules: tuple[str, ...]
     compress: Callable[[Any, Buffer, int], bytes]
     decompress: Callable[[Any, Buffer], bytes] = lambda module, data: module.decompress(data)
@@ -58,21 +60,30 @@ def _with_level(module: Any, data: Buffer, level: int) -> bytes:
 
 
 _METHODS = (
-    Method("zlib", 1, (".z",), ("zlib",), _with_level),
-    Method("gzip", 2, (".gz",), ("gzip",), _with_level),
-    Method("bz2", 3, (".bz2",), ("bz2",), lambda module, data, level: module.compress(data, max(level, 1))),
+    Method("zlib", 1, (".z",), b"\x78", ("zlib",), _with_level),
+    Method("gzip", 2, (".gz",), b"\x1f\x8b", ("gzip",), _with_level),
+    Method("bz2", 3, (".bz2",), b"BZ", ("bz2",), lambda module, data, level: module.compress(data, max(level, 1))),
     Method(
         "lzma",
         4,
         (".lzma",),
+        b"\x5d\x00",
         ("lzma",),
         lambda module, data, level: module.compress(data, module.FORMAT_ALONE, preset=level),
     ),
-    Method("xz", 5, (".xz",), ("lzma",), lambda module, data, level: module.compress(data, module.FORMAT_XZ, preset=level)),
+    Method(
+        "xz",
+        5,
+        (".xz",),
+        b"\xfd7zXZ",
+        ("lzma",),
+        lambda module, data, level: module.compress(data, module.FORMAT_XZ, preset=level),
+    ),
     Method(
         "lz4",
         6,
         (".lz4",),
+        b"\x04\x22\x4d\x18",
         ("lz4.frame",),
         lambda module, data, level: module.compress(data, compression_level=level),
         remedy="pip install lz4",
@@ -81,6 +92,7 @@ _METHODS = (
         "zstd",
         7,
         (".zst", ".zstd"),
+        b"\x28\xb5\x2f\xfd",
         ("compression.zstd", "backports.zstd"),
         _with_level,
         remedy="use Python 3.14, or pip install backports.zstd",
@@ -132,3 +144,14 @@ def decompress(code: int, data: Buffer) -> bytes:
     if method is None:
         raise ValueError(f"it is compressed in a way (number {code}) that this version does not know")
     return method.decompress(method.module(), data)
+
+
+def decompress_alone(file: IO[bytes]) -> bytes | None:
+    """What a file has that was compressed as a whole; None if it was not. Some of it has been read then.
+
+    Raises:
+        Exception: the data is damaged.
+    """
+    head = file.read(max(len(method.begins) for method in _METHODS))
+    method = next((method for method in _METHODS if head.startswith(method.begins)), None)
+    return None if method is None else method.decompress(method.module(), head + file.read())

@@ -2,7 +2,7 @@
 made of.
 
 A file that joblib has written begins with a pickle or with a compressed one, and never as ours do, so `load` can tell them
-apart. It leaves them to joblib if that is installed.
+apart, and reads both (`joblib_files.py`). `dump` writes only our own.
 """
 
 from __future__ import annotations
@@ -88,25 +88,35 @@ def load(filename: str | os.PathLike[str] | IO[bytes], mmap_mode: str | None = N
     if not isinstance(filename, str | os.PathLike):
         if mmap_mode is not None:
             warnings.warn(f"mmap_mode={mmap_mode!r} has no effect on an open file; pass its path", UserWarning, stacklevel=2)
-        try:
-            return read(StreamInput(filename, HEAD_BYTES), Reader(PICKLE)).value
-        except DamagedEntryError as error:
-            raise ValueError(f"{filename!r:.200} cannot be loaded: {error}") from error
+        return _load_open(filename)
     mode = None if mmap_mode is None else _MAP_MODES[mmap_mode]
-    fd = os.open(filename, (os.O_RDWR if mode == "r+" else os.O_RDONLY) | getattr(os, "O_BINARY", 0))
-    try:
-        source = FileInput(fd)
-        if bytes(source.first[:8]) == _OURS:
+    path = os.fspath(filename)
+    with open(path, "r+b" if mode == "r+" else "rb") as file:
+        source = FileInput(file.fileno())
+        if bytes(source.first[: len(_OURS)]) != _OURS:
+            file.seek(0)
+            return _load_foreign(file, path, mode)
+        try:
             found = read(source, Reader(PICKLE, map_mode=mode))
-            if mode is not None and found.is_compressed:
-                message = f"mmap_mode={mmap_mode!r} has no effect on {os.fspath(filename)}, because it is compressed"
-                warnings.warn(message, UserWarning, stacklevel=2)
-            return found.value
+        except DamagedEntryError as error:
+            raise ValueError(f"{path} cannot be loaded: {error}") from error
+    if mode is not None and found.is_compressed:
+        _warn_of_compressed(path, str(mmap_mode))
+    return found.value
+
+
+def _load_open(file: IO[bytes]) -> Any:
+    """The value at which an open file stands. Only one that can go back may be joblib's."""
+    if file.seekable():
+        start = file.tell()
+        head = file.read(len(_OURS))
+        file.seek(start)
+        if head != _OURS:
+            return _load_foreign(file, None, None)
+    try:
+        return read(StreamInput(file, HEAD_BYTES), Reader(PICKLE)).value
     except DamagedEntryError as error:
-        raise ValueError(f"{os.fspath(filename)} cannot be loaded: {error}") from error
-    finally:
-        os.close(fd)
-    return _load_foreign(os.fspath(filename), mmap_mode)
+        raise ValueError(f"{file!r:.200} cannot be loaded: {error}") from error
 
 
 def hash(obj: Any, hash_name: str = "blake2b", coerce_mmap: bool = False) -> str:  # noqa: A001 - joblib's name
@@ -152,13 +162,21 @@ def _replace(path: str, pieces: list[Buffer]) -> None:
         raise
 
 
-def _load_foreign(path: str, mmap_mode: str | None) -> Any:
+def _load_foreign(file: IO[bytes], path: str | None, mmap_mode: MapMode | None) -> Any:
     """A file that is not ours, and may be joblib's."""
+    from asyncpar._cache.joblib_files import load_joblib
+
     try:
-        import joblib  # type: ignore[import-untyped]  # it has no type information
-    except ImportError:
-        raise ValueError(f"{path} was not written by asyncpar.dump; if joblib wrote it, install joblib to load it") from None
-    try:
-        return joblib.load(path, mmap_mode=mmap_mode)
+        value, is_compressed = load_joblib(file, path, mmap_mode)
+    except ImportError:  # of what is in it
+        raise
     except Exception as error:
-        raise ValueError(f"{path} was not written by asyncpar.dump, and joblib cannot load it either: {error}") from error
+        raise ValueError(f"{path or file!r:.200} was not written by asyncpar.dump, nor by joblib: {error}") from error
+    if mmap_mode is not None and is_compressed:
+        _warn_of_compressed(path or repr(file), mmap_mode)
+    return value
+
+
+def _warn_of_compressed(name: str, mmap_mode: str) -> None:
+    message = f"mmap_mode={mmap_mode!r} has no effect on {name}, because it is compressed"
+    warnings.warn(message, UserWarning, stacklevel=4)
