@@ -9,6 +9,7 @@ A batch that an interruption has hit outside its calls has no answer; INTERRUPTE
 
 from __future__ import annotations
 
+import importlib
 import os
 import socket
 import sys
@@ -85,7 +86,7 @@ def _answer(worker: FrameServer, frame: Frame, interrupter: Interrupter, page: m
 def _take_on(server: BatchServer, settled: list[str], decoder: Decoder) -> None:
     """Adopts what of the parent's surroundings an interpreter has for itself, and runs the initializer."""
     setup: Setup = decoder.message
-    _, _, path, argv, initializer, _, _, depth, key, index = setup
+    _, _, path, argv, initializer, _, _, depth, key, index, _, first_imports = setup
     enter_worker_process(depth)
     enter_process(worker := CurrentWorker("interpreter", index))
     watch_imports()
@@ -93,4 +94,6 @@ def _take_on(server: BatchServer, settled: list[str], decoder: Decoder) -> None:
         take_on_key(key)
     take_on_path(path, settled)
     sys.argv[:] = argv
+    for module in first_imports:
+        importlib.import_module(module)
     enter_state(server, worker, decoder, initializer)
