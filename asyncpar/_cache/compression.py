@@ -7,6 +7,7 @@ package of that name, and `zstd` needs Python 3.14 or backports.zstd.
 from __future__ import annotations
 
 import importlib
+import zlib
 from collections.abc import Callable
 from typing import IO, Any, NamedTuple, TypeAlias
 
@@ -100,6 +101,36 @@ _METHODS = (
 )
 _BY_NAME = {method.name: method for method in _METHODS}
 _BY_CODE = {method.code: method for method in _METHODS}
+_FIRST_ADDED = 128  # the code of a method that is added; those below are asyncpar's
+
+
+def add_method(
+    name: str, suffix: str, begins: bytes, compress: Callable[[Buffer, int], bytes], decompress: Callable[[Buffer], bytes]
+) -> None:
+    """Adds a way to compress, or replaces it. Its code follows from its name, so any program that adds it can read its files.
+
+    Raises:
+        ValueError: the name is one of asyncpar's own, or has the same code as another.
+    """
+    code = _FIRST_ADDED + zlib.crc32(name.encode()) % _FIRST_ADDED
+    before = _BY_NAME.get(name) or _BY_CODE.get(code)
+    if before is not None and (before.name != name or before.code < _FIRST_ADDED):
+        raise ValueError(f"compression {before.name!r} is there already, and {name!r} would be mistaken for it")
+    method = Method(
+        name,
+        code,
+        (suffix,) if suffix else (),
+        begins,
+        ("zlib",),
+        lambda _, data, level: compress(data, level),
+        lambda _, data: decompress(data),
+    )
+    _BY_NAME[name] = _BY_CODE[code] = method
+
+
+def is_method(name: str) -> bool:
+    """Whether there is a compression with this name."""
+    return name in _BY_NAME
 
 
 def parse_compress(compress: CompressOption, file_name: str = "") -> Compression | None:
@@ -125,7 +156,7 @@ def parse_compress(compress: CompressOption, file_name: str = "") -> Compression
         raise ValueError(f"the level of a compression is a number from 0 to {_HIGHEST}, not {level!r:.200}")
     if named is not None and named not in _BY_NAME:
         raise ValueError(f"there is no compression {named!r:.50}; known are {', '.join(_BY_NAME)}")
-    suffixed = next((method for method in _METHODS if file_name.endswith(method.suffixes)), None)
+    suffixed = next((method for method in _BY_NAME.values() if file_name.endswith(method.suffixes)), None)
     if named is None and suffixed is None and (compress is False or level == 0):
         return None
     method = _BY_NAME[named] if named is not None else suffixed or _BY_NAME["zlib"]
@@ -152,6 +183,6 @@ def decompress_alone(file: IO[bytes]) -> bytes | None:
     Raises:
         Exception: the data is damaged.
     """
-    head = file.read(max(len(method.begins) for method in _METHODS))
-    method = next((method for method in _METHODS if head.startswith(method.begins)), None)
+    head = file.read(max(len(method.begins) for method in _BY_NAME.values()))
+    method = next((method for method in _BY_NAME.values() if method.begins and head.startswith(method.begins)), None)
     return None if method is None else method.decompress(method.module(), head + file.read())

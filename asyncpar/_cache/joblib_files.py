@@ -1,8 +1,8 @@
 """Reads files that joblib has written (0.10 or newer), whether or not joblib is installed.
 
-Such a file is a pickle, perhaps compressed as a whole. Where an array belongs, the pickle has a description of it, an object of
-joblib's class `NumpyArrayWrapper`. Right behind the instruction that completes that object, the array's own bytes interrupt
-the pickle: one byte with the length of a padding, the padding, and the buffer. An array of objects is a pickle of its own there.
+Such a file is a pickle, perhaps compressed as a whole. Where an array belongs, the pickle has a description of it, an object
+of joblib's class `NumpyArrayWrapper`. Right behind the instruction that completes that object, the array's own bytes interrupt
+the pickle: a byte with the length of a padding, the padding, and the buffer. An array of objects is a pickle of its own there.
 
 The unpickler that is written in C cannot stop in the middle of its input, so this is the one in Python.
 """
@@ -20,7 +20,7 @@ _DESCRIPTION = "joblib.numpy_pickle", "NumpyArrayWrapper"
 _PIECE = 1 << 24  # bytes that are read at once: a stream may give the same only in one more copy
 _OLD = frozenset({"NDArrayWrapper", "ZNDArrayWrapper"})  # of joblib before 0.10: each array is in a file of its own
 
-_Unpickler: Any = pickle._Unpickler  # type: ignore[attr-defined]  # the one in Python has no public name
+_Unpickler: Any = pickle._Unpickler  # the one in Python has no public name
 
 
 def load_joblib(file: IO[bytes], path: str | None, mmap_mode: str | None) -> tuple[Any, bool]:
@@ -44,7 +44,7 @@ class Description:
     """What the pickle says of an array: subclass, shape, order, dtype, allow_mmap, numpy_array_alignment_bytes."""
 
     subclass: type
-    shape: tuple[int, ...]
+    shape: Any
     order: str
     dtype: Any
     allow_mmap: bool
@@ -58,13 +58,14 @@ class Description:
             return pickle.load(file)
         if self.numpy_array_alignment_bytes is not None:
             _take(file, _take(file, 1)[0])
-        if mmap_mode is not None and self.allow_mmap and path is not None and math.prod(self.shape):
+        size = math.prod(self.shape)
+        if mmap_mode is not None and self.allow_mmap and path is not None and size:
             offset = file.tell()
             order: Any = self.order
             mapped: Any = np.memmap(path, dtype=self.dtype, shape=self.shape, order=order, mode=mmap_mode, offset=offset)  # type: ignore[call-overload]
             file.seek(offset + mapped.nbytes)
             return mapped
-        flat = np.empty(math.prod(self.shape), self.dtype)
+        flat = np.empty(size, self.dtype)
         view = memoryview(flat.view(np.uint8) if flat.size and self.dtype.itemsize else b"").cast("B")
         for begin in range(0, len(view), _PIECE):
             piece = view[begin : begin + _PIECE]

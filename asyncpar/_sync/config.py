@@ -9,7 +9,7 @@ from typing import Any
 from asyncpar._basics.validation import UNSET, check_inner_threads
 from asyncpar._contract.executor import Executor
 from asyncpar._platform.nesting import depth
-from asyncpar._sync.backends import choose_backend, default_backend, find_backend, registered, to_int
+from asyncpar._sync.backends import as_object, choose_backend, default_backend, find_backend, registered, to_int
 from asyncpar._sync.settings import (
     NO_SETTINGS,
     Prefer,
@@ -26,7 +26,7 @@ class parallel_config:
 
     Args:
         backend: where calls run; see `Parallel`.
-        n_jobs: how many workers; None: the surrounding context's setting, or else 1.
+        n_jobs: how many workers; None: 1. Not given: the surrounding context's setting, or else 1.
         verbose, temp_folder, max_nbytes, mmap_mode, prefer, require: as in `Parallel`.
         inner_max_num_threads: how many threads numerical libraries may start in each worker process.
         backend_params: further arguments of the backend, such as `initializer` and `idle_worker_timeout`.
@@ -45,7 +45,7 @@ class parallel_config:
         self,
         backend: Any = None,
         *,
-        n_jobs: Any = None,
+        n_jobs: Any = UNSET,
         verbose: Any = UNSET,
         temp_folder: str | None = None,
         max_nbytes: int | str | None = UNSET,
@@ -60,12 +60,13 @@ class parallel_config:
             raise ValueError(f"{given} can only be set together with a backend, such as parallel_config('loky', …)")
         if backend is not None:
             check_inner_threads(inner_max_num_threads)
-            find_backend(backend, 1, inner_max_num_threads, backend_params)
+            backend, inner_max_num_threads, params = as_object(backend, inner_max_num_threads, backend_params)
+            find_backend(backend, 1, inner_max_num_threads, params)
         check_prefer_and_require(prefer, require)
         make_hints(temp_folder, max_nbytes, mmap_mode)
         arguments = {
             "backend": backend,
-            "n_jobs": None if n_jobs is None else to_int(n_jobs),
+            "n_jobs": n_jobs if n_jobs is None or n_jobs is UNSET else to_int(n_jobs),
             "verbose": verbose,
             "temp_folder": temp_folder,
             "max_nbytes": max_nbytes,
@@ -75,7 +76,7 @@ class parallel_config:
         }
         said = {name: value for name, value in arguments.items() if value is not getattr(NO_SETTINGS, name)}
         if backend is not None:
-            said |= {"inner_max_num_threads": inner_max_num_threads, "backend_params": backend_params}
+            said |= {"inner_max_num_threads": inner_max_num_threads, "backend_params": params}
         self._settings = replace(current_settings(), **said, depth=depth())
         self._before = set_settings(self._settings)
 

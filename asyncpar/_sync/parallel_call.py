@@ -37,7 +37,7 @@ from asyncpar._run.statistics import Statistics
 from asyncpar._sync.asked_source import AskedSource
 from asyncpar._sync.backends import Backend, shares_no_memory
 from asyncpar._sync.calls import CallPuller, CallsSession, each_its_own
-from asyncpar._sync.kept_executor import KeptExecutor, closing_error_of, open_executor
+from asyncpar._sync.kept_executor import KeptExecutor, give_back, open_executor
 from asyncpar._sync.portal import Portal, Task, current_portal
 from asyncpar._wire.unfinished import Hold, hold_unfinished_modules
 from asyncpar.errors import CallTimeoutError, ExecutorUnavailableError
@@ -281,15 +281,16 @@ class ParallelCall:
         """The first error, if there was one."""
         owned: Executor | None = None
         error: BaseException | None = None
+        backend, n_jobs = self._request.backend, self._request.n_jobs
         try:
-            backend, n_jobs = self._request.backend, self._request.n_jobs
             executor, is_owned = open_executor(backend, n_jobs, self._portal, self._kept)
             owned = executor if is_owned else None
             error = await self._drive(executor, sink)
         except Exception as failure:  # the executor is not available
             error = failure
         finally:
-            closing_error = None if owned is None else await closing_error_of(owned)
+            failed = error is not None or self._run is None or not self._run.completed
+            closing_error = None if owned is None else await give_back(self._portal, backend, owned, failed=failed)
         return closing_error if error is None else error
 
     async def _drive(self, executor: Executor, sink: ListSink | HandOverSink) -> BaseException | None:

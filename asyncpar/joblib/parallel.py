@@ -1,0 +1,110 @@
+"""joblib's module `parallel`: asyncpar's `Parallel` and its like, and what code finds that looks inside joblib's.
+
+`Parallel` here is asyncpar's own, with the attributes of joblib's that subclasses and progress bars use. The best known recipe
+for a progress bar replaces `BatchCompletionCallBack` in this module by a subclass that counts. So when a call begins, and that
+class is not the original any more, one is made for each batch of tasks that have finished, and called.
+"""
+
+from __future__ import annotations
+
+import multiprocessing as mp  # noqa: F401 - sklearn's tests ask whether it is there
+import time
+from collections.abc import Callable
+from multiprocessing import TimeoutError as TimeoutError  # noqa: A004 - joblib's name
+from typing import Any, Generic, TypeVar
+
+from asyncpar._platform.cpus import cpu_count as cpu_count
+from asyncpar._sync import parallel as _own
+from asyncpar._sync.backends import choose_backend
+from asyncpar._sync.config import effective_n_jobs as effective_n_jobs
+from asyncpar._sync.config import parallel_backend as _parallel_backend
+from asyncpar._sync.config import parallel_config as parallel_config
+from asyncpar._sync.config import register_parallel_backend as register_parallel_backend
+from asyncpar._sync.parallel import delayed as delayed
+from asyncpar._sync.parallel import wrap_non_picklable_objects as wrap_non_picklable_objects
+from asyncpar.joblib._parallel_backends import BACKENDS as BACKENDS
+from asyncpar.joblib._parallel_backends import AutoBatchingMixin as AutoBatchingMixin
+from asyncpar.joblib._parallel_backends import BatchedCalls as BatchedCalls
+from asyncpar.joblib._parallel_backends import FallbackToBackend as FallbackToBackend
+from asyncpar.joblib._parallel_backends import LokyBackend as LokyBackend
+from asyncpar.joblib._parallel_backends import MultiprocessingBackend as MultiprocessingBackend
+from asyncpar.joblib._parallel_backends import ParallelBackendBase as ParallelBackendBase
+from asyncpar.joblib._parallel_backends import SequentialBackend as SequentialBackend
+from asyncpar.joblib._parallel_backends import ThreadingBackend as ThreadingBackend
+from asyncpar.joblib.logger import Logger as Logger
+from asyncpar.joblib.logger import short_format_time as short_format_time
+
+R = TypeVar("R", bound=str)
+
+DEFAULT_BACKEND = DEFAULT_PROCESS_BACKEND = "loky"
+DEFAULT_THREAD_BACKEND = "threading"
+MAYBE_AVAILABLE_BACKENDS = frozenset({"multiprocessing", "loky"})
+VALID_BACKEND_HINTS = ("processes", "threads", None)
+VALID_BACKEND_CONSTRAINTS = ("sharedmem", None)
+
+_OF_KINDS = {"process": LokyBackend, "thread": ThreadingBackend, "inline": SequentialBackend, "interpreter": LokyBackend}
+
+
+class BatchCompletionCallBack:
+    """Is called when a batch of tasks has finished. Replace it here, or its `__call__`, to count them.
+
+    Attributes:
+        batch_size: how many tasks have finished.
+        parallel: whose they are.
+    """
+
+    def __init__(self, dispatch_timestamp: float, batch_size: int, parallel: Parallel[Any]) -> None:
+        self.dispatch_timestamp = dispatch_timestamp
+        self.batch_size = batch_size
+        self.parallel = parallel
+
+    def __call__(self, *args: Any, **kwargs: Any) -> None:
+        """asyncpar itself has counted them already."""
+
+
+_ORIGINAL = BatchCompletionCallBack, BatchCompletionCallBack.__call__
+
+
+class Parallel(_own.Parallel[R], Generic[R]):
+    __doc__ = _own.Parallel.__doc__
+
+    _original_iterator = None  # of tasks that have not been dispatched; nobody else dispatches them here
+
+    @property
+    def _backend(self) -> ParallelBackendBase:
+        """What the calls would run in now."""
+        backend, _ = self._choose()
+        return backend.of if isinstance(backend.of, ParallelBackendBase) else _stand_in(backend.kind)
+
+    def _effective_n_jobs(self) -> int:
+        return self.n_jobs
+
+    def dispatch_next(self) -> None:
+        """Nothing: asyncpar pulls tasks by itself."""
+
+    def _told_of_batches(self) -> Callable[[int], object] | None:
+        if (BatchCompletionCallBack, BatchCompletionCallBack.__call__) == _ORIGINAL:
+            return None
+        began = time.time()
+        return lambda tasks: BatchCompletionCallBack(began, tasks, self)(None)
+
+
+class parallel_backend(_parallel_backend):
+    __doc__ = _parallel_backend.__doc__
+
+    def __enter__(self) -> tuple[Any, int]:
+        """The backend, as an object of joblib's classes, and the number of workers that was asked for."""
+        _, n_jobs = super().__enter__()
+        return get_active_backend()[0], n_jobs
+
+
+def get_active_backend(prefer: Any = None, require: Any = None, verbose: int = 0) -> tuple[ParallelBackendBase, int]:
+    """What a `Parallel` without arguments would run in here, and in how many workers."""
+    backend, n_jobs = choose_backend(None, None, prefer, require, None, {})
+    return backend.of if isinstance(backend.of, ParallelBackendBase) else _stand_in(backend.kind), n_jobs
+
+
+def _stand_in(kind: str) -> ParallelBackendBase:
+    from asyncpar._platform.nesting import depth
+
+    return _OF_KINDS.get(kind, LokyBackend)(nesting_level=depth())
