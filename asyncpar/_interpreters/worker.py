@@ -205,7 +205,8 @@ class InterpreterWorker(FrameWorker):
 
 def _setup(index: int, initializer: EncodedElements | None, key: bytes | None) -> Setup:
     """What an interpreter does not have from its process."""
-    argv, pid, first = list(getattr(sys, "argv", ())), os.getpid(), first_imports()
+    argv: list[str] = list(getattr(sys, "argv", ()))
+    pid, first = os.getpid(), first_imports()
     return None, {}, search_path(), argv, initializer, None, None, depth() + _DEPTH, key, index, pid, first
 
 

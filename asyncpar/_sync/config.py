@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
@@ -58,6 +58,7 @@ class parallel_config:
         if backend is None and (inner_max_num_threads is not None or backend_params):
             given = ", ".join([*backend_params, *(["inner_max_num_threads"] if inner_max_num_threads is not None else [])])
             raise ValueError(f"{given} can only be set together with a backend, such as parallel_config('loky', …)")
+        params: Mapping[str, Any] = {}
         if backend is not None:
             check_inner_threads(inner_max_num_threads)
             backend, inner_max_num_threads, params = as_object(backend, inner_max_num_threads, backend_params)

@@ -9,7 +9,7 @@ has a copy, is the real one.
 Warm workers from before are replaced.
 
 **Not half.** Code that has already imported joblib has joblib's classes and functions, and would go on using them beside ours.
-Then nothing is done and an error says so. For the same reason, what has been imported meanwhile keeps asyncpar after `uninstall`.
+Then nothing is done, and an error says so. For the same reason, what is imported meanwhile keeps asyncpar after `uninstall`.
 
 Refused: a .pth file that does this for all programs of an environment. Programs should say what they run on.
 """
