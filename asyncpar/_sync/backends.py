@@ -239,7 +239,10 @@ def _not_n_jobs(n_jobs: object) -> ValueError:
 
 def _resolve_jobs(n_jobs: int | None, backend: Any) -> int:
     if isinstance(backend, BackendObject):
-        return backend.effective_n_jobs(backend.default_n_jobs if n_jobs is None else n_jobs)
+        workers = backend.effective_n_jobs(backend.default_n_jobs if n_jobs is None else n_jobs)
+        if workers < 1:
+            raise RuntimeError(f"{type(backend).__name__} has no active worker")
+        return workers
     if (n_jobs is None or n_jobs < 0) and (is_foreign_pool(backend) or isinstance(backend, Executor)):
         workers = backend.workers if isinstance(backend, Executor) else workers_of(backend)
         return max(1, workers if n_jobs is None else workers + 1 + n_jobs)

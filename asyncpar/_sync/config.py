@@ -57,7 +57,7 @@ class parallel_config:
     ) -> None:
         if backend is None and (inner_max_num_threads is not None or backend_params):
             given = ", ".join([*backend_params, *(["inner_max_num_threads"] if inner_max_num_threads is not None else [])])
-            raise ValueError(f"{given} can only be set together with a backend, such as parallel_config('loky', …)")
+            raise ValueError(f"{given} is only supported when backend is not None, as in parallel_config('loky', …)")
         params: Mapping[str, Any] = {}
         if backend is not None:
             check_inner_threads(inner_max_num_threads)

@@ -382,7 +382,7 @@ class Parallel(Generic[R]):
     def _run_inline(self, iterable: Iterable[Any], reports: CallReports) -> Any:
         if self.timeout is not None:
             warnings.warn(
-                "timeout is ignored with one worker, because the calls run in the caller's own thread",
+                f"A loop in the caller's thread does not support timeout: with one worker, timeout={self.timeout} is ignored",
                 UserWarning,
                 stacklevel=3,
             )

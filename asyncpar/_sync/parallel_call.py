@@ -40,7 +40,7 @@ from asyncpar._sync.calls import CallPuller, CallsSession, each_its_own
 from asyncpar._sync.kept_executor import KeptExecutor, give_back, open_executor
 from asyncpar._sync.portal import Portal, Task, current_portal
 from asyncpar._wire.unfinished import Hold, hold_unfinished_modules
-from asyncpar.errors import CallTimeoutError, ExecutorUnavailableError
+from asyncpar.errors import CallTimeoutError, ExecutorUnavailableError, PicklingError
 
 _FIRST_BATCHES = 4  # for each worker, pulled before anything runs: as many as the window will allow at first
 
@@ -231,6 +231,8 @@ class ParallelCall:
             from asyncpar._sync.timeouts import as_parallel_timeout
 
             error = as_parallel_timeout(error)
+        if type(error) is PicklingError:
+            say_in_joblibs_words(error)
         if error is not None:
             raise error
 
@@ -313,6 +315,12 @@ class ParallelCall:
     def _hand(self, count: int) -> None:
         if self._run is not None:
             self._run.hand(count)
+
+
+def say_in_joblibs_words(error: PicklingError) -> None:
+    """What cannot be sent is a task, or it is a result."""
+    what = "result of a task" if error.path.startswith("result") else "task"
+    error.args = (f"Could not pickle the {what} to send to the other process: {error}", *error.args[1:])
 
 
 def _may_be_cached(source: AskedSource) -> bool:

@@ -75,9 +75,9 @@ def make_hints(temp_folder: str | None, max_nbytes: Any, mmap_mode: Any) -> Hint
 def check_prefer_and_require(prefer: object, require: object) -> None:
     """Raises ValueError, naming the valid values, and also if the two contradict each other."""
     if prefer not in ("processes", "threads", None):
-        raise ValueError(f"prefer={prefer!r} is not a valid backend hint: it must be 'processes', 'threads' or None")
+        raise ValueError(f"prefer={prefer} is not a valid backend hint: it must be 'processes', 'threads' or None")
     if require not in ("sharedmem", None):
-        raise ValueError(f"require={require!r} is not a valid backend constraint: it must be 'sharedmem' or None")
+        raise ValueError(f"require={require} is not a valid backend constraint: it must be 'sharedmem' or None")
     if prefer == "processes" and require == "sharedmem":
         raise ValueError(
             "prefer == 'processes' and require == 'sharedmem' are inconsistent settings: processes share no memory"

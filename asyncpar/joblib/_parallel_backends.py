@@ -183,6 +183,9 @@ class _Own(ParallelBackendBase):
         future.add_done_callback(callback)
         return future
 
+    def retrieve_result(self, out: Any, timeout: float | None = None) -> Any:
+        return out.result(timeout)
+
     def terminate(self) -> None:
         self._workers.shutdown()
 

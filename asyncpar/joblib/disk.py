@@ -29,7 +29,7 @@ def memstr_to_bytes(text: str) -> int:
 
 def mkdirp(d: str | os.PathLike[str]) -> None:
     """Makes a folder with those around it, unless it is there."""
-    Path(d).mkdir(parents=True, exist_ok=True)
+    os.makedirs(d, exist_ok=True)  # noqa: PTH103 - pathlib takes the empty name for the current folder
 
 
 def rm_subdirs(path: str | os.PathLike[str], onerror: Callable[..., Any] | None = None) -> None:

@@ -28,7 +28,7 @@ def get_func_name(func: Any, resolv_alias: bool = True, win_characters: bool = T
 
 
 def filter_args(
-    func: Callable[..., Any], ignore_lst: Collection[str], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    func: Any, ignore_lst: Collection[str], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """The arguments of a call by name, defaults included, without those in `ignore_lst`. The rest is under "*" and "**".
 
@@ -38,6 +38,10 @@ def filter_args(
     """
     if isinstance(ignore_lst, str):
         raise ValueError(f"ignore_lst must be a list of parameters to ignore, not {ignore_lst!r}")
+    if not inspect.isfunction(func) and not inspect.ismethod(func):
+        return {"*": list(args), "**": dict(kwargs or {})}
+    if inspect.ismethod(func):
+        func, args = func.__func__, (func.__self__, *args)
     bind, names = make_binder(func, ignore_lst)
     values = bind(*args, **(kwargs or {}))
     return {_shown(name): _as_joblib_has_it(name, value) for name, value in zip(names, values, strict=True)}

@@ -9,20 +9,21 @@ from __future__ import annotations
 
 import multiprocessing as mp  # noqa: F401 - sklearn's tests ask whether it is there
 import time
-from collections.abc import Callable
+from collections import ChainMap
+from collections.abc import Callable, Iterable
 from multiprocessing import TimeoutError as TimeoutError  # noqa: A004 - joblib's name
 from typing import Any, Generic, TypeVar
 
 from asyncpar._platform.cpus import cpu_count as cpu_count
+from asyncpar._platform.nesting import depth
+from asyncpar._sync import config as _own_config
 from asyncpar._sync import parallel as _own
-from asyncpar._sync.backends import choose_backend
+from asyncpar._sync.backends import Backend, choose_backend, registered
 from asyncpar._sync.config import effective_n_jobs as effective_n_jobs
-from asyncpar._sync.config import parallel_backend as _parallel_backend
-from asyncpar._sync.config import parallel_config as parallel_config
 from asyncpar._sync.config import register_parallel_backend as register_parallel_backend
 from asyncpar._sync.parallel import delayed as delayed
 from asyncpar._sync.parallel import wrap_non_picklable_objects as wrap_non_picklable_objects
-from asyncpar.joblib._parallel_backends import BACKENDS as BACKENDS
+from asyncpar.joblib._parallel_backends import BACKENDS as _BACKENDS
 from asyncpar.joblib._parallel_backends import AutoBatchingMixin as AutoBatchingMixin
 from asyncpar.joblib._parallel_backends import BatchedCalls as BatchedCalls
 from asyncpar.joblib._parallel_backends import FallbackToBackend as FallbackToBackend
@@ -36,6 +37,7 @@ from asyncpar.joblib.logger import short_format_time as short_format_time
 
 R = TypeVar("R", bound=str)
 
+BACKENDS = ChainMap[str, Any](registered, _BACKENDS)
 DEFAULT_BACKEND = DEFAULT_PROCESS_BACKEND = "loky"
 DEFAULT_THREAD_BACKEND = "threading"
 MAYBE_AVAILABLE_BACKENDS = frozenset({"multiprocessing", "loky"})
@@ -73,8 +75,7 @@ class Parallel(_own.Parallel[R], Generic[R]):
     @property
     def _backend(self) -> ParallelBackendBase:
         """What the calls would run in now."""
-        backend, _ = self._choose()
-        return backend.of if isinstance(backend.of, ParallelBackendBase) else _stand_in(backend.kind)
+        return _as_object(self._choose()[0])
 
     def _effective_n_jobs(self) -> int:
         return self.n_jobs
@@ -88,23 +89,35 @@ class Parallel(_own.Parallel[R], Generic[R]):
         began = time.time()
         return lambda tasks: BatchCompletionCallBack(began, tasks, self)(None)
 
+    def __call__(self, iterable: Iterable[Any]) -> Any:
+        own: Any = super()  # whose overloads say what is returned
+        with self._backend.retrieval_context():
+            return own.__call__(iterable)
 
-class parallel_backend(_parallel_backend):
-    __doc__ = _parallel_backend.__doc__
+
+class parallel_config(_own_config.parallel_config):
+    __doc__ = _own_config.parallel_config.__doc__
+
+    def __enter__(self) -> dict[str, Any]:
+        """The settings; the backend as an object of joblib's classes."""
+        return {**super().__enter__(), "backend": get_active_backend()[0]}
+
+
+class parallel_backend(_own_config.parallel_backend):
+    __doc__ = _own_config.parallel_backend.__doc__
 
     def __enter__(self) -> tuple[Any, int]:
         """The backend, as an object of joblib's classes, and the number of workers that was asked for."""
-        _, n_jobs = super().__enter__()
-        return get_active_backend()[0], n_jobs
+        return get_active_backend()[0], super().__enter__()[1]
 
 
 def get_active_backend(prefer: Any = None, require: Any = None, verbose: int = 0) -> tuple[ParallelBackendBase, int]:
     """What a `Parallel` without arguments would run in here, and in how many workers."""
     backend, n_jobs = choose_backend(None, None, prefer, require, None, {})
-    return backend.of if isinstance(backend.of, ParallelBackendBase) else _stand_in(backend.kind), n_jobs
+    return _as_object(backend), n_jobs
 
 
-def _stand_in(kind: str) -> ParallelBackendBase:
-    from asyncpar._platform.nesting import depth
-
-    return _OF_KINDS.get(kind, LokyBackend)(nesting_level=depth())
+def _as_object(backend: Backend) -> ParallelBackendBase:
+    if isinstance(backend.of, ParallelBackendBase):
+        return backend.of
+    return _OF_KINDS.get(backend.kind, LokyBackend)(nesting_level=depth())
