@@ -9,12 +9,9 @@ The unpickler that is written in C cannot stop in the middle of its input, so th
 
 from __future__ import annotations
 
-import io
 import math
 import pickle
 from typing import IO, Any
-
-from asyncpar._cache.compression import decompress_alone
 
 _DESCRIPTION = "joblib.numpy_pickle", "NumpyArrayWrapper"
 _PIECE = 1 << 24  # bytes that are read at once: a stream may give the same only in one more copy
@@ -23,8 +20,8 @@ _OLD = frozenset({"NDArrayWrapper", "ZNDArrayWrapper"})  # of joblib before 0.10
 _Unpickler: Any = pickle._Unpickler  # the one in Python has no public name
 
 
-def load_joblib(file: IO[bytes], path: str | None, mmap_mode: str | None) -> tuple[Any, bool]:
-    """The value that an open file begins with, and whether it was compressed.
+def load_joblib(file: IO[bytes], path: str | None, mmap_mode: str | None) -> Any:
+    """The value that an open file goes on with, if that is not compressed.
 
     Args:
         path: where `np.memmap` finds the file, if arrays are to be mapped.
@@ -32,12 +29,7 @@ def load_joblib(file: IO[bytes], path: str | None, mmap_mode: str | None) -> tup
     Raises:
         Exception: it is not such a file, or is damaged.
     """
-    start = file.tell()
-    plain = decompress_alone(file)
-    if plain is not None:
-        return _JoblibUnpickler(io.BytesIO(plain), None, None).load(), True
-    file.seek(start)
-    return _JoblibUnpickler(file, path, mmap_mode).load(), False
+    return _JoblibUnpickler(file, path, mmap_mode).load()
 
 
 class Description:

@@ -8,11 +8,12 @@ apart, and reads both (`joblib_files.py`). `dump` writes only our own.
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import warnings
 from typing import IO, Any, cast
 
-from asyncpar._cache.compression import CompressOption, parse_compress
+from asyncpar._cache.compression import CompressOption, decompress_alone, parse_compress
 from asyncpar._cache.entries import HEAD_BYTES, DamagedEntryError, MapMode, Reader, assemble, read
 from asyncpar._cache.forms import Forms
 from asyncpar._cache.inputs import FileInput, StreamInput
@@ -58,6 +59,8 @@ def dump(
     if protocol not in (None, -1, 5):
         raise ValueError(f"protocol is 5 or None, not {protocol!r}: older ones cannot keep arrays beside the pickle")
     is_path = isinstance(filename, str | os.PathLike)
+    if not is_path and not hasattr(filename, "write"):
+        raise ValueError(f"Second argument should be a filename or a file-like object, not {filename!r:.200}")
     path = os.fspath(cast("str", filename)) if is_path else ""
     pieces = assemble(PICKLE.pack(value), PICKLE.code, compression=parse_compress(compress, path))
     if not is_path:
@@ -106,10 +109,13 @@ def load(filename: str | os.PathLike[str] | IO[bytes], mmap_mode: str | None = N
 
 
 def _load_open(file: IO[bytes]) -> Any:
-    """The value at which an open file stands. Only one that can go back may be joblib's."""
+    """The value at which an open file stands. Only one that can go back may be joblib's, or compressed as a whole."""
     if file.seekable():
         start = file.tell()
         head = file.read(len(_OURS))
+        if not head and start:  # it has just been written; joblib goes back, too
+            start = file.seek(0)
+            head = file.read(len(_OURS))
         file.seek(start)
         if head != _OURS:
             return _load_foreign(file, None, None)
@@ -163,18 +169,22 @@ def _replace(path: str, pieces: list[Buffer]) -> None:
 
 
 def _load_foreign(file: IO[bytes], path: str | None, mmap_mode: MapMode | None) -> Any:
-    """A file that is not ours, and may be joblib's."""
+    """A file that is not ours as it stands. It may be joblib's, or either one, compressed as a whole."""
     from asyncpar._cache.joblib_files import load_joblib
 
+    start = file.tell()
     try:
-        value, is_compressed = load_joblib(file, path, mmap_mode)
+        plain = decompress_alone(file)
+        if plain is not None:
+            if mmap_mode is not None:
+                _warn_of_compressed(path or repr(file), mmap_mode)
+            return _load_open(io.BytesIO(plain))
+        file.seek(start)
+        return load_joblib(file, path, mmap_mode)
     except ImportError:  # of what is in it
         raise
     except Exception as error:
         raise ValueError(f"{path or file!r:.200} was not written by asyncpar.dump, nor by joblib: {error}") from error
-    if mmap_mode is not None and is_compressed:
-        _warn_of_compressed(path or repr(file), mmap_mode)
-    return value
 
 
 def _warn_of_compressed(name: str, mmap_mode: str) -> None:

@@ -31,6 +31,7 @@ from asyncpar._sync.pool_executor import PoolExecutor
 class ParallelBackendBase(BackendObject, metaclass=ABCMeta):
     """What joblib's backends have in common. Derive from it, implement `effective_n_jobs` and `submit`, and register it."""
 
+    stands_for: ClassVar[str] = "other"  # the kind of executor
     supports_inner_max_num_threads = False
     supports_retrieve_callback = False
     uses_threads = False
@@ -158,8 +159,6 @@ class PoolManagerMixin:
 class _Own(ParallelBackendBase):
     """A backend of joblib's own. A class that is derived from it has its methods called, as anywhere."""
 
-    stands_for: ClassVar[str]
-
     def effective_n_jobs(self, n_jobs: int | None) -> int:
         return _workers(n_jobs)
 
@@ -201,6 +200,7 @@ class LokyBackend(AutoBatchingMixin, _Own):
 class MultiprocessingBackend(PoolManagerMixin, AutoBatchingMixin, ParallelBackendBase):
     """Processes. What is derived from it has a pool of joblib's (`pool.py`), which others replace by theirs."""
 
+    stands_for = "process"
     supports_retrieve_callback = True
 
     def found(self, n_jobs: int, inner_max_num_threads: int | None, params: Mapping[str, Any]) -> Backend:

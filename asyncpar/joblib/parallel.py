@@ -14,15 +14,17 @@ from collections.abc import Callable, Iterable
 from multiprocessing import TimeoutError as TimeoutError  # noqa: A004 - joblib's name
 from typing import Any, Generic, TypeVar
 
+from asyncpar._basics.validation import UNSET
 from asyncpar._platform.cpus import cpu_count as cpu_count
 from asyncpar._platform.nesting import depth
 from asyncpar._sync import config as _own_config
 from asyncpar._sync import parallel as _own
-from asyncpar._sync.backends import Backend, choose_backend, registered
+from asyncpar._sync.backends import Backend, choose_backend, find_backend, registered
 from asyncpar._sync.config import effective_n_jobs as effective_n_jobs
 from asyncpar._sync.config import register_parallel_backend as register_parallel_backend
 from asyncpar._sync.parallel import delayed as delayed
 from asyncpar._sync.parallel import wrap_non_picklable_objects as wrap_non_picklable_objects
+from asyncpar._sync.settings import current_settings
 from asyncpar.joblib._parallel_backends import BACKENDS as _BACKENDS
 from asyncpar.joblib._parallel_backends import AutoBatchingMixin as AutoBatchingMixin
 from asyncpar.joblib._parallel_backends import BatchedCalls as BatchedCalls
@@ -43,8 +45,6 @@ DEFAULT_THREAD_BACKEND = "threading"
 MAYBE_AVAILABLE_BACKENDS = frozenset({"multiprocessing", "loky"})
 VALID_BACKEND_HINTS = ("processes", "threads", None)
 VALID_BACKEND_CONSTRAINTS = ("sharedmem", None)
-
-_OF_KINDS = {"process": LokyBackend, "thread": ThreadingBackend, "inline": SequentialBackend, "interpreter": LokyBackend}
 
 
 class BatchCompletionCallBack:
@@ -75,7 +75,7 @@ class Parallel(_own.Parallel[R], Generic[R]):
     @property
     def _backend(self) -> ParallelBackendBase:
         """What the calls would run in now."""
-        return _as_object(self._choose()[0])
+        return _as_object(self._asked[0], self._choose()[0])
 
     def _effective_n_jobs(self) -> int:
         return self.n_jobs
@@ -100,7 +100,7 @@ class parallel_config(_own_config.parallel_config):
 
     def __enter__(self) -> dict[str, Any]:
         """The settings; the backend as an object of joblib's classes."""
-        return {**super().__enter__(), "backend": get_active_backend()[0]}
+        return {**super().__enter__(), "backend": _backend_of_context()}
 
 
 class parallel_backend(_own_config.parallel_backend):
@@ -108,16 +108,27 @@ class parallel_backend(_own_config.parallel_backend):
 
     def __enter__(self) -> tuple[Any, int]:
         """The backend, as an object of joblib's classes, and the number of workers that was asked for."""
-        return get_active_backend()[0], super().__enter__()[1]
+        return _backend_of_context(), super().__enter__()[1]
 
 
 def get_active_backend(prefer: Any = None, require: Any = None, verbose: int = 0) -> tuple[ParallelBackendBase, int]:
-    """What a `Parallel` without arguments would run in here, and in how many workers."""
-    backend, n_jobs = choose_backend(None, None, prefer, require, None, {})
-    return _as_object(backend), n_jobs
+    """What a `Parallel` without arguments would run in here, and the number of workers that was asked for."""
+    backend, _ = choose_backend(None, None, prefer, require, None, {})
+    found = _as_object(None, backend)
+    n_jobs = current_settings().n_jobs
+    return found, found.default_n_jobs if n_jobs is None or n_jobs is UNSET else n_jobs
 
 
-def _as_object(backend: Backend) -> ParallelBackendBase:
-    if isinstance(backend.of, ParallelBackendBase):
-        return backend.of
-    return _OF_KINDS.get(backend.kind, LokyBackend)(nesting_level=depth())
+def _backend_of_context() -> ParallelBackendBase:
+    return _as_object(None, find_backend(current_settings().backend or DEFAULT_BACKEND, 1, None, {}))
+
+
+def _as_object(asked: Any, found: Backend) -> ParallelBackendBase:
+    """The backend that was asked for, or that the context says, if that is what was found; else what stands for it."""
+    if isinstance(found.of, ParallelBackendBase):
+        return found.of
+    name = current_settings().backend if asked is None else asked
+    kind = _BACKENDS.get(name) if isinstance(name, str) else None
+    if kind is None or kind.stands_for != found.kind:
+        kind = next((kind for kind in _BACKENDS.values() if kind.stands_for == found.kind), LokyBackend)
+    return kind(nesting_level=depth())
