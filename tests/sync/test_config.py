@@ -110,7 +110,7 @@ def test_preferences_choose_where_no_backend_is_named() -> None:
 
 def test_a_process_executor_has_no_memory_to_share() -> None:
     executor = asyncpar.ProcessExecutor(2)
-    with pytest.raises(ValueError, match="has no memory to share"):
+    with pytest.raises(ValueError, match="has no shared memory"):
         Parallel(n_jobs=2, backend=executor, require="sharedmem")
     with parallel_config(executor, n_jobs=2):
         assert Parallel(require="sharedmem")([delayed(where)()] * 2)[0][0] == os.getpid()
