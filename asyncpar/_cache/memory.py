@@ -193,6 +193,8 @@ class Memory:
         """
         if isinstance(ignore, str):
             raise ValueError(f"ignore is a list of names: [{ignore!r}]")
+        if cache_validation_callback is not None and not callable(cache_validation_callback):
+            raise ValueError(f"cache_validation_callback needs to be callable, not {cache_validation_callback!r:.200}")
         if key is not None and (ignore or not callable(key) or inspect.iscoroutinefunction(key)):
             raise ValueError("key is a plain function of the call's arguments, and takes the place of ignore")
 

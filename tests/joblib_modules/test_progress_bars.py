@@ -49,9 +49,7 @@ def replaced_method(update: Callable[[int], object]) -> Iterator[None]:
 @pytest.mark.parametrize("recipe", [replaced_class, replaced_method])
 @pytest.mark.parametrize("return_as", ["list", "generator", "generator_unordered"])
 @pytest.mark.parametrize(("n_jobs", "backend"), [(1, None), (2, "loky"), (2, "threading")])
-def test_the_callback_of_batches_counts_each_task_once(
-    recipe: Any, return_as: Any, n_jobs: int, backend: str | None
-) -> None:
+def test_the_callback_of_batches_counts_each_task_once(recipe: Any, return_as: Any, n_jobs: int, backend: str | None) -> None:
     counts: list[int] = []
     with recipe(counts.append):
         results = list(Parallel(n_jobs, backend=backend, return_as=return_as)(delayed(double)(x) for x in range(300)))

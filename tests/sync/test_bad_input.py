@@ -43,7 +43,11 @@ from tests.functions import double, double_soon
         ),
         ({"max_nbytes": -1}, ValueError, "max_nbytes"),
         ({"mmap_mode": "w"}, ValueError, r"mmap_mode must be one of 'r', 'r\+', 'c', None, 'w\+', not 'w'"),
-        ({"prefer": "speed"}, ValueError, "prefer=speed is not a valid backend hint: it must be 'processes', 'threads' or None"),
+        (
+            {"prefer": "speed"},
+            ValueError,
+            "prefer=speed is not a valid backend hint: it must be 'processes', 'threads'",
+        ),
         ({"require": "speed"}, ValueError, "require=speed is not a valid backend constraint: it must be 'sharedmem' or None"),
         ({"prefer": "processes", "require": "sharedmem"}, ValueError, "are inconsistent settings"),
         ({"backend": "loky", "require": "sharedmem", "n_jobs": 2}, ValueError, "no shared memory.*use 'threading'"),

@@ -123,6 +123,15 @@ def test_n_jobs_is_what_int_makes_of_it(monkeypatch: pytest.MonkeyPatch, n_jobs:
     assert effective_n_jobs(n_jobs) == workers
 
 
+def test_n_jobs_of_none_in_a_context_is_one_and_not_given_is_that_of_the_surrounding_context() -> None:
+    with parallel_config(n_jobs=3):
+        with parallel_config("threading"):
+            assert Parallel().n_jobs == 3
+        with parallel_config(n_jobs=None):
+            assert Parallel().n_jobs == effective_n_jobs(None) == 1
+        assert Parallel().n_jobs == 3
+
+
 def test_effective_n_jobs_knows_the_context() -> None:
     with parallel_config(n_jobs=3):
         assert effective_n_jobs(None) == 3
