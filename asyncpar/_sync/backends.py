@@ -58,7 +58,7 @@ _PROCESS_PARAMS = {  # {joblib's name, and others: ProcessExecutor's name}
 }
 _THREAD_PARAMS = ("initializer", "initargs")
 
-registered: dict[str, Callable[..., Executor]] = {}  # by `register_parallel_backend`
+registered: dict[str, Callable[..., Executor | BackendObject]] = {}  # by `register_parallel_backend`
 default_backend: list[str] = []  # the name that it made the default last
 
 

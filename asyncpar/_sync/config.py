@@ -9,7 +9,7 @@ from typing import Any
 from asyncpar._basics.validation import UNSET, check_inner_threads
 from asyncpar._contract.executor import Executor
 from asyncpar._platform.nesting import depth
-from asyncpar._sync.backends import as_object, choose_backend, default_backend, find_backend, registered, to_int
+from asyncpar._sync.backends import BackendObject, as_object, choose_backend, default_backend, find_backend, registered, to_int
 from asyncpar._sync.settings import (
     NO_SETTINGS,
     Prefer,
@@ -109,13 +109,14 @@ class parallel_backend(parallel_config):
         return self._settings.backend, self._settings.n_jobs
 
 
-def register_parallel_backend(name: str, factory: Callable[..., Executor], make_default: bool = False) -> None:
+def register_parallel_backend(name: str, factory: Callable[..., Executor | BackendObject], make_default: bool = False) -> None:
     """Makes `name` known as a backend.
 
     Args:
         name: its name.
         factory: called with the backend's parameters, in an event loop; returns an `Executor`, which is closed after the call
-            or the `with` that it was made for.
+            or the `with` that it was made for. It may also be a class that is derived from joblib's `ParallelBackendBase`, as
+            `asyncpar.joblib` has it.
         make_default: `Parallel` uses it when nothing else is asked for, not even `prefer="threads"`.
 
     Raises:

@@ -292,8 +292,7 @@ class BackendPool(StandardExecutor):
         self.shares_memory = backend.supports_sharedmem
         self._under_way: set[Future[Any]] = set()
         self._caller = ThreadPoolExecutor(1, "asyncpar joblib backend")
-        parallel: Parallel[Any] = Parallel(n_jobs)
-        self._max_workers = self._caller.submit(self._configure, n_jobs, parallel).result()
+        self._max_workers = self._caller.submit(self._configure, n_jobs, Parallel(n_jobs)).result()
 
     def _configure(self, n_jobs: int, parallel: Any) -> int:
         try:

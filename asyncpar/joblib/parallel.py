@@ -12,7 +12,7 @@ import time
 from collections import ChainMap
 from collections.abc import Callable, Iterable
 from multiprocessing import TimeoutError as TimeoutError  # noqa: A004 - joblib's name
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from asyncpar._basics.validation import UNSET
 from asyncpar._platform.cpus import cpu_count as cpu_count
@@ -37,8 +37,6 @@ from asyncpar.joblib._parallel_backends import ThreadingBackend as ThreadingBack
 from asyncpar.joblib.logger import Logger as Logger
 from asyncpar.joblib.logger import short_format_time as short_format_time
 
-R = TypeVar("R", bound=str)
-
 BACKENDS = ChainMap[str, Any](registered, _BACKENDS)
 DEFAULT_BACKEND = DEFAULT_PROCESS_BACKEND = "loky"
 DEFAULT_THREAD_BACKEND = "threading"
@@ -55,7 +53,7 @@ class BatchCompletionCallBack:
         parallel: whose they are.
     """
 
-    def __init__(self, dispatch_timestamp: float, batch_size: int, parallel: Parallel[Any]) -> None:
+    def __init__(self, dispatch_timestamp: float, batch_size: int, parallel: Parallel) -> None:
         self.dispatch_timestamp = dispatch_timestamp
         self.batch_size = batch_size
         self.parallel = parallel
@@ -67,7 +65,7 @@ class BatchCompletionCallBack:
 _ORIGINAL = BatchCompletionCallBack, BatchCompletionCallBack.__call__
 
 
-class Parallel(_own.Parallel[R], Generic[R]):
+class Parallel(_own.Parallel[Any]):
     __doc__ = _own.Parallel.__doc__
 
     _original_iterator = None  # of tasks that have not been dispatched; nobody else dispatches them here
@@ -90,9 +88,8 @@ class Parallel(_own.Parallel[R], Generic[R]):
         return lambda tasks: BatchCompletionCallBack(began, tasks, self)(None)
 
     def __call__(self, iterable: Iterable[Any]) -> Any:
-        own: Any = super()  # whose overloads say what is returned
         with self._backend.retrieval_context():
-            return own.__call__(iterable)
+            return super().__call__(iterable)
 
 
 class parallel_config(_own_config.parallel_config):

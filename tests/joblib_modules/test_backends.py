@@ -154,10 +154,11 @@ def test_a_context_makes_one_backend_with_its_parameters() -> None:
     with parallel_config("theirs", size=3) as settings:
         backend: Any = settings["backend"]
         assert (type(backend), backend.size) == (Threads, 3)
+        called: list[str] = backend.called
         assert Parallel()._backend is backend is get_active_backend()[0]
         assert Parallel().n_jobs == joblib_parallel.effective_n_jobs(7) == 3
         assert Parallel()([delayed(double)(1)]) == [2]
-    assert backend.called[0] == "retrieve"
+    assert called[0] == "retrieve"
     with parallel_backend("theirs", n_jobs=5) as (other, n_jobs):
         assert (type(other), n_jobs) == (Threads, 5)
 
@@ -187,7 +188,7 @@ def test_a_factory_may_be_a_function() -> None:
         made.append(Threads(**params))
         return made[-1]
 
-    register_parallel_backend("theirs", make)  # type: ignore[arg-type]  # joblib's users register such
+    register_parallel_backend("theirs", make)
     assert Parallel(2, backend="theirs")([delayed(double)(4)]) == [8]
     assert "terminate" in made[0].called
 

@@ -171,7 +171,8 @@ def test_a_compression_that_is_registered_is_used_by_name_and_by_suffix(
 ) -> None:
     register_compressor("own", own_compression)
     values = ["text" * 1000, bytes(100_000)]
-    for name, options in [("a.own", {}), ("b", {"compress": "own"}), ("c", {"compress": ("own", 9)})]:
+    cases: list[tuple[str, Any]] = [("a.own", {}), ("b", {"compress": "own"}), ("c", {"compress": ("own", 9)})]
+    for name, options in cases:
         asyncpar.dump(values, tmp_path / name, **options)
         assert (tmp_path / name).stat().st_size < 2000
         assert asyncpar.load(tmp_path / name) == values

@@ -39,7 +39,7 @@ def replaced_method(update: Callable[[int], object]) -> Iterator[None]:
         update(self.batch_size)
         original(self, out)
 
-    joblib_parallel.BatchCompletionCallBack.__call__ = count  # type: ignore[method-assign, assignment]
+    joblib_parallel.BatchCompletionCallBack.__call__ = count  # type: ignore[method-assign]
     try:
         yield
     finally:

@@ -515,7 +515,7 @@ def test_the_threads_of_libraries_are_limited_in_threads() -> None:
 
 def test_what_cannot_be_sent_is_said_in_joblibs_words() -> None:
     with pytest.raises(asyncpar.PicklingError, match=r"Could not pickle the task to send.*arguments\[0\]") as caught:
-        Parallel(n_jobs=2, backend="process")(delayed(abs)(threading.Lock()) for _ in range(3))
+        Parallel(n_jobs=2, backend="process")(delayed(id)(threading.Lock()) for _ in range(3))
     assert caught.value.path == "arguments[0]"
     with pytest.raises(asyncpar.PicklingError, match=r"Could not pickle the result of a task to send"):
         Parallel(n_jobs=2, backend="process")(delayed(threading.Lock)() for _ in range(3))

@@ -19,7 +19,7 @@ class _ReusablePoolExecutor(ProcessPoolExecutor):
         close_shared_executors()
 
 
-def get_reusable_executor(max_workers: int | None = None, *others: Any, **options: Any) -> ProcessPoolExecutor:
+def get_reusable_executor(max_workers: int | None = None, *others: Any, **options: Any) -> _ReusablePoolExecutor:
     """A pool with so many workers, the same as the last time unless that has been shut down or had other options."""
     global _last
     asked = (max_workers, others, options)
