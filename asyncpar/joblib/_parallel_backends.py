@@ -116,6 +116,9 @@ class ParallelBackendBase(BackendObject, metaclass=ABCMeta):
 
     def found(self, n_jobs: int, inner_max_num_threads: int | None, params: Mapping[str, Any]) -> Backend:
         """See `BackendObject`."""
+        if type(self) in BACKENDS.values():
+            inner = inner_max_num_threads or self.inner_max_num_threads
+            return replace(find_backend(self.stands_for, n_jobs, inner, {**self.backend_kwargs, **params}), of=self)
         from asyncpar.executors.futures import FuturesExecutor
 
         return Backend(type(self).__name__, "other", lambda: FuturesExecutor(partial(BackendPool, self, n_jobs)), of=self)
@@ -157,17 +160,13 @@ class PoolManagerMixin:
 
 
 class _Own(ParallelBackendBase):
-    """A backend of joblib's own. A class that is derived from it has its methods called, as anywhere."""
+    """A backend of joblib's own. What is derived from it has its methods called; then calls run in workers of its own."""
+
+    supports_retrieve_callback = True
+    supports_inner_max_num_threads = True
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
         return _workers(n_jobs)
-
-    def found(self, n_jobs: int, inner_max_num_threads: int | None, params: Mapping[str, Any]) -> Backend:
-        """See `BackendObject`."""
-        if type(self) not in BACKENDS.values():
-            return super().found(n_jobs, inner_max_num_threads, params)
-        inner = inner_max_num_threads or self.inner_max_num_threads
-        return replace(find_backend(self.stands_for, n_jobs, inner, {**self.backend_kwargs, **params}), of=self)
 
     def configure(
         self, n_jobs: int | None = 1, parallel: Any = None, prefer: Any = None, require: Any = None, **kwargs: Any
@@ -193,8 +192,14 @@ class LokyBackend(AutoBatchingMixin, _Own):
     """Processes."""
 
     stands_for = "process"
-    supports_retrieve_callback = True
-    supports_inner_max_num_threads = True
+
+
+class ThreadingBackend(_Own):
+    """Threads."""
+
+    stands_for = "thread"
+    supports_sharedmem = True
+    uses_threads = True
 
 
 class MultiprocessingBackend(PoolManagerMixin, AutoBatchingMixin, ParallelBackendBase):
@@ -202,20 +207,14 @@ class MultiprocessingBackend(PoolManagerMixin, AutoBatchingMixin, ParallelBacken
 
     stands_for = "process"
     supports_retrieve_callback = True
-
-    def found(self, n_jobs: int, inner_max_num_threads: int | None, params: Mapping[str, Any]) -> Backend:
-        """See `BackendObject`."""
-        if type(self) is not MultiprocessingBackend:
-            return super().found(n_jobs, inner_max_num_threads, params)
-        return replace(find_backend("process", n_jobs, inner_max_num_threads, {**self.backend_kwargs, **params}), of=self)
+    supports_inner_max_num_threads = True
 
     def configure(
         self, n_jobs: int | None = 1, parallel: Any = None, prefer: Any = None, require: Any = None, **kwargs: Any
     ) -> int:
         from asyncpar.joblib.pool import MemmappingPool
 
-        self.parallel = parallel
-        workers = self.effective_n_jobs(n_jobs)
+        workers = super().configure(n_jobs, parallel, prefer, require)
         self._pool = MemmappingPool(workers, **kwargs)
         return workers
 
@@ -226,17 +225,7 @@ class MultiprocessingBackend(PoolManagerMixin, AutoBatchingMixin, ParallelBacken
         return out
 
 
-class ThreadingBackend(_Own):
-    """Threads."""
-
-    stands_for = "thread"
-    supports_retrieve_callback = True
-    supports_inner_max_num_threads = True
-    supports_sharedmem = True
-    uses_threads = True
-
-
-class SequentialBackend(_Own):
+class SequentialBackend(ParallelBackendBase):
     """The caller's thread."""
 
     stands_for = "inline"
@@ -247,6 +236,16 @@ class SequentialBackend(_Own):
     def effective_n_jobs(self, n_jobs: int | None) -> int:
         """One, whatever was asked for."""
         return min(_workers(n_jobs), 1)
+
+    def submit(self, func: Any, callback: Any = None) -> Any:
+        """Makes the calls at once."""
+        future: Future[Any] = Future()
+        try:
+            future.set_result(func())
+        except BaseException as error:  # whoever takes the result raises it
+            future.set_exception(error)
+        callback(future)
+        return future
 
 
 BACKENDS: dict[str, type[ParallelBackendBase]] = {
@@ -292,7 +291,11 @@ class BackendPool(StandardExecutor):
         self.shares_memory = backend.supports_sharedmem
         self._under_way: set[Future[Any]] = set()
         self._caller = ThreadPoolExecutor(1, "asyncpar joblib backend")
-        self._max_workers = self._caller.submit(self._configure, n_jobs, Parallel(n_jobs)).result()
+        try:
+            self._max_workers = self._caller.submit(self._configure, n_jobs, Parallel(n_jobs)).result()
+        except BaseException:
+            self._caller.shutdown()
+            raise
 
     def _configure(self, n_jobs: int, parallel: Any) -> int:
         try:

@@ -14,6 +14,7 @@ import pytest
 from asyncpar._sync.backends import registered
 from asyncpar.joblib import parallel as joblib_parallel
 from asyncpar.joblib.parallel import (
+    FallbackToBackend,
     LokyBackend,
     MultiprocessingBackend,
     Parallel,
@@ -94,22 +95,18 @@ class OlderThreads(ParallelBackendBase):
         self.pool.shutdown()
 
 
-class AtOnce(ParallelBackendBase):
+class AtOnce(SequentialBackend):
     """Makes a call when it is submitted."""
 
-    supports_retrieve_callback = True
 
-    def effective_n_jobs(self, n_jobs: int | None) -> int:
-        return 1
+class Refusing(Threads):
+    def configure(self, n_jobs: int | None = 1, parallel: Any = None, prefer: Any = None, require: Any = None, **_: Any) -> int:
+        raise ConnectionError("no cluster")
 
-    def submit(self, func: Any, callback: Any = None) -> Future[Any]:
-        future: Future[Any] = Future()
-        try:
-            future.set_result(func())
-        except Exception as error:
-            future.set_exception(error)
-        callback(future)
-        return future
+
+class FallingBack(Threads):
+    def configure(self, n_jobs: int | None = 1, parallel: Any = None, prefer: Any = None, require: Any = None, **_: Any) -> int:
+        raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
 
 
 class Counted(LokyBackend):
@@ -126,7 +123,7 @@ def registrations_end() -> Iterator[None]:
     registered.clear()
 
 
-@pytest.mark.parametrize("kind", [Threads, OlderThreads, AtOnce, Counted])
+@pytest.mark.parametrize("kind", [Threads, OlderThreads, AtOnce, Counted, FallingBack])
 @pytest.mark.parametrize("return_as", ["list", "generator", "generator_unordered"])
 def test_a_backend_that_somebody_has_written_makes_the_calls(kind: type[Any], return_as: Any) -> None:
     register_parallel_backend("theirs", kind)
@@ -141,6 +138,11 @@ def test_an_error_of_a_task_is_raised_as_it_is_and_the_next_call_works(kind: typ
     with pytest.raises(ZeroDivisionError):
         parallel(delayed(divmod)(1, x) for x in [1, 0, 2])
     assert parallel([delayed(double)(2)]) == [4]
+
+
+def test_a_backend_that_cannot_begin_says_why() -> None:
+    with pytest.raises(ConnectionError, match="no cluster"):
+        Parallel(2, backend=Refusing())([delayed(double)(2)])
 
 
 def test_its_methods_are_called_as_joblib_calls_them() -> None:
