@@ -245,6 +245,11 @@ class Memory:
     def __reduce__(self) -> Any:
         return _rebuilt, (self._settings, self._limits, self._strict, self.verbose)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """One that joblib has pickled, in a model for instance, while asyncpar is in joblib's place: with the same settings."""
+        settings = {name: state[name] for name in ("location", "mmap_mode", "compress") if name in state}
+        self.__init__(**settings, verbose=state.get("_verbose", 1))  # type: ignore[misc]  # as `__new__` has made it
+
     def __repr__(self) -> str:
         return f"Memory(location={self.location!r})"
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -43,11 +45,32 @@ def in_threads(call):
 """
 
 
-@pytest.mark.skipif(find_spec("sklearn") is None, reason="scikit-learn is not installed")
-@pytest.mark.timeout(120)
+pytestmark = [
+    pytest.mark.skipif(find_spec("sklearn") is None, reason="scikit-learn is not installed"),
+    pytest.mark.timeout(120),
+]
+
+
 def test_the_results_are_those_with_joblib() -> None:
     cases = "".join(f"print({name!r}, ({case}).tolist())\n" for name, case in CASES.items())
     theirs = run(f"{SCRIPT}{cases}print(joblib.__name__)\ntemporary.cleanup()")
     ours = run(f"import asyncpar.joblib\nasyncpar.joblib.install()\n{SCRIPT}{cases}print(joblib.__name__)\ntemporary.cleanup()")
     assert theirs.splitlines()[:-1] == ours.splitlines()[:-1]
     assert (theirs.splitlines()[-1], ours.splitlines()[-1]) == ("joblib", "asyncpar.joblib")
+
+
+def test_a_model_that_joblib_has_written_is_loaded_and_fitted_again(tmp_path: Path) -> None:
+    write = f"""
+        pipeline = make_pipeline(PCA(4, random_state=0), SVC(), memory=joblib.Memory({str(tmp_path / "cache")!r}, verbose=0))
+        joblib.dump(pipeline.fit(X, y), {str(tmp_path / "model")!r}, compress=3)
+        print(pipeline.predict(X).tolist())
+    """
+    read = f"""
+        pipeline = joblib.load({str(tmp_path / "model")!r})
+        print(pipeline.predict(X).tolist())
+        assert pipeline.memory.location == {str(tmp_path / "cache")!r}, pipeline.memory.location
+        assert pipeline.fit(X, y).predict(X).tolist() == pipeline.predict(X).tolist()
+    """
+    theirs = run(f"{SCRIPT}{dedent(write)}temporary.cleanup()")
+    ours = run(f"import asyncpar.joblib\nasyncpar.joblib.install()\n{SCRIPT}{dedent(read)}temporary.cleanup()")
+    assert theirs == ours
