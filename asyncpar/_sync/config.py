@@ -59,6 +59,9 @@ class parallel_config:
             given = ", ".join([*backend_params, *(["inner_max_num_threads"] if inner_max_num_threads is not None else [])])
             raise ValueError(f"{given} is only supported when backend is not None, as in parallel_config('loky', …)")
         params: Mapping[str, Any] = {}
+        if isinstance(backend, BackendObject) and (inner_max_num_threads is not None or backend_params):
+            kind = type(backend).__name__
+            raise ValueError(f"parameters are only supported when backend is a string; give them to {kind} when it is made")
         if backend is not None:
             check_inner_threads(inner_max_num_threads)
             backend, inner_max_num_threads, params = as_object(backend, inner_max_num_threads, backend_params)

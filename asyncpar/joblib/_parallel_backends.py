@@ -121,7 +121,10 @@ class ParallelBackendBase(BackendObject, metaclass=ABCMeta):
             return replace(find_backend(self.stands_for, n_jobs, inner, {**self.backend_kwargs, **params}), of=self)
         from asyncpar.executors.futures import FuturesExecutor
 
-        return Backend(type(self).__name__, "other", lambda: FuturesExecutor(partial(BackendPool, self, n_jobs)), of=self)
+        if inner_max_num_threads is not None:
+            raise AssertionError(f"inner_max_num_threads is to be given to {type(self).__name__} when it is made")
+        make_pool = partial(BackendPool, self, n_jobs, params)
+        return Backend(type(self).__name__, "other", lambda: FuturesExecutor(make_pool), of=self)
 
 
 class AutoBatchingMixin:
@@ -284,7 +287,7 @@ class BackendPool(StandardExecutor):
     do not come with the callback, a thread for each of them waits.
     """
 
-    def __init__(self, backend: ParallelBackendBase, n_jobs: int) -> None:
+    def __init__(self, backend: ParallelBackendBase, n_jobs: int, params: Mapping[str, Any]) -> None:
         from asyncpar.joblib.parallel import Parallel
 
         self._backend = backend
@@ -292,17 +295,18 @@ class BackendPool(StandardExecutor):
         self._under_way: set[Future[Any]] = set()
         self._caller = ThreadPoolExecutor(1, "asyncpar joblib backend")
         try:
-            self._max_workers = self._caller.submit(self._configure, n_jobs, Parallel(n_jobs)).result()
+            configure = partial(self._configure, n_jobs=n_jobs, parallel=Parallel(n_jobs), **params)
+            self._max_workers = self._caller.submit(configure).result()
         except BaseException:
             self._caller.shutdown()
             raise
 
-    def _configure(self, n_jobs: int, parallel: Any) -> int:
+    def _configure(self, **arguments: Any) -> int:
         try:
-            workers = self._backend.configure(n_jobs=n_jobs, parallel=parallel)
+            workers = self._backend.configure(**arguments)
         except FallbackToBackend as fallback:
             self._backend = fallback.backend
-            workers = self._backend.configure(n_jobs=n_jobs, parallel=parallel)
+            workers = self._backend.configure(**arguments)
         self._backend.start_call()
         return workers
 

@@ -181,6 +181,24 @@ def test_one_without_workers_or_without_inner_threads_is_refused() -> None:
     register_parallel_backend("theirs", Threads)
     with pytest.raises(AssertionError, match="does not accept inner_max_num_threads"):
         parallel_config("theirs", inner_max_num_threads=1)
+    with pytest.raises(ValueError, match="only supported when backend is a string"):
+        parallel_config(Threads(), size=3)
+    with pytest.raises(AssertionError, match="to be given to Threads"):
+        Parallel(2, backend=Threads(), inner_max_num_threads=1)
+
+
+def test_parameters_of_a_call_go_to_its_configure() -> None:
+    seen: dict[str, Any] = {}
+
+    class Configured(Threads):
+        def configure(
+            self, n_jobs: int | None = 1, parallel: Any = None, prefer: Any = None, require: Any = None, **others: Any
+        ) -> int:
+            seen.update(others, n_jobs=n_jobs, parallel=type(parallel))
+            return super().configure(n_jobs)
+
+    assert Parallel(2, backend=Configured(), queue="fast")([delayed(double)(2)]) == [4]
+    assert seen == {"queue": "fast", "n_jobs": 2, "parallel": Parallel}
 
 
 def test_a_factory_may_be_a_function() -> None:
