@@ -104,7 +104,7 @@ def load(filename: str | os.PathLike[str] | IO[bytes], mmap_mode: str | None = N
         except DamagedEntryError as error:
             raise ValueError(f"{path} cannot be loaded: {error}") from error
     if mode is not None and found.is_compressed:
-        _warn_of_compressed(path, str(mmap_mode))
+        _warn_of_compressed(path, str(mmap_mode), stacklevel=3)
     return found.value
 
 
@@ -175,18 +175,19 @@ def _load_foreign(file: IO[bytes], path: str | None, mmap_mode: MapMode | None) 
     start = file.tell()
     try:
         plain = decompress_alone(file)
-        if plain is not None:
-            if mmap_mode is not None:
-                _warn_of_compressed(path or repr(file), mmap_mode)
-            return _load_open(io.BytesIO(plain))
-        file.seek(start)
-        return load_joblib(file, path, mmap_mode)
+        if plain is None:
+            file.seek(start)
+            return load_joblib(file, path, mmap_mode)
+        value = _load_open(io.BytesIO(plain))
     except ImportError:  # of what is in it
         raise
     except Exception as error:
         raise ValueError(f"{path or file!r:.200} was not written by asyncpar.dump, nor by joblib: {error}") from error
+    if mmap_mode is not None:
+        _warn_of_compressed(path or repr(file), mmap_mode, stacklevel=4)
+    return value
 
 
-def _warn_of_compressed(name: str, mmap_mode: str) -> None:
+def _warn_of_compressed(name: str, mmap_mode: str, stacklevel: int) -> None:
     message = f"mmap_mode={mmap_mode!r} has no effect on {name}, because it is compressed"
-    warnings.warn(message, UserWarning, stacklevel=4)
+    warnings.warn(message, UserWarning, stacklevel=stacklevel)

@@ -9,7 +9,6 @@ A batch that an interruption has hit outside its calls has no answer; INTERRUPTE
 
 from __future__ import annotations
 
-import importlib
 import os
 import socket
 import sys
@@ -95,5 +94,5 @@ def _take_on(server: BatchServer, settled: list[str], decoder: Decoder) -> None:
     take_on_path(path, settled)
     sys.argv[:] = argv
     for module in first_imports:
-        importlib.import_module(module)
+        import_own(module)
     enter_state(server, worker, decoder, initializer)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import atexit
 import faulthandler
-import importlib
 import os
 import socket
 import sys
@@ -101,7 +100,7 @@ def _take_on(server: BatchServer, decoder: Decoder) -> None:
         take_on_key(key)
     _adopt_surroundings(directory, environment, path, argv)
     for module in first_imports:
-        importlib.import_module(module)
+        import_own(module)
     enter_state(server, worker, decoder, initializer)
     if max_calls is not None or max_memory is not None:
         server.lifetime = Lifetime(max_calls, max_memory)

@@ -206,11 +206,11 @@ def as_object(
 def _threads_of_its_own(inner_max_num_threads: int | None, params: Mapping[str, Any]) -> Backend:
     """Threads that have something made, or limit those of libraries while they make calls."""
     _refuse_unknown("thread", params, _THREAD_PARAMS)
+    from asyncpar._child.call_forms import refuse_as_initializer
     from asyncpar.executors.thread import ThreadExecutor
 
-    arguments = {"inner_max_num_threads": inner_max_num_threads, **params}
-    ThreadExecutor(1, **arguments)  # which checks them
-    return Backend("thread", "thread", lambda: ThreadExecutor(**arguments))
+    refuse_as_initializer(params.get("initializer"), params.get("initargs", ()))
+    return Backend("thread", "thread", lambda: ThreadExecutor(inner_max_num_threads=inner_max_num_threads, **params))
 
 
 def shares_no_memory(backend: Backend) -> bool:
@@ -313,10 +313,12 @@ def _spare_key(threads: int, params: Mapping[str, Any]) -> Hashable | None:
 
     But what the initializer has entered is left when its workers end, and so at the end of the call.
     """
-    initializer = params.get("initializer")
+    initializer, arguments = params.get("initializer"), params.get("initargs", ())
     if initializer is None or params.keys() - {"initializer", "initargs", "idle_worker_timeout"} or _enters(initializer):
         return None
-    arguments = tuple(params.get("initargs", ()))
+    if not isinstance(arguments, list | tuple):  # an iterator has them only once
+        return None
+    arguments = tuple(arguments)
     key = (depth(), threads, initializer, arguments, tuple(map(type, arguments)), params.get("idle_worker_timeout"))
     try:
         hash(key)

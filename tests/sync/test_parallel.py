@@ -472,6 +472,12 @@ def test_calls_with_the_same_initializer_and_the_same_arguments_have_the_same_wo
     assert pid_with(functions.put_into_environment, "MARK", "2", idle_worker_timeout=60) != other
 
 
+def test_arguments_of_an_initializer_may_come_from_an_iterator() -> None:
+    for backend in ["process", "thread"]:
+        parallel = Parallel(n_jobs=2, backend=backend, initializer=dict, initargs=iter([{"factor": 3}]))
+        assert parallel([delayed(functions.scale_by_state)(2)]) == [6]
+
+
 def test_a_call_while_another_one_has_these_workers_has_workers_of_its_own() -> None:
     results = Parallel(n_jobs=2, backend="process", initializer=int, return_as="generator")(
         delayed(process_id)(x) for x in range(4)
