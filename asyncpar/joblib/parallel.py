@@ -7,7 +7,7 @@ class is not the original any more, one is made for each batch of tasks that hav
 
 from __future__ import annotations
 
-import multiprocessing as mp  # noqa: F401 - sklearn's tests ask whether it is there
+import multiprocessing as mp  # noqa: F401 - code asks whether it is there
 import time
 from collections import ChainMap
 from collections.abc import Callable, Iterable
