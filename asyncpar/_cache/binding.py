@@ -23,7 +23,7 @@ def make_binder(function: Callable[..., Any], ignore: Collection[str]) -> tuple[
         ValueError: a name in `ignore` is no parameter.
     """
     try:
-        signature = inspect.signature(function, follow_wrapped=False)
+        signature = _signature(function, ignore)
     except (ValueError, TypeError):  # a built-in function without one
         if ignore:
             raise ValueError(f"ignore={list(ignore)!r} names parameters, but {function!r:.200} does not tell its own") from None
@@ -44,6 +44,15 @@ def make_binder(function: Callable[..., Any], ignore: Collection[str]) -> tuple[
     bind: Bind = space["bind"]
     bind.__name__, bind.__qualname__ = _name(function).rpartition(".")[2], _name(function)
     return bind, tuple(kept)
+
+
+def _signature(function: Callable[..., Any], ignore: Collection[str]) -> inspect.Signature:
+    """The function's own; or, if `ignore` names parameters of a function that a decorator has wrapped in it, that one's."""
+    own = inspect.signature(function, follow_wrapped=False)
+    wrapped = inspect.signature(function)
+    return (
+        own if set(ignore) <= {"*", "**"} | own.parameters.keys() or not set(ignore) <= wrapped.parameters.keys() else wrapped
+    )
 
 
 def _written(signature: inspect.Signature, space: dict[str, Any]) -> str:

@@ -7,8 +7,9 @@ package of that name, and `zstd` needs Python 3.14 or backports.zstd.
 from __future__ import annotations
 
 import importlib
+import zlib
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from typing import IO, Any, NamedTuple, TypeAlias
 
 from asyncpar._basics.validation import is_int
 from asyncpar._memory.buffers import Buffer
@@ -20,7 +21,8 @@ _HIGHEST = 9
 
 
 class Method(NamedTuple):
-    """A way to compress. `code` is what an entry says about it; `modules` are tried in turn.
+    """A way to compress. `code` is what an entry says about it; `modules` are tried in turn; `begins`: how all that it makes
+    begins.
 
     `compress(module, data, level)` and `decompress(module, data)` call the module.
     """
@@ -28,6 +30,7 @@ class Method(NamedTuple):
     name: str
     code: int
     suffixes: tuple[str, ...]
+    begins: bytes
     modules: tuple[str, ...]
     compress: Callable[[Any, Buffer, int], bytes]
     decompress: Callable[[Any, Buffer], bytes] = lambda module, data: module.decompress(data)
@@ -58,21 +61,30 @@ def _with_level(module: Any, data: Buffer, level: int) -> bytes:
 
 
 _METHODS = (
-    Method("zlib", 1, (".z",), ("zlib",), _with_level),
-    Method("gzip", 2, (".gz",), ("gzip",), _with_level),
-    Method("bz2", 3, (".bz2",), ("bz2",), lambda module, data, level: module.compress(data, max(level, 1))),
+    Method("zlib", 1, (".z",), b"\x78", ("zlib",), _with_level),
+    Method("gzip", 2, (".gz",), b"\x1f\x8b", ("gzip",), _with_level),
+    Method("bz2", 3, (".bz2",), b"BZ", ("bz2",), lambda module, data, level: module.compress(data, max(level, 1))),
     Method(
         "lzma",
         4,
         (".lzma",),
+        b"\x5d\x00",
         ("lzma",),
         lambda module, data, level: module.compress(data, module.FORMAT_ALONE, preset=level),
     ),
-    Method("xz", 5, (".xz",), ("lzma",), lambda module, data, level: module.compress(data, module.FORMAT_XZ, preset=level)),
+    Method(
+        "xz",
+        5,
+        (".xz",),
+        b"\xfd7zXZ",
+        ("lzma",),
+        lambda module, data, level: module.compress(data, module.FORMAT_XZ, preset=level),
+    ),
     Method(
         "lz4",
         6,
         (".lz4",),
+        b"\x04\x22\x4d\x18",
         ("lz4.frame",),
         lambda module, data, level: module.compress(data, compression_level=level),
         remedy="pip install lz4",
@@ -81,6 +93,7 @@ _METHODS = (
         "zstd",
         7,
         (".zst", ".zstd"),
+        b"\x28\xb5\x2f\xfd",
         ("compression.zstd", "backports.zstd"),
         _with_level,
         remedy="use Python 3.14, or pip install backports.zstd",
@@ -88,6 +101,36 @@ _METHODS = (
 )
 _BY_NAME = {method.name: method for method in _METHODS}
 _BY_CODE = {method.code: method for method in _METHODS}
+_FIRST_ADDED = 128  # the code of a method that is added; those below are asyncpar's
+
+
+def add_method(
+    name: str, suffix: str, begins: bytes, compress: Callable[[Buffer, int], bytes], decompress: Callable[[Buffer], bytes]
+) -> None:
+    """Adds a way to compress, or replaces it. Its code follows from its name, so any program that adds it can read its files.
+
+    Raises:
+        ValueError: the name is one of asyncpar's own, or has the same code as another.
+    """
+    code = _FIRST_ADDED + zlib.crc32(name.encode()) % _FIRST_ADDED
+    before = _BY_NAME.get(name) or _BY_CODE.get(code)
+    if before is not None and (before.name != name or before.code < _FIRST_ADDED):
+        raise ValueError(f"compression {before.name!r} is there already, and {name!r} would be mistaken for it")
+    method = Method(
+        name,
+        code,
+        (suffix,) if suffix else (),
+        begins,
+        ("zlib",),
+        lambda _, data, level: compress(data, level),
+        lambda _, data: decompress(data),
+    )
+    _BY_NAME[name] = _BY_CODE[code] = method
+
+
+def is_method(name: str) -> bool:
+    """Whether there is a compression with this name."""
+    return name in _BY_NAME
 
 
 def parse_compress(compress: CompressOption, file_name: str = "") -> Compression | None:
@@ -113,7 +156,7 @@ def parse_compress(compress: CompressOption, file_name: str = "") -> Compression
         raise ValueError(f"the level of a compression is a number from 0 to {_HIGHEST}, not {level!r:.200}")
     if named is not None and named not in _BY_NAME:
         raise ValueError(f"there is no compression {named!r:.50}; known are {', '.join(_BY_NAME)}")
-    suffixed = next((method for method in _METHODS if file_name.endswith(method.suffixes)), None)
+    suffixed = next((method for method in _BY_NAME.values() if file_name.endswith(method.suffixes)), None)
     if named is None and suffixed is None and (compress is False or level == 0):
         return None
     method = _BY_NAME[named] if named is not None else suffixed or _BY_NAME["zlib"]
@@ -132,3 +175,14 @@ def decompress(code: int, data: Buffer) -> bytes:
     if method is None:
         raise ValueError(f"it is compressed in a way (number {code}) that this version does not know")
     return method.decompress(method.module(), data)
+
+
+def decompress_alone(file: IO[bytes]) -> bytes | None:
+    """What a file has that was compressed as a whole; None if it was not. Some of it has been read then.
+
+    Raises:
+        Exception: the data is damaged.
+    """
+    head = file.read(max(len(method.begins) for method in _BY_NAME.values()))
+    method = next((method for method in _BY_NAME.values() if method.begins and head.startswith(method.begins)), None)
+    return None if method is None else method.decompress(method.module(), head + file.read())

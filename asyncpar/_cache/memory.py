@@ -193,6 +193,8 @@ class Memory:
         """
         if isinstance(ignore, str):
             raise ValueError(f"ignore is a list of names: [{ignore!r}]")
+        if cache_validation_callback is not None and not callable(cache_validation_callback):
+            raise ValueError(f"cache_validation_callback needs to be callable, not {cache_validation_callback!r:.200}")
         if key is not None and (ignore or not callable(key) or inspect.iscoroutinefunction(key)):
             raise ValueError("key is a plain function of the call's arguments, and takes the place of ignore")
 
@@ -242,6 +244,11 @@ class Memory:
 
     def __reduce__(self) -> Any:
         return _rebuilt, (self._settings, self._limits, self._strict, self.verbose)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """One that joblib has pickled, in a model for instance, while asyncpar is in joblib's place: with the same settings."""
+        settings = {name: state[name] for name in ("location", "mmap_mode", "compress") if name in state}
+        self.__init__(**settings, verbose=state.get("_verbose", 1))  # type: ignore[misc]  # as `__new__` has made it
 
     def __repr__(self) -> str:
         return f"Memory(location={self.location!r})"

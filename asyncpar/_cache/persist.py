@@ -2,17 +2,18 @@
 made of.
 
 A file that joblib has written begins with a pickle or with a compressed one, and never as ours do, so `load` can tell them
-apart. It leaves them to joblib if that is installed.
+apart, and reads both (`joblib_files.py`). `dump` writes only our own.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import warnings
 from typing import IO, Any, cast
 
-from asyncpar._cache.compression import CompressOption, parse_compress
+from asyncpar._cache.compression import CompressOption, decompress_alone, parse_compress
 from asyncpar._cache.entries import HEAD_BYTES, DamagedEntryError, MapMode, Reader, assemble, read
 from asyncpar._cache.forms import Forms
 from asyncpar._cache.inputs import FileInput, StreamInput
@@ -58,6 +59,8 @@ def dump(
     if protocol not in (None, -1, 5):
         raise ValueError(f"protocol is 5 or None, not {protocol!r}: older ones cannot keep arrays beside the pickle")
     is_path = isinstance(filename, str | os.PathLike)
+    if not is_path and not hasattr(filename, "write"):
+        raise ValueError(f"Second argument should be a filename or a file-like object, not {filename!r:.200}")
     path = os.fspath(cast("str", filename)) if is_path else ""
     pieces = assemble(PICKLE.pack(value), PICKLE.code, compression=parse_compress(compress, path))
     if not is_path:
@@ -88,25 +91,38 @@ def load(filename: str | os.PathLike[str] | IO[bytes], mmap_mode: str | None = N
     if not isinstance(filename, str | os.PathLike):
         if mmap_mode is not None:
             warnings.warn(f"mmap_mode={mmap_mode!r} has no effect on an open file; pass its path", UserWarning, stacklevel=2)
-        try:
-            return read(StreamInput(filename, HEAD_BYTES), Reader(PICKLE)).value
-        except DamagedEntryError as error:
-            raise ValueError(f"{filename!r:.200} cannot be loaded: {error}") from error
+        return _load_open(filename)
     mode = None if mmap_mode is None else _MAP_MODES[mmap_mode]
-    fd = os.open(filename, (os.O_RDWR if mode == "r+" else os.O_RDONLY) | getattr(os, "O_BINARY", 0))
-    try:
-        source = FileInput(fd)
-        if bytes(source.first[:8]) == _OURS:
+    path = os.fspath(filename)
+    with open(path, "r+b" if mode == "r+" else "rb") as file:
+        source = FileInput(file.fileno())
+        if bytes(source.first[: len(_OURS)]) != _OURS:
+            file.seek(0)
+            return _load_foreign(file, path, mode)
+        try:
             found = read(source, Reader(PICKLE, map_mode=mode))
-            if mode is not None and found.is_compressed:
-                message = f"mmap_mode={mmap_mode!r} has no effect on {os.fspath(filename)}, because it is compressed"
-                warnings.warn(message, UserWarning, stacklevel=2)
-            return found.value
+        except DamagedEntryError as error:
+            raise ValueError(f"{path} cannot be loaded: {error}") from error
+    if mode is not None and found.is_compressed:
+        _warn_of_compressed(path, str(mmap_mode), stacklevel=3)
+    return found.value
+
+
+def _load_open(file: IO[bytes]) -> Any:
+    """The value at which an open file stands. Only one that can go back may be joblib's, or compressed as a whole."""
+    if file.seekable():
+        start = file.tell()
+        head = file.read(len(_OURS))
+        if not head and start:  # it has just been written; joblib goes back, too
+            start = file.seek(0)
+            head = file.read(len(_OURS))
+        file.seek(start)
+        if head != _OURS:
+            return _load_foreign(file, None, None)
+    try:
+        return read(StreamInput(file, HEAD_BYTES), Reader(PICKLE)).value
     except DamagedEntryError as error:
-        raise ValueError(f"{os.fspath(filename)} cannot be loaded: {error}") from error
-    finally:
-        os.close(fd)
-    return _load_foreign(os.fspath(filename), mmap_mode)
+        raise ValueError(f"{file!r:.200} cannot be loaded: {error}") from error
 
 
 def hash(obj: Any, hash_name: str = "blake2b", coerce_mmap: bool = False) -> str:  # noqa: A001 - joblib's name
@@ -152,13 +168,26 @@ def _replace(path: str, pieces: list[Buffer]) -> None:
         raise
 
 
-def _load_foreign(path: str, mmap_mode: str | None) -> Any:
-    """A file that is not ours, and may be joblib's."""
+def _load_foreign(file: IO[bytes], path: str | None, mmap_mode: MapMode | None) -> Any:
+    """A file that is not ours as it stands. It may be joblib's, or either one, compressed as a whole."""
+    from asyncpar._cache.joblib_files import load_joblib
+
+    start = file.tell()
     try:
-        import joblib  # type: ignore[import-untyped]  # it has no type information
-    except ImportError:
-        raise ValueError(f"{path} was not written by asyncpar.dump; if joblib wrote it, install joblib to load it") from None
-    try:
-        return joblib.load(path, mmap_mode=mmap_mode)
+        plain = decompress_alone(file)
+        if plain is None:
+            file.seek(start)
+            return load_joblib(file, path, mmap_mode)
+        value = _load_open(io.BytesIO(plain))
+    except ImportError:  # of what is in it
+        raise
     except Exception as error:
-        raise ValueError(f"{path} was not written by asyncpar.dump, and joblib cannot load it either: {error}") from error
+        raise ValueError(f"{path or file!r:.200} was not written by asyncpar.dump, nor by joblib: {error}") from error
+    if mmap_mode is not None:
+        _warn_of_compressed(path or repr(file), mmap_mode, stacklevel=4)
+    return value
+
+
+def _warn_of_compressed(name: str, mmap_mode: str, stacklevel: int) -> None:
+    message = f"mmap_mode={mmap_mode!r} has no effect on {name}, because it is compressed"
+    warnings.warn(message, UserWarning, stacklevel=stacklevel)

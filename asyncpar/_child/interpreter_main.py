@@ -85,7 +85,7 @@ def _answer(worker: FrameServer, frame: Frame, interrupter: Interrupter, page: m
 def _take_on(server: BatchServer, settled: list[str], decoder: Decoder) -> None:
     """Adopts what of the parent's surroundings an interpreter has for itself, and runs the initializer."""
     setup: Setup = decoder.message
-    _, _, path, argv, initializer, _, _, depth, key, index = setup
+    _, _, path, argv, initializer, _, _, depth, key, index, _, first_imports = setup
     enter_worker_process(depth)
     enter_process(worker := CurrentWorker("interpreter", index))
     watch_imports()
@@ -93,4 +93,6 @@ def _take_on(server: BatchServer, settled: list[str], decoder: Decoder) -> None:
         take_on_key(key)
     take_on_path(path, settled)
     sys.argv[:] = argv
+    for module in first_imports:
+        import_own(module)
     enter_state(server, worker, decoder, initializer)

@@ -1,5 +1,8 @@
 """State that `multiprocessing` keeps for a whole process, and that our workers have to adjust.
 
+- **Who this process is.** Calls ask `multiprocessing.current_process()` and `parent_process()` whether they run in the main
+  process, and which worker they are. So a worker has a name, a number (its index, counted from 1, as multiprocessing counts its
+  children), and a parent. A worker does not outlive its parent, and so finds it alive.
 - **The authentication key** with which processes trust each other. A proxy of a `multiprocessing.Manager` reaches its manager
   from a worker only if the worker has its parent's key. Workers get the key as soon as the parent has loaded multiprocessing.
 - **The resource tracker**, a process that removes shared memory when the process that has opened it is gone. A worker would
@@ -28,6 +31,7 @@ _TRACKER = "multiprocessing.resource_tracker"
 _LEFT_ALONE = "shared_memory"  # the tracker's name for this kind
 
 _key: bytes | None = None  # in a worker: the key of its parent
+_index_and_parent: tuple[int, int] | None = None  # in a worker process: its index, and the pid of its parent
 
 
 def current_key() -> bytes | None:
@@ -45,9 +49,20 @@ def take_on_key(key: bytes) -> None:
     """In a worker: adopts the key of its parent."""
     global _key
     _key = key
+    _change_if_loaded()
+
+
+def become_child(index: int, parent_pid: int) -> None:
+    """In a worker process: is a child of the program's process."""
+    global _index_and_parent
+    _index_and_parent = index, parent_pid
+    _change_if_loaded()
+
+
+def _change_if_loaded() -> None:
     process = sys.modules.get(_PROCESS)
     if process is not None:
-        _set_key(process)
+        _change_process(process)
 
 
 def watch_imports() -> None:
@@ -59,9 +74,23 @@ def watch_imports() -> None:
     sys.meta_path.insert(0, _Finder())
 
 
-def _set_key(process: Any) -> None:
+def _change_process(process: Any) -> None:
+    current = process.current_process()
     if _key is not None:
-        process.current_process().authkey = _key
+        current.authkey = _key
+    if _index_and_parent is not None:
+        index, parent_pid = _index_and_parent
+        current._identity = (index + 1,)
+        current._name = f"AsyncparProcess-{index + 1}"
+        process._parent_process = _parent_class(process)("MainProcess", parent_pid, None)
+
+
+def _parent_class(process: Any) -> Any:
+    class ParentProcess(process._ParentProcess):  # type: ignore[misc]  # the module is not imported here
+        def is_alive(self) -> bool:
+            return True
+
+    return ParentProcess
 
 
 def _leave_shared_memory_alone(tracker: Any) -> None:
@@ -76,7 +105,7 @@ def _leave_shared_memory_alone(tracker: Any) -> None:
     tracker.unregister = but_for_shared_memory(tracker.unregister)
 
 
-_CHANGES: dict[str, Callable[[Any], None]] = {_PROCESS: _set_key, _TRACKER: _leave_shared_memory_alone}
+_CHANGES: dict[str, Callable[[Any], None]] = {_PROCESS: _change_process, _TRACKER: _leave_shared_memory_alone}
 
 
 class _Finder:

@@ -27,7 +27,7 @@ from asyncpar._child.batch_server import BatchServer
 from asyncpar._child.control import PID, POSITION, RECEIVED, map_page, unmap_page
 from asyncpar._child.frame_server import FrameServer, enter_state, flush_output
 from asyncpar._child.lifetime import Lifetime
-from asyncpar._child.multiprocessing_ties import take_on_key
+from asyncpar._child.multiprocessing_ties import become_child, take_on_key
 from asyncpar._child.protocol import BESIDE, Setup
 from asyncpar._child.shared_memory import SharedMemory
 from asyncpar._platform.current_worker import CurrentWorker, enter_process
@@ -92,12 +92,15 @@ def _let_go(sock: socket.socket, control: memoryview[float], memory: SharedMemor
 def _take_on(server: BatchServer, decoder: Decoder) -> None:
     """Adopts the parent's surroundings, and runs the initializer."""
     setup: Setup = decoder.message
-    directory, environment, path, argv, initializer, max_calls, max_memory, depth, key, index = setup
+    directory, environment, path, argv, initializer, max_calls, max_memory, depth, key, index, parent_pid, first_imports = setup
     enter_worker_process(depth)
     enter_process(worker := CurrentWorker("process", index))
+    become_child(index, parent_pid)
     if key is not None:
         take_on_key(key)
     _adopt_surroundings(directory, environment, path, argv)
+    for module in first_imports:
+        import_own(module)
     enter_state(server, worker, decoder, initializer)
     if max_calls is not None or max_memory is not None:
         server.lifetime = Lifetime(max_calls, max_memory)

@@ -42,9 +42,20 @@ class CallInterrupted(BaseException):
 # SETUP: the parent's surroundings at the moment of the request, which are working directory (None if it has been removed),
 # environment, sys.path and sys.argv; the initializer, a column of one callable without arguments, or None; how many calls the
 # worker may make, how many bytes it may hold (None: any number), how deep in workers it is, the key of multiprocessing, if
-# that is loaded, and the index of the worker.
+# that is loaded, the index of the worker, the number of the parent's process, and the modules to import before anything else.
 Setup: TypeAlias = tuple[
-    str | None, dict[str, str], list[str], list[str], EncodedElements | None, int | None, int | None, int, bytes | None, int
+    str | None,
+    dict[str, str],
+    list[str],
+    list[str],
+    EncodedElements | None,
+    int | None,
+    int | None,
+    int,
+    bytes | None,
+    int,
+    int,
+    tuple[str, ...],
 ]
 
 # A program's options: calls under way at once (0 for a plain function), whether to stop at an error, the timeout of a call,

@@ -14,6 +14,7 @@ anything yet, because the stop flag was set before. The answer says where it has
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -31,6 +32,7 @@ from asyncpar._contract.executor import FREE, Answer, Fate
 from asyncpar._interpreters.life import Interpreter
 from asyncpar._memory.buffers import Shared
 from asyncpar._platform.background import wait_through
+from asyncpar._platform.first_imports import first_imports
 from asyncpar._platform.nesting import depth
 from asyncpar._processes.frame_worker import FrameWorker
 from asyncpar._processes.parcel import ProcessAnswer, ProcessParcel, unpack_failure
@@ -203,7 +205,9 @@ class InterpreterWorker(FrameWorker):
 
 def _setup(index: int, initializer: EncodedElements | None, key: bytes | None) -> Setup:
     """What an interpreter does not have from its process."""
-    return None, {}, search_path(), list(getattr(sys, "argv", ())), initializer, None, None, depth() + _DEPTH, key, index
+    argv: list[str] = list(getattr(sys, "argv", ()))
+    pid, first = os.getpid(), first_imports()
+    return None, {}, search_path(), argv, initializer, None, None, depth() + _DEPTH, key, index, pid, first
 
 
 async def _judge_interrupted(answer: ProcessAnswer, suspects: range, parcel: ProcessParcel) -> BatchDone:

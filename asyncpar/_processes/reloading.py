@@ -5,11 +5,12 @@ it. So modules have *generations*. Each reload begins a new generation, and a wo
 forked. A run that begins in a later generation gets no such worker.
 
 A finder at the front of `sys.meta_path` sees the reloads. It finds nothing, but is asked about every module that is to be
-loaded. Three things begin a new generation:
+loaded. Four things begin a new generation:
 
 - **`importlib.reload`**: it alone tells finders which module is to be loaded again.
 - **Importing a module again** that has been removed from `sys.modules`: finders are asked about a name that was loaded when an
   earlier run began, and the module is loaded again when the next run begins.
+- **`begin_generation`**, for what changes the meaning of imports by itself.
 - **IPython's `%autoreload`**: it patches functions in place if it can, and then reloads nothing. It keeps a table of the
   modules that it has seen, with times. If it is loaded, this table is compared with what it was at the last run. What it did
   before the first run after it was loaded is not known, so that run begins a new generation, too.
@@ -78,6 +79,12 @@ def _seen_by_autoreload() -> dict[str, float]:
 
 _watch: _Watch | None = None
 _generations = Numbers(1)  # so that two threads that reload at once do not count as one
+
+
+def begin_generation() -> None:
+    """What modules mean has changed in another way: workers that are there already have old code."""
+    if _watch is not None:
+        _watch.begin_generation()
 
 
 def generation() -> int:

@@ -25,6 +25,7 @@ from asyncpar._contract.batches import Batch, BatchDone, nothing_done
 from asyncpar._contract.executor import Answer, Fate
 from asyncpar._memory.buffers import Buffer, Shared
 from asyncpar._platform.background import wait_through
+from asyncpar._platform.first_imports import first_imports
 from asyncpar._platform.nesting import depth
 from asyncpar._processes.frame_worker import FrameWorker
 from asyncpar._processes.parcel import ProcessParcel, unpack_failure
@@ -264,4 +265,5 @@ class Limits(NamedTuple):
             directory = None
         argv: list[str] = list(getattr(sys, "argv", ()))  # some embedded Pythons have no argv
         environment, path = self.environment(), search_path()
-        return directory, environment, path, argv, initializer, self.max_calls, self.max_memory, depth() + 1, key, index
+        limits, pid, first = (self.max_calls, self.max_memory), os.getpid(), first_imports()
+        return directory, environment, path, argv, initializer, *limits, depth() + 1, key, index, pid, first

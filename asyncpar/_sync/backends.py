@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from asyncpar._basics.hints import meant_option
+from asyncpar._basics.validation import UNSET
 from asyncpar._contract.executor import Executor
 from asyncpar._platform.cpus import cpu_count, resolve_n_jobs
 from asyncpar._platform.nesting import depth
@@ -16,7 +17,13 @@ from asyncpar._sync.settings import Prefer, Require, current_settings
 from asyncpar.executors import NAMES, default_name, is_foreign_pool, make_executor, refuse_unless_available, workers_of
 from asyncpar.executors.inline import InlineExecutor
 
-ALIASES = {"loky": "process", "multiprocessing": "process", "threading": "thread", "sequential": "inline"}  # joblib's names
+ALIASES = {  # joblib's names, and ours among joblib's backends
+    "loky": "process",
+    "multiprocessing": "process",
+    "threading": "thread",
+    "sequential": "inline",
+    "asyncpar": "process",
+}
 _APART = frozenset({"process", "interpreter", "dask"})  # kinds whose calls see no object of the program
 _CLUSTERS = frozenset({"dask"})  # kinds that have workers elsewhere, whose number we do not choose
 _MOST_THREADS = 1 << 16  # no limit: each call has its own, n_jobs, and calls in threads never wait for those around them
@@ -51,10 +58,10 @@ _PROCESS_PARAMS = {  # {joblib's name, and others: ProcessExecutor's name}
     "max_shared_bytes": "max_shared_bytes",
     "grace": "grace",
 }
-
+_THREAD_PARAMS = ("initializer", "initargs")
 _CLUSTER_PARAMS = ("client", "scale_to", "contextvars")  # of DaskExecutor
 
-registered: dict[str, Callable[..., Executor]] = {}  # by `register_parallel_backend`
+registered: dict[str, Callable[..., Executor | BackendObject]] = {}  # by `register_parallel_backend`
 default_backend: list[str] = []  # the name that it made the default last
 
 
@@ -68,6 +75,8 @@ class Backend:
         make: makes a new executor.
         key: all calls with this key share the executor; None: the call that makes it owns it.
         given: the user's own executor, instead.
+        spare_key: the executor of a call that has ended serves the next call with this key; None: it is closed.
+        of: the object that it was found for.
     """
 
     name: str
@@ -75,6 +84,25 @@ class Backend:
     make: Callable[[], Executor] | None = None
     key: Hashable | None = None
     given: Executor | None = None
+    spare_key: Hashable | None = None
+    of: BackendObject | None = None
+
+
+class BackendObject:
+    """An object that is a backend and says itself what it stands for. joblib has classes of such (`asyncpar/joblib`)."""
+
+    default_n_jobs = 1
+    supports_inner_max_num_threads = False
+    supports_sharedmem = False
+    nesting_level: int | None = None
+
+    def effective_n_jobs(self, n_jobs: int | None) -> int:
+        """How many workers there are, if `n_jobs` are asked for."""
+        raise NotImplementedError
+
+    def found(self, n_jobs: int, inner_max_num_threads: int | None, params: Mapping[str, Any]) -> Backend:
+        """What calls run in."""
+        raise NotImplementedError
 
 
 def choose_backend(
@@ -97,10 +125,12 @@ def choose_backend(
         backend = settings.backend
         inner_max_num_threads = inner_max_num_threads or settings.inner_max_num_threads
         params = {**settings.backend_params, **params}
-    jobs = _resolve_jobs(n_jobs if n_jobs is not None else settings.n_jobs, backend)
+    backend, inner_max_num_threads, params = as_object(backend, inner_max_num_threads, params)
+    of_context = None if settings.n_jobs is UNSET else settings.n_jobs
+    jobs = _resolve_jobs(n_jobs if n_jobs is not None else of_context, backend)
     if require == "sharedmem":
         if explicit and _has_no_memory_to_share(backend, jobs, params):
-            raise ValueError(f"backend {backend!r} has no memory to share, which require='sharedmem' asks for; use 'threading'")
+            raise ValueError(f"backend {backend!r} has no shared memory, which require='sharedmem' asks for; use 'threading'")
         if backend is None or _has_no_memory_to_share(backend, jobs, {}):
             backend, params, inner_max_num_threads = "thread", {}, None
     if backend is None:
@@ -119,6 +149,9 @@ def find_backend(backend: Any, n_jobs: int, inner_max_num_threads: int | None, p
         ExecutorUnavailableError: this Python does not have it.
         AssertionError: `inner_max_num_threads` was given for something other than processes.
     """
+    backend, inner_max_num_threads, params = as_object(backend, inner_max_num_threads, params)
+    if isinstance(backend, BackendObject):
+        return backend.found(n_jobs, inner_max_num_threads, params)
     if isinstance(backend, Executor):
         _refuse_params(type(backend).__name__, inner_max_num_threads, params)
         kind = "inline" if isinstance(backend, InlineExecutor) else "other"  # in the caller's thread, not in the portal's
@@ -130,24 +163,59 @@ def find_backend(backend: Any, n_jobs: int, inner_max_num_threads: int | None, p
         backend = "process"
     if backend in registered:
         _refuse_params(backend, inner_max_num_threads, {})
-        return Backend(backend, "other", lambda: _make_registered(backend, params))
+        return Backend(backend, "other", lambda: _make_registered(backend, params, n_jobs))
     name = ALIASES.get(backend, backend) if isinstance(backend, str) else None
     if name not in NAMES:
         known = ", ".join(map(repr, [*NAMES, *ALIASES, *registered]))
-        raise ValueError(f"unknown backend {backend!r}; known are {known}, or an Executor object or a multiprocessing context")
+        raise ValueError(f"Invalid backend: {backend!r}; known are {known}, or an Executor object or a multiprocessing context")
     if name in _CLUSTERS:
         return _find_cluster(name, inner_max_num_threads, params)
+    if name == "thread" and (inner_max_num_threads is not None or params):
+        return _threads_of_its_own(inner_max_num_threads, params)
     if name != "process":
         refuse_unless_available(name)
         _refuse_params(backend, inner_max_num_threads, params)
         return Backend(name, name, lambda: _make_shared(name), (name, depth()))
     threads = inner_max_num_threads or max(cpu_count() // n_jobs, 1)
-    key = _key_of_processes(threads, params)
+    _refuse_unknown("process", params, _PROCESS_PARAMS)
+    key = None if params.keys() - {"idle_worker_timeout"} else ("process", depth(), threads, *params.values())
     if params:
         from asyncpar.executors.process import check_process_arguments
 
         check_process_arguments(**{_PROCESS_PARAMS[param]: value for param, value in params.items()})
-    return Backend(name, name, lambda: _make_processes(threads, params), key)
+    return Backend(name, name, lambda: _make_processes(threads, params), key, spare_key=_spare_key(threads, params))
+
+
+def as_object(
+    backend: Any, inner_max_num_threads: int | None, params: Mapping[str, Any]
+) -> tuple[Any, int | None, Mapping[str, Any]]:
+    """The backend, its inner threads and its parameters. One that is a registered class of `BackendObject` is made now, and has
+    the parameters itself.
+
+    Raises:
+        AssertionError: it does not limit the threads of libraries.
+    """
+    factory: Any = registered.get(backend) if isinstance(backend, str) else None
+    if not isinstance(factory, type) or not issubclass(factory, BackendObject):
+        return backend, inner_max_num_threads, params
+    if inner_max_num_threads is not None:
+        if not factory.supports_inner_max_num_threads:
+            raise AssertionError(f"{factory.__name__} does not accept inner_max_num_threads")
+        params = {**params, "inner_max_num_threads": inner_max_num_threads}
+    made = factory(**params)
+    if made.nesting_level is None:
+        made.nesting_level = depth()
+    return made, None, {}
+
+
+def _threads_of_its_own(inner_max_num_threads: int | None, params: Mapping[str, Any]) -> Backend:
+    """Threads that have something made, or limit those of libraries while they make calls."""
+    _refuse_unknown("thread", params, _THREAD_PARAMS)
+    from asyncpar._child.call_forms import refuse_as_initializer
+    from asyncpar.executors.thread import ThreadExecutor
+
+    refuse_as_initializer(params.get("initializer"), params.get("initargs", ()))
+    return Backend("thread", "thread", lambda: ThreadExecutor(inner_max_num_threads=inner_max_num_threads, **params))
 
 
 def _find_cluster(name: str, inner_max_num_threads: int | None, params: Mapping[str, Any]) -> Backend:
@@ -187,10 +255,18 @@ def to_int(n_jobs: Any) -> int:
 
 
 def _not_n_jobs(n_jobs: object) -> ValueError:
-    return ValueError(f"n_jobs must be a number of workers, 1 or more, a negative one (-1 is all) or None, not {n_jobs!r}")
+    meaning = " (n_jobs == 0 in Parallel has no meaning)" if isinstance(n_jobs, int) else ""  # as joblib says it
+    return ValueError(
+        f"n_jobs must be a number of workers, 1 or more, a negative one (-1 is all) or None, not {n_jobs!r}{meaning}"
+    )
 
 
 def _resolve_jobs(n_jobs: int | None, backend: Any) -> int:
+    if isinstance(backend, BackendObject):
+        workers = backend.effective_n_jobs(backend.default_n_jobs if n_jobs is None else n_jobs)
+        if workers < 1:
+            raise RuntimeError(f"{type(backend).__name__} has no active worker")
+        return workers
     if (n_jobs is None or n_jobs < 0) and (is_foreign_pool(backend) or isinstance(backend, Executor)):
         workers = backend.workers if isinstance(backend, Executor) else workers_of(backend)
         return max(1, workers if n_jobs is None else workers + 1 + n_jobs)
@@ -212,13 +288,17 @@ def _has_no_memory_to_share(backend: Any, n_jobs: int, params: Mapping[str, Any]
 
 
 def _is_apart(backend: object) -> bool:
+    if isinstance(backend, BackendObject):
+        return not backend.supports_sharedmem
     module = sys.modules.get("asyncpar._processes.sessions")  # a program that has made such an executor has imported it
     return module is not None and isinstance(backend, module.FrameExecutor)
 
 
 def _refuse_params(name: str, inner_max_num_threads: int | None, params: Mapping[str, Any]) -> None:
     if inner_max_num_threads is not None:
-        raise AssertionError(f"backend {name!r} has no processes whose threads inner_max_num_threads could limit; use 'loky'")
+        raise AssertionError(
+            f"backend {name!r} does not accept inner_max_num_threads: it has no workers to limit the threads of; use 'loky'"
+        )
     if params:
         raise TypeError(
             f"backend {name!r} has no parameters, but was given {', '.join(params)}; 'process' has some{_meant(params)}"
@@ -245,14 +325,41 @@ def _make_processes(threads: int, params: Mapping[str, Any]) -> Executor:
     return ProcessExecutor(inner_max_num_threads=threads, **arguments)
 
 
-def _key_of_processes(threads: int, params: Mapping[str, Any]) -> Hashable | None:
-    unknown = params.keys() - _PROCESS_PARAMS.keys()
+def _refuse_unknown(name: str, params: Mapping[str, Any], known: Iterable[str]) -> None:
+    unknown = params.keys() - set(known)
     if unknown:
-        known = ", ".join([*_PROCESS_PARAMS, "inner_max_num_threads"])
         raise TypeError(
-            f"Parallel has no parameter {', '.join(sorted(unknown))}; the 'process' backend has {known}{_meant(unknown)}"
+            f"Parallel has no parameter {', '.join(sorted(unknown))}; the {name!r} backend has "
+            f"{', '.join([*known, 'inner_max_num_threads'])}{_meant(unknown)}"
         )
-    return None if params.keys() - {"idle_worker_timeout"} else ("process", depth(), threads, *params.values())
+
+
+def _spare_key(threads: int, params: Mapping[str, Any]) -> Hashable | None:
+    """Calls with the same initializer and the same arguments for it may have the same workers, one call after the other.
+
+    But what the initializer has entered is left when its workers end, and so at the end of the call.
+    """
+    initializer, arguments = params.get("initializer"), params.get("initargs", ())
+    if initializer is None or params.keys() - {"initializer", "initargs", "idle_worker_timeout"} or _enters(initializer):
+        return None
+    if not isinstance(arguments, list | tuple):  # an iterator has them only once
+        return None
+    arguments = tuple(arguments)
+    key = (depth(), threads, initializer, arguments, tuple(map(type, arguments)), params.get("idle_worker_timeout"))
+    try:
+        hash(key)
+    except TypeError:  # they may have changed since
+        return None
+    return key
+
+
+def _enters(initializer: Any) -> bool:
+    """Whether it makes something that has to be left, as far as one can tell without calling it."""
+    import inspect
+
+    function = inspect.unwrap(initializer)  # of a context manager that is written as a generator function
+    written_so = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+    return written_so or hasattr(initializer, "__enter__") or hasattr(initializer, "__aenter__")
 
 
 def _meant(names: Iterable[str]) -> str:
@@ -260,8 +367,12 @@ def _meant(names: Iterable[str]) -> str:
     return "".join(f"; {name}: {hint}" for name, hint in hints if hint)
 
 
-def _make_registered(name: str, params: Mapping[str, Any]) -> Executor:
-    executor = registered[name](**params)
+def _make_registered(name: str, params: Mapping[str, Any], n_jobs: int) -> Executor:
+    executor: Any = registered[name](**params)
+    if isinstance(executor, BackendObject):
+        made = executor.found(n_jobs, None, {}).make
+        assert made is not None, "only an executor that is given has nothing to make it"
+        executor = made()
     if not isinstance(executor, Executor):
         raise TypeError(f"the factory of backend {name!r} must return an Executor, not {executor!r}")
     return executor

@@ -25,6 +25,8 @@ class Counted(Protocol):
     n_completed_tasks: int
     n_dispatched_tasks: int
 
+    def _print(self, message: str) -> None: ...
+
 
 class CallReports:
     """Reports how far one call is, and its end. A context manager around the call.
@@ -32,18 +34,27 @@ class CallReports:
     Args:
         progress: what the user has asked for.
         override: called instead of printing lines.
+        told: called with how many tasks have finished since the last time.
     """
 
-    def __init__(self, parallel: Counted, progress: Progress, override: Callable[[], object] | None) -> None:
+    def __init__(
+        self,
+        parallel: Counted,
+        progress: Progress,
+        override: Callable[[], object] | None,
+        told: Callable[[int], object] | None = None,
+    ) -> None:
         self._parallel = parallel
         self._progress: Progress = progress
         self._override = override
+        self._told = told
+        self._already_told = 0
         self._meter: Meter | None = None
         self._began = time.monotonic()
         self._reports = 0
         self._total: int | None = None  # how many tasks the call has, once that is known
         self._finished = False
-        self.wanted = bool(parallel.verbose > 0 or progress or override is not None)
+        self.wanted = bool(parallel.verbose > 0 or progress or override is not None or told is not None)
         self.count(0, 0)
 
     def __enter__(self) -> Self:
@@ -85,11 +96,12 @@ class CallReports:
             self.print(progress_line(self._completed, self._total, seconds, finished=self._finished))
 
     def print(self, message: str) -> None:
-        stream = sys.stderr if self._parallel.verbose < TO_STDOUT else sys.stdout
-        if stream is not None:  # as in a program without a console
-            stream.write(f"[{self._parallel}]: {message}\n")
+        self._parallel._print(message)
 
     def _tell(self) -> None:
+        if self._told is not None and (tasks := self._completed - self._already_told):
+            self._already_told = self._completed
+            self._told(tasks)
         if self._override is None:
             self.print_if_due()
             return
@@ -98,6 +110,12 @@ class CallReports:
             self._override()
         finally:
             _telling.reset(before)
+
+
+def print_line(line: str, verbose: float) -> None:
+    stream = sys.stderr if verbose < TO_STDOUT else sys.stdout
+    if stream is not None:  # as in a program without a console
+        stream.write(f"{line}\n")
 
 
 _telling: ContextVar[CallReports | None] = ContextVar("asyncpar_telling", default=None)

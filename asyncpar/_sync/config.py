@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
 from asyncpar._basics.validation import UNSET, check_inner_threads
 from asyncpar._contract.executor import Executor
 from asyncpar._platform.nesting import depth
-from asyncpar._sync.backends import choose_backend, default_backend, find_backend, registered, to_int
+from asyncpar._sync.backends import BackendObject, as_object, choose_backend, default_backend, find_backend, registered, to_int
 from asyncpar._sync.settings import (
     NO_SETTINGS,
     Prefer,
@@ -26,7 +26,7 @@ class parallel_config:
 
     Args:
         backend: where calls run; see `Parallel`.
-        n_jobs: how many workers; None: the surrounding context's setting, or else 1.
+        n_jobs: how many workers; None: 1. Not given: the surrounding context's setting, or else 1.
         verbose, temp_folder, max_nbytes, mmap_mode, prefer, require: as in `Parallel`.
         inner_max_num_threads: how many threads numerical libraries may start in each worker process.
         backend_params: further arguments of the backend, such as `initializer` and `idle_worker_timeout`.
@@ -45,7 +45,7 @@ class parallel_config:
         self,
         backend: Any = None,
         *,
-        n_jobs: Any = None,
+        n_jobs: Any = UNSET,
         verbose: Any = UNSET,
         temp_folder: str | None = None,
         max_nbytes: int | str | None = UNSET,
@@ -57,15 +57,20 @@ class parallel_config:
     ) -> None:
         if backend is None and (inner_max_num_threads is not None or backend_params):
             given = ", ".join([*backend_params, *(["inner_max_num_threads"] if inner_max_num_threads is not None else [])])
-            raise ValueError(f"{given} can only be set together with a backend, such as parallel_config('loky', …)")
+            raise ValueError(f"{given} is only supported when backend is not None, as in parallel_config('loky', …)")
+        params: Mapping[str, Any] = {}
+        if isinstance(backend, BackendObject) and (inner_max_num_threads is not None or backend_params):
+            kind = type(backend).__name__
+            raise ValueError(f"parameters are only supported when backend is a string; give them to {kind} when it is made")
         if backend is not None:
             check_inner_threads(inner_max_num_threads)
-            find_backend(backend, 1, inner_max_num_threads, backend_params)
+            backend, inner_max_num_threads, params = as_object(backend, inner_max_num_threads, backend_params)
+            find_backend(backend, 1, inner_max_num_threads, params)
         check_prefer_and_require(prefer, require)
         make_hints(temp_folder, max_nbytes, mmap_mode)
         arguments = {
             "backend": backend,
-            "n_jobs": None if n_jobs is None else to_int(n_jobs),
+            "n_jobs": n_jobs if n_jobs is None or n_jobs is UNSET else to_int(n_jobs),
             "verbose": verbose,
             "temp_folder": temp_folder,
             "max_nbytes": max_nbytes,
@@ -75,7 +80,7 @@ class parallel_config:
         }
         said = {name: value for name, value in arguments.items() if value is not getattr(NO_SETTINGS, name)}
         if backend is not None:
-            said |= {"inner_max_num_threads": inner_max_num_threads, "backend_params": backend_params}
+            said |= {"inner_max_num_threads": inner_max_num_threads, "backend_params": params}
         self._settings = replace(current_settings(), **said, depth=depth())
         self._before = set_settings(self._settings)
 
@@ -107,13 +112,14 @@ class parallel_backend(parallel_config):
         return self._settings.backend, self._settings.n_jobs
 
 
-def register_parallel_backend(name: str, factory: Callable[..., Executor], make_default: bool = False) -> None:
+def register_parallel_backend(name: str, factory: Callable[..., Executor | BackendObject], make_default: bool = False) -> None:
     """Makes `name` known as a backend.
 
     Args:
         name: its name.
         factory: called with the backend's parameters, in an event loop; returns an `Executor`, which is closed after the call
-            or the `with` that it was made for.
+            or the `with` that it was made for. It may also be a class that is derived from joblib's `ParallelBackendBase`, as
+            `asyncpar.joblib` has it.
         make_default: `Parallel` uses it when nothing else is asked for, not even `prefer="threads"`.
 
     Raises:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 from asyncpar._contract.executor import Executor
 from asyncpar._contract.lending import PooledExecutor
 from asyncpar._platform.background import wait_through
 from asyncpar._sync.backends import Backend
-from asyncpar._sync.portal import Portal, Task
+from asyncpar._sync.portal import Portal, Task, running_portal
 
 
 class KeptExecutor:
@@ -62,11 +62,53 @@ def open_executor(backend: Backend, n_jobs: int, portal: Portal, kept: KeptExecu
         executor = portal.executors.get(backend.key)
         if executor is None or executor.closed:
             executor = portal.executors[backend.key] = backend.make()
+    elif kept is None:
+        executor = _take_spare(portal, backend.spare_key) or backend.make()
     else:
-        executor = backend.make() if kept is None else kept.open(portal, backend.make)
+        executor = kept.open(portal, backend.make)
     if isinstance(executor, PooledExecutor) and backend.kind != "other":
         executor.grow(n_jobs)
     return executor, backend.key is None and kept is None
+
+
+def _take_spare(portal: Portal, key: Hashable | None) -> Executor | None:
+    """The executor that an earlier call with this key has left."""
+    if key is None or portal.spare is None or portal.spare[0] != key:
+        return None
+    (_, executor), portal.spare = portal.spare, None
+    return None if executor.closed else executor
+
+
+async def give_back(portal: Portal, backend: Backend, executor: Executor, *, failed: bool) -> Exception | None:
+    """The call that owns the executor has ended. It is kept for another call, or closed; returns the error of closing.
+
+    One is kept at a time, so the one before is closed.
+    """
+    if failed or backend.spare_key is None:
+        return await closing_error_of(executor)
+    before, portal.spare = portal.spare, (backend.spare_key, executor)
+    return None if before is None else await closing_error_of(before[1])
+
+
+def close_shared_executors() -> None:
+    """Ends all workers that calls share or have left; returns when they have ended. The next call starts others."""
+    portal = running_portal()
+    if portal is None:
+        return
+    closed: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    async def close() -> None:
+        try:
+            executors = list(portal.executors.values())
+            portal.executors.clear()
+            spare, portal.spare = portal.spare, None
+            for executor in [*executors, *([] if spare is None else [spare[1]])]:
+                await closing_error_of(executor)
+        finally:
+            closed.put(None)
+
+    Task(portal, close).start()
+    closed.get()
 
 
 async def closing_error_of(executor: Executor) -> Exception | None:

@@ -251,6 +251,7 @@ class Parallel(Generic[R]):
             on_error=on_error,
             seed=seed,
         )
+        self.batch_size = batch_size
         self.return_as: str = return_as
         self.pre_dispatch = pre_dispatch
         self._window(1)
@@ -298,7 +299,8 @@ class Parallel(Generic[R]):
         """
         if self._generator() is not None:
             raise RuntimeError(
-                "the generator of an earlier call of this Parallel has not ended; exhaust or close it, or make another Parallel"
+                "This Parallel instance is already running: the generator of an earlier call has not ended; exhaust or close "
+                "it, or make another Parallel"
             )
         backend, n_jobs = self._choose()
         window = self._window(n_jobs)
@@ -351,7 +353,16 @@ class Parallel(Generic[R]):
         from asyncpar._sync.call_reports import CallReports
 
         overridden = getattr(self.print_progress, "__func__", None) is not _PRINT_PROGRESS
-        return CallReports(self, self._asked_progress, self.print_progress if overridden else None)
+        return CallReports(self, self._asked_progress, self.print_progress if overridden else None, self._told_of_batches())
+
+    def _told_of_batches(self) -> Callable[[int], object] | None:
+        """What is called with how many tasks have finished, whenever some have."""
+        return None
+
+    def _print(self, message: str) -> None:
+        from asyncpar._sync.call_reports import print_line
+
+        print_line(f"[{self}]: {message}", self.verbose)
 
     def _run(self, backend: Backend, n_jobs: int, window: int | None, iterable: Iterable[Any], reports: CallReports) -> Any:
         from asyncpar._sync.parallel_call import ParallelCall, Request, may_count_batches
@@ -371,7 +382,7 @@ class Parallel(Generic[R]):
     def _run_inline(self, iterable: Iterable[Any], reports: CallReports) -> Any:
         if self.timeout is not None:
             warnings.warn(
-                "timeout is ignored with one worker, because the calls run in the caller's own thread",
+                f"A loop in the caller's thread does not support timeout: with one worker, timeout={self.timeout} is ignored",
                 UserWarning,
                 stacklevel=3,
             )

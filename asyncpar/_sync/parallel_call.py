@@ -37,10 +37,10 @@ from asyncpar._run.statistics import Statistics
 from asyncpar._sync.asked_source import AskedSource
 from asyncpar._sync.backends import Backend, shares_no_memory
 from asyncpar._sync.calls import CallPuller, CallsSession, each_its_own
-from asyncpar._sync.kept_executor import KeptExecutor, closing_error_of, open_executor
+from asyncpar._sync.kept_executor import KeptExecutor, give_back, open_executor
 from asyncpar._sync.portal import Portal, Task, current_portal
 from asyncpar._wire.unfinished import Hold, hold_unfinished_modules
-from asyncpar.errors import CallTimeoutError, ExecutorUnavailableError
+from asyncpar.errors import CallTimeoutError, ExecutorUnavailableError, PicklingError
 
 _FIRST_BATCHES = 4  # for each worker, pulled before anything runs: as many as the window will allow at first
 _MOST_FIRST_WORKERS = 64  # and a cluster may have any number; a guess
@@ -232,6 +232,8 @@ class ParallelCall:
             from asyncpar._sync.timeouts import as_parallel_timeout
 
             error = as_parallel_timeout(error)
+        if type(error) is PicklingError:
+            say_in_joblibs_words(error)
         if error is not None:
             raise error
 
@@ -282,15 +284,16 @@ class ParallelCall:
         """The first error, if there was one."""
         owned: Executor | None = None
         error: BaseException | None = None
+        backend, n_jobs = self._request.backend, self._request.n_jobs
         try:
-            backend, n_jobs = self._request.backend, self._request.n_jobs
             executor, is_owned = open_executor(backend, n_jobs, self._portal, self._kept)
             owned = executor if is_owned else None
             error = await self._drive(executor, sink)
         except Exception as failure:  # the executor is not available
             error = failure
         finally:
-            closing_error = None if owned is None else await closing_error_of(owned)
+            failed = error is not None or self._run is None or not self._run.completed
+            closing_error = None if owned is None else await give_back(self._portal, backend, owned, failed=failed)
         return closing_error if error is None else error
 
     async def _drive(self, executor: Executor, sink: ListSink | HandOverSink) -> BaseException | None:
@@ -313,6 +316,12 @@ class ParallelCall:
     def _hand(self, count: int) -> None:
         if self._run is not None:
             self._run.hand(count)
+
+
+def say_in_joblibs_words(error: PicklingError) -> None:
+    """What cannot be sent is a task, or it is a result."""
+    what = "result of a task" if error.path.startswith("result") else "task"
+    error.args = (f"Could not pickle the {what} to send to the other process: {error}", *error.args[1:])
 
 
 def _may_be_cached(source: AskedSource) -> bool:

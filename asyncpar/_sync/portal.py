@@ -35,10 +35,13 @@ _EXIT_SECONDS = 5.0  # far beyond the grace of workers; only an overloaded machi
 
 
 class Portal:
-    """A thread with an event loop in it. `executors` are those that it keeps warm; only the loop uses them."""
+    """A thread with an event loop in it. `executors` are those that it keeps warm, and `spare` is one that its owner has left
+    for the next one with that key; only the loop uses them.
+    """
 
     def __init__(self) -> None:
         self.executors: dict[Hashable, Executor] = {}
+        self.spare: tuple[Hashable, Executor] | None = None
         self._pid = os.getpid()
         self._tasks: set[asyncio.Task[None]] = set()  # the loop itself holds them only weakly
         self._scopes: set[anyio.CancelScope] = set()
@@ -193,6 +196,11 @@ def current_portal() -> Portal:
                 _current = Portal()
             portal = _current
     return portal
+
+
+def running_portal() -> Portal | None:
+    """This process's portal, if it has been started."""
+    return _current if _current is not None and _current.usable else None
 
 
 def close_portal() -> None:

@@ -31,7 +31,7 @@ class Settings:
     """A context's settings for `Parallel` calls in it; it does not set what is UNSET."""
 
     backend: Any = None
-    n_jobs: Any = None
+    n_jobs: Any = UNSET
     verbose: Any = UNSET
     temp_folder: str | None = None
     max_nbytes: Any = UNSET
@@ -75,8 +75,10 @@ def make_hints(temp_folder: str | None, max_nbytes: Any, mmap_mode: Any) -> Hint
 def check_prefer_and_require(prefer: object, require: object) -> None:
     """Raises ValueError, naming the valid values, and also if the two contradict each other."""
     if prefer not in ("processes", "threads", None):
-        raise ValueError(f"prefer must be 'processes', 'threads' or None, not {prefer!r}")
+        raise ValueError(f"prefer={prefer} is not a valid backend hint: it must be 'processes', 'threads' or None")
     if require not in ("sharedmem", None):
-        raise ValueError(f"require must be 'sharedmem' or None, not {require!r}")
+        raise ValueError(f"require={require} is not a valid backend constraint: it must be 'sharedmem' or None")
     if prefer == "processes" and require == "sharedmem":
-        raise ValueError("prefer='processes' and require='sharedmem' contradict each other: processes share no memory")
+        raise ValueError(
+            "prefer == 'processes' and require == 'sharedmem' are inconsistent settings: processes share no memory"
+        )

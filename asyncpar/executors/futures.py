@@ -256,11 +256,13 @@ def _made_by(make: Any) -> ForeignPool:
 
 
 def _shares_memory(pool: ForeignPool) -> bool:
-    """Whether its workers are threads of this interpreter."""
+    """Whether its workers are threads of this interpreter, or it says that they see the program's memory."""
     import concurrent.futures
 
     interpreters = getattr(concurrent.futures, "InterpreterPoolExecutor", None)  # a subclass of that of threads
-    return isinstance(pool, ThreadPoolExecutor) and not (interpreters is not None and isinstance(pool, interpreters))
+    if isinstance(pool, ThreadPoolExecutor):
+        return not (interpreters is not None and isinstance(pool, interpreters))
+    return bool(getattr(pool, "shares_memory", False))
 
 
 _shared: RunVar[weakref.WeakValueDictionary[int, FuturesExecutor] | None] = RunVar("asyncpar_foreign_pools", None)

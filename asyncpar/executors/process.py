@@ -38,6 +38,7 @@ from asyncpar._contract.life import LEFT_OPEN, Life
 from asyncpar._memory.blocks import Area
 from asyncpar._memory.placer import Placer
 from asyncpar._platform.cpus import resolve_max_workers
+from asyncpar._platform.first_imports import first_imports
 from asyncpar._platform.memory import available_memory
 from asyncpar._processes.carrying import check_contextvars
 from asyncpar._processes.event_loops import EventLoops
@@ -271,7 +272,7 @@ class ProcessExecutor(FrameExecutor[ProcessWorker]):
                 await zygote.aclose()
                 self.pool.refuse_if_closed()  # or that was why
         if self._zygote is None or not self._zygote.alive:  # no other task has started one meanwhile
-            self._zygote = start_zygote(self._preload, self._grace)
+            self._zygote = start_zygote((*first_imports(), *self._preload) if self._preload else (), self._grace)
         zygote = self._zygote
         try:
             return await self._make_worker(zygote, born)

@@ -71,6 +71,23 @@ def test_ignored_parameters_do_not_count(ignore: list[str]) -> None:
     assert keyer.key((7, 2), {}) != one
 
 
+def decorated(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+def test_parameters_of_a_decorated_function_may_be_ignored() -> None:
+    wrapped = decorated(plain)
+    assert Keyer(wrapped, ["b"]).key((1, 5), {}) == Keyer(wrapped, ["b"]).key((1,), {"b": 6})
+    assert Keyer(wrapped, ["b"]).key((1, 5), {}) != Keyer(wrapped, ["b"]).key((2, 5), {})
+    assert Keyer(wrapped, ["args"]).key((1, 5), {}) == Keyer(wrapped, ["args"]).key((2,), {})
+    with pytest.raises(ValueError, match="ignore names"):
+        Keyer(wrapped, ["z"])
+
+
 def test_twins_that_ignore_different_parameters_do_not_share_keys() -> None:
     assert Keyer(plain, ["a"]).key((1, 5), {}) != Keyer(plain, ["b"]).key((5, 1), {})
 

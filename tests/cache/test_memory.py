@@ -216,6 +216,11 @@ def test_a_validation_callback_decides(memory: Memory) -> None:
     assert asked[0]["input_args"] == {"x": "3", "y": "0"}
 
 
+def test_a_validation_callback_must_be_callable(memory: Memory) -> None:
+    with pytest.raises(ValueError, match="cache_validation_callback needs to be callable"):
+        memory.cache(square, cache_validation_callback="yes")  # type: ignore[call-overload]
+
+
 def test_results_expire(memory: Memory) -> None:
     forever, never = (
         memory.cache(square, cache_validation_callback=expires_after(**age)) for age in ({"days": 1}, {"seconds": 0})

@@ -138,19 +138,56 @@ def test_wrong_parameters_are_refused(tmp_path: Path) -> None:
         load(tmp_path / "value")
 
 
-def test_files_of_joblib_load_where_it_is_installed(tmp_path: Path) -> None:
+VALUES: dict[str, Any] = {
+    "an array": ARRAY,
+    "in Fortran order": np.asfortranarray(np.arange(12.0).reshape(3, 4)),
+    "of other bytes": np.arange(5, dtype=">i4"),
+    "of objects": np.array([{"a": 1}, None, "text"], dtype=object),
+    "empty": np.zeros((0, 3)),
+    "a number": np.array(7),
+    "twice": [ARRAY] * 2,
+    "no array": {"text": "x" * 1000, "set": {1, 2}},
+}
+
+
+@pytest.mark.parametrize("compress", [0, 3, ("gzip", 3), ("bz2", 3), ("xz", 3), ("lzma", 3)])
+@pytest.mark.parametrize("value", VALUES.values(), ids=VALUES)
+def test_files_of_joblib_load(tmp_path: Path, value: Any, compress: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     joblib = pytest.importorskip("joblib")
-    joblib.dump({"a": ARRAY}, tmp_path / "plain")
-    joblib.dump({"a": ARRAY}, tmp_path / "small.gz")
-    assert np.array_equal(load(tmp_path / "plain", mmap_mode="r")["a"], ARRAY)
-    assert np.array_equal(load(tmp_path / "small.gz")["a"], ARRAY)
-
-
-def test_files_of_joblib_are_refused_with_the_reason_where_it_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    joblib.dump({"before": 1, "value": value, "after": 2}, tmp_path / "file", compress=compress)
+    expected = joblib.load(tmp_path / "file")
     monkeypatch.setitem(sys.modules, "joblib", None)
-    (tmp_path / "value").write_bytes(b"\x80\x05K\x01.")
-    with pytest.raises(ValueError, match="install joblib"):
-        load(tmp_path / "value")
+    for loaded in [load(tmp_path / "file"), load(io.BytesIO((tmp_path / "file").read_bytes()))]:
+        assert list(loaded) == ["before", "value", "after"]
+        np.testing.assert_equal(loaded, expected)
+        assert type(loaded["value"]) is type(expected["value"])
+        if isinstance(value, np.ndarray):
+            assert loaded["value"].dtype == expected["value"].dtype
+            assert loaded["value"].flags.f_contiguous == expected["value"].flags.f_contiguous
+
+
+@pytest.mark.parametrize("mode", ["r", "c", "r+", "w+"])
+def test_arrays_of_joblibs_files_are_mapped(tmp_path: Path, mode: str) -> None:
+    joblib = pytest.importorskip("joblib")
+    joblib.dump([ARRAY, ARRAY + 1], tmp_path / "file")
+    mapped = load(tmp_path / "file", mmap_mode=mode)
+    assert all(isinstance(array, np.memmap) for array in mapped)
+    assert np.array_equal(mapped, [ARRAY, ARRAY + 1])
+    if mode != "r":
+        mapped[1].flat[0] = -7
+        mapped[1].flush()
+    assert load(tmp_path / "file")[1].flat[0] == (-7 if mode in ("r+", "w+") else ARRAY.flat[0] + 1)
+    joblib.dump(ARRAY, tmp_path / "file", compress=3)
+    with pytest.warns(UserWarning, match="compressed"):
+        assert np.array_equal(load(tmp_path / "file", mmap_mode=mode), ARRAY)
+
+
+def test_a_file_of_joblib_that_has_been_cut_is_refused(tmp_path: Path) -> None:
+    joblib = pytest.importorskip("joblib")
+    joblib.dump(ARRAY, tmp_path / "file")
+    (tmp_path / "file").write_bytes((tmp_path / "file").read_bytes()[:-20])
+    with pytest.raises(ValueError, match="nor by joblib"):
+        load(tmp_path / "file")
 
 
 def test_hash_is_a_text_that_depends_on_the_content_alone() -> None:

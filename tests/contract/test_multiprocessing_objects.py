@@ -197,3 +197,27 @@ def test_proxies_of_a_manager_work_in_workers(tmp_path: Path, method: str) -> No
     script.write_text(MANAGED)
     done = subprocess.run([sys.executable, str(script), method], capture_output=True, text=True, timeout=60, check=False)
     assert (done.stdout, done.stderr) == ("[0, 1, 2, 3] [0, 1, 2, 3]\n", "")
+
+
+@pytest.mark.parametrize("preload", [(), ("multiprocessing.process",)])
+def test_a_worker_is_a_child_process_with_a_name_and_a_number(tmp_path: Path, preload: tuple[str, ...]) -> None:
+    program = """
+        import os
+
+        def who(x):
+            import multiprocessing, logging
+            process, parent = multiprocessing.current_process(), multiprocessing.parent_process()
+            record = logging.LogRecord("", 0, "", 0, "", None, None)
+            return process.name, process._identity, record.processName == process.name, parent.pid, parent.is_alive()
+
+        async def main():
+            import multiprocessing
+            async with ProcessExecutor(1, preload=sys.argv[1:]) as executor:
+                for seen in await pmap(who, range(2), executor=executor):
+                    print(seen == ("AsyncparProcess-1", (1,), True, os.getpid(), True))
+            print(multiprocessing.current_process().name, multiprocessing.parent_process())
+
+        if __name__ == "__main__":
+            asyncio.run(main())
+    """
+    assert outcome_of(tmp_path, program, *preload) == (0, "True\nTrue\nMainProcess None\n", "")

@@ -229,12 +229,12 @@ def test_a_cached_function_finds_its_results_in_workers(tmp_path: Path) -> None:
 
 def test_joblib_is_imported_only_with_the_backend_and_asked_for_where_it_is_missing() -> None:
     script = """
-import sys, asyncpar
+import sys, asyncpar.joblib
 asyncpar.Parallel(n_jobs=2)([asyncpar.delayed(abs)(-1)] * 3)
 assert "joblib" not in sys.modules
 sys.modules["joblib"] = None
 try:
-    import asyncpar.joblib
+    asyncpar.joblib.register()
 except ImportError as error:
     print(error)
 """

@@ -6,10 +6,11 @@ import os
 import queue
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
-from asyncpar import Parallel, delayed
+from asyncpar import Parallel, current_worker, delayed
 from asyncpar._platform.nesting import depth
 from tests.functions import double
 
@@ -119,3 +120,18 @@ def note(path: Path, x: int) -> int:
     with path.open("a") as file:
         file.write(f"{x}\n")
     return x
+
+
+def yields_state() -> Iterator[int]:
+    yield 1
+
+
+def scale_by_state(x: int) -> int:
+    factor: int = current_worker().state["factor"]
+    return factor * x
+
+
+def blas_threads() -> int:
+    import threadpoolctl
+
+    return max((pool["num_threads"] for pool in threadpoolctl.threadpool_info()), default=1)

@@ -21,7 +21,7 @@ from tests.functions import double, double_soon
         ({"n_jobs": "many"}, ValueError, "n_jobs"),
         ({"n_jobs": [2]}, ValueError, "n_jobs"),
         ({"backend": "gpu"}, ValueError, "known are 'process', 'thread', 'interpreter', 'inline', 'dask', 'loky'"),
-        ({"backend": 5}, ValueError, "unknown backend 5"),
+        ({"backend": 5}, ValueError, "Invalid backend: 5"),
         ({"return_as": "set"}, ValueError, "return_as must be one of 'list', 'generator', 'generator_unordered', not 'set'"),
         ({"verbose": "much"}, ValueError, "verbose must be a number"),
         ({"timeout": 0}, ValueError, "timeout must be a positive number of seconds for one task, or None, not 0"),
@@ -43,15 +43,22 @@ from tests.functions import double, double_soon
         ),
         ({"max_nbytes": -1}, ValueError, "max_nbytes"),
         ({"mmap_mode": "w"}, ValueError, r"mmap_mode must be one of 'r', 'r\+', 'c', None, 'w\+', not 'w'"),
-        ({"prefer": "speed"}, ValueError, "prefer must be 'processes', 'threads' or None, not 'speed'"),
-        ({"require": "speed"}, ValueError, "require must be 'sharedmem' or None"),
-        ({"prefer": "processes", "require": "sharedmem"}, ValueError, "contradict each other"),
-        ({"backend": "loky", "require": "sharedmem", "n_jobs": 2}, ValueError, "no memory to share.*use 'threading'"),
+        (
+            {"prefer": "speed"},
+            ValueError,
+            "prefer=speed is not a valid backend hint: it must be 'processes', 'threads'",
+        ),
+        ({"require": "speed"}, ValueError, "require=speed is not a valid backend constraint: it must be 'sharedmem' or None"),
+        ({"prefer": "processes", "require": "sharedmem"}, ValueError, "are inconsistent settings"),
+        ({"backend": "loky", "require": "sharedmem", "n_jobs": 2}, ValueError, "no shared memory.*use 'threading'"),
         ({"progress": 5}, TypeError, "progress must be True, False, None or something to call"),
         ({"inner_max_num_threads": 0}, ValueError, "inner_max_num_threads must be a number of threads, 1 or more"),
-        ({"backend": "threading", "inner_max_num_threads": 2}, AssertionError, "has no processes whose threads"),
+        ({"backend": "sequential", "inner_max_num_threads": 2}, AssertionError, "does not accept inner_max_num_threads"),
+        ({"backend": "threading", "inner_max_num_threads": 0}, ValueError, "inner_max_num_threads must be"),
         ({"initialiser": int}, TypeError, "no parameter initialiser; the 'process' backend has idle_worker_timeout, init"),
-        ({"backend": "threading", "initializer": int}, TypeError, "backend 'threading' has no parameters"),
+        ({"backend": "sequential", "initializer": int}, TypeError, "backend 'sequential' has no parameters"),
+        ({"backend": "threading", "grace": 1}, TypeError, "no parameter grace; the 'thread' backend has initializer, initargs"),
+        ({"backend": "threading", "initializer": 5}, TypeError, "initializer"),
     ],
 )
 def test_parallel_refuses(options: Any, error: type[Exception], message: str) -> None:
@@ -124,10 +131,9 @@ def test_pre_dispatch_is_arithmetic_and_nothing_else(expression: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "options", "error", "message"),
     [
-        ((), {"inner_max_num_threads": 2}, ValueError, "inner_max_num_threads can only be set together with a backend"),
-        ((), {"initializer": int}, ValueError, "initializer can only be set together with a backend"),
-        (("gpu",), {}, ValueError, "unknown backend 'gpu'"),
-        (("threading",), {"inner_max_num_threads": 2}, AssertionError, "inner_max_num_threads"),
+        ((), {"inner_max_num_threads": 2}, ValueError, "inner_max_num_threads is only supported when backend is not None"),
+        ((), {"initializer": int}, ValueError, "initializer is only supported when backend is not None"),
+        (("gpu",), {}, ValueError, "Invalid backend: 'gpu'"),
         (("sequential",), {"inner_max_num_threads": 2}, AssertionError, "inner_max_num_threads"),
         (("loky",), {"colour": "red"}, TypeError, "no parameter colour"),
         ((), {"n_jobs": "x"}, ValueError, "n_jobs"),
@@ -144,7 +150,7 @@ def test_settings_refuse(arguments: Any, options: Any, error: type[Exception], m
 
 
 def test_parallel_backend_refuses_what_it_does_not_know() -> None:
-    with pytest.raises(ValueError, match="unknown backend"):
+    with pytest.raises(ValueError, match="Invalid backend"):
         parallel_backend("gpu")
 
 
@@ -154,7 +160,7 @@ def test_a_factory_must_be_callable() -> None:
 
 
 def test_a_timeout_with_one_worker_is_warned_about() -> None:
-    with pytest.warns(UserWarning, match="timeout is ignored with one worker"):
+    with pytest.warns(UserWarning, match="does not support timeout: with one worker"):
         assert Parallel(n_jobs=1, timeout=1)([delayed(double)(1)]) == [2]
 
 

@@ -110,7 +110,7 @@ def test_preferences_choose_where_no_backend_is_named() -> None:
 
 def test_a_process_executor_has_no_memory_to_share() -> None:
     executor = asyncpar.ProcessExecutor(2)
-    with pytest.raises(ValueError, match="has no memory to share"):
+    with pytest.raises(ValueError, match="has no shared memory"):
         Parallel(n_jobs=2, backend=executor, require="sharedmem")
     with parallel_config(executor, n_jobs=2):
         assert Parallel(require="sharedmem")([delayed(where)()] * 2)[0][0] == os.getpid()
@@ -121,6 +121,15 @@ def test_n_jobs_is_what_int_makes_of_it(monkeypatch: pytest.MonkeyPatch, n_jobs:
     monkeypatch.setattr("asyncpar._platform.cpus.cpu_count", lambda: 4)
     assert Parallel(n_jobs=n_jobs).n_jobs == workers
     assert effective_n_jobs(n_jobs) == workers
+
+
+def test_n_jobs_of_none_in_a_context_is_one_and_not_given_is_that_of_the_surrounding_context() -> None:
+    with parallel_config(n_jobs=3):
+        with parallel_config("threading"):
+            assert Parallel().n_jobs == 3
+        with parallel_config(n_jobs=None):
+            assert Parallel().n_jobs == effective_n_jobs(None) == 1
+        assert Parallel().n_jobs == 3
 
 
 def test_effective_n_jobs_knows_the_context() -> None:

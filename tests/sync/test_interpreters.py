@@ -26,5 +26,5 @@ def test_every_sync_door_leads_to_interpreters() -> None:
 
 
 def test_interpreters_have_no_memory_to_share() -> None:
-    with pytest.raises(ValueError, match="no memory to share"):
+    with pytest.raises(ValueError, match="no shared memory"):
         Parallel(2, backend="interpreter", require="sharedmem")(delayed(double)(x) for x in range(2))

@@ -458,9 +458,81 @@ def test_without_with_workers_stay_warm() -> None:
     assert Parallel(n_jobs=2, backend="process")(calls) == Parallel(n_jobs=2, backend="process")(calls)
 
 
-def test_an_initializer_without_with_leaves_no_worker() -> None:
-    (pid,) = Parallel(n_jobs=2, backend="process", initializer=int)([delayed(process_id)(0)])
-    assert not psutil.pid_exists(pid)
+def pid_with(initializer: Any, *initargs: Any, **options: Any) -> int:
+    parallel = Parallel(n_jobs=2, backend="process", initializer=initializer, initargs=initargs, **options)
+    return parallel([delayed(process_id)(0)])[0]
+
+
+def test_calls_with_the_same_initializer_and_the_same_arguments_have_the_same_workers() -> None:
+    first = pid_with(functions.put_into_environment, "MARK", "1")
+    assert pid_with(functions.put_into_environment, "MARK", "1") == first
+    other = pid_with(functions.put_into_environment, "MARK", "2")
+    assert other != first
+    assert not psutil.pid_exists(first)  # there is one such pool at a time
+    assert pid_with(functions.put_into_environment, "MARK", "2", idle_worker_timeout=60) != other
+
+
+def test_arguments_of_an_initializer_may_come_from_an_iterator() -> None:
+    for backend in ["process", "thread"]:
+        parallel = Parallel(n_jobs=2, backend=backend, initializer=dict, initargs=iter([{"factor": 3}]))
+        assert parallel([delayed(functions.scale_by_state)(2)]) == [6]
+
+
+def test_a_call_while_another_one_has_these_workers_has_workers_of_its_own() -> None:
+    results = Parallel(n_jobs=2, backend="process", initializer=int, return_as="generator")(
+        delayed(process_id)(x) for x in range(4)
+    )
+    other = pid_with(int)
+    assert other not in {*results}
+
+
+@pytest.mark.parametrize(
+    ("initializer", "initargs", "options"),
+    [
+        (functions.yields_state, (), {}),  # it is left when the worker ends
+        (dict, ([("a", 1)],), {}),  # which may have changed at the next call
+        (int, (), {"max_calls_per_worker": 100}),
+    ],
+)
+def test_other_calls_with_an_initializer_leave_no_worker(initializer: Any, initargs: Any, options: Any) -> None:
+    assert not psutil.pid_exists(pid_with(initializer, *initargs, **options))
+
+
+def test_a_call_with_an_initializer_that_fails_leaves_no_worker() -> None:
+    before = psutil.Process().children(recursive=True)
+    with pytest.raises(ValueError, match="bad"):
+        Parallel(n_jobs=2, backend="process", initializer=int)(delayed(raise_value_error)(x) for x in range(3))
+    assert psutil.Process().children(recursive=True) == before
+
+
+@pytest.mark.parametrize("backend", ["thread", "threading"])
+def test_threads_have_an_initializer(backend: str) -> None:
+    with Parallel(n_jobs=2, backend=backend, initializer=dict, initargs=[{"factor": 3}]) as parallel:
+        assert parallel(delayed(functions.scale_by_state)(x) for x in range(5)) == [0, 3, 6, 9, 12]
+    with asyncpar.parallel_config(backend, n_jobs=2, initializer=dict, initargs=[{"factor": 2}]):
+        assert Parallel()(delayed(functions.scale_by_state)(x) for x in range(3)) == [0, 2, 4]
+
+
+def test_the_threads_of_libraries_are_limited_in_threads() -> None:
+    pytest.importorskip("threadpoolctl")
+    calls = [delayed(functions.blas_threads)() for _ in range(4)]
+    assert {*Parallel(n_jobs=2, backend="threading", inner_max_num_threads=1)(calls)} <= {1}
+
+
+def test_what_cannot_be_sent_is_said_in_joblibs_words() -> None:
+    with pytest.raises(asyncpar.PicklingError, match=r"Could not pickle the task to send.*arguments\[0\]") as caught:
+        Parallel(n_jobs=2, backend="process")(delayed(id)(threading.Lock()) for _ in range(3))
+    assert caught.value.path == "arguments[0]"
+    with pytest.raises(asyncpar.PicklingError, match=r"Could not pickle the result of a task to send"):
+        Parallel(n_jobs=2, backend="process")(delayed(threading.Lock)() for _ in range(3))
+
+
+def test_a_second_call_while_a_generator_runs_is_refused_in_joblibs_words() -> None:
+    parallel = Parallel(n_jobs=2, backend="threading", return_as="generator")
+    results = parallel(delayed(double)(x) for x in range(4))
+    with pytest.raises(RuntimeError, match="This Parallel instance is already running"):
+        parallel([delayed(double)(1)])
+    assert list(results) == [0, 2, 4, 6]
 
 
 def test_what_an_initializer_raises_is_raised() -> None:

@@ -1,0 +1,5 @@
+"""joblib's module that says whether there is multiprocessing."""
+
+import multiprocessing as mp
+
+__all__ = ["mp"]
