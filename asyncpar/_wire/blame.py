@@ -24,11 +24,13 @@ versions add none.
 import pickle
 import time
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 from asyncpar._basics.forms import Form, users_function
 from asyncpar._basics.wording import in_words, short_repr
 from asyncpar._wire.codec import PROTOCOL
+from asyncpar._wire.context_variables import reduce_variable
 from asyncpar._wire.parts import Parts, parts_of
 from asyncpar._wire.pickler import Pickler
 from asyncpar._wire.remedies import remedy_for
@@ -113,7 +115,16 @@ class _Trials:
 
     def __init__(self) -> None:
         self.pickled: dict[int, object] = {}  # {id: object}: the path from the root, kept alive so that the ids stay theirs
+        self._lost: list[ContextVar[Any]] = []  # in no module; to search all of them anew in each trial would take too long
         self._deadline = time.monotonic() + _MOST_SECONDS
+
+    def reduce_variable(self, variable: ContextVar[Any]) -> Any:
+        if not any(lost is variable for lost in self._lost):
+            try:
+                return reduce_variable(variable)
+            except pickle.PicklingError:
+                self._lost.append(variable)
+        raise pickle.PicklingError("it is in no module")
 
     def take_as_pickled(self, value: object) -> None:
         self.pickled[id(value)] = value
@@ -142,6 +153,7 @@ class _TrialPickler(Pickler):
     def __init__(self, trials: _Trials) -> None:
         super().__init__(trials, PROTOCOL, _drop)
         self._pickled = trials.pickled
+        self._reducers[ContextVar] = trials.reduce_variable
 
     def persistent_id(self, value: object) -> bool | None:
         return id(value) in self._pickled or None

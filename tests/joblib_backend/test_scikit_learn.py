@@ -97,6 +97,7 @@ def test_the_results_are_those_of_joblibs_own_workers(case: str) -> None:
     assert np.array_equal(found["asyncpar"], found["loky"])
 
 
+@pytest.mark.filterwarnings("ignore:Persisting input arguments took")  # joblib's Memory says so where the disk is slow
 def test_a_pipeline_with_a_memory_is_searched(tmp_path: Path) -> None:
     def search(memory: object) -> Any:
         pipeline = make_pipeline(StandardScaler(), PCA(n_components=4, random_state=0), SVC(), memory=memory)

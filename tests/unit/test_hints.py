@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from asyncpar import Parallel, ProcessExecutor, pmap
+from asyncpar._wire import context_variables
 from asyncpar._wire.blame import refuse, refuse_function
 from tests.functions import double_soon
 
@@ -148,6 +149,23 @@ def test_what_cannot_be_pickled_comes_with_a_remedy(make: Callable[[], Any], rem
         assert f"; {remedy}, or run it with executor=" in str(refusal)
     if hasattr(culprit, "close"):
         culprit.close()
+
+
+def test_not_every_trial_searches_the_modules_for_a_context_variable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    searches = []
+    search = context_variables._search
+
+    def counted(variable: contextvars.ContextVar[Any]) -> context_variables.Home | None:
+        searches.append(variable)
+        return search(variable)
+
+    monkeypatch.setattr(context_variables, "_search", counted)
+    variable: contextvars.ContextVar[int] = contextvars.ContextVar("in no module")
+    refusal = refuse("the item", [[0] * 99, {"key": [variable]}], "arguments", TypeError("cannot pickle it"))
+    assert "arguments[1]['key'][0], a _contextvars.ContextVar, cannot be pickled" in str(refusal)
+    assert len(searches) == 2  # in all trials together, and to look for parts of it
 
 
 @pytest.mark.parametrize(
