@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from asyncpar._child.batch_server import BatchServer, failure
-from asyncpar._child.control import private_page
+from asyncpar._child.control import ControlPage, private_page
 from asyncpar._child.protocol import BATCH
 from asyncpar._memory.buffers import Buffer
 from asyncpar._memory.loans import MmapMode
@@ -41,7 +41,8 @@ class _Server:
     """The batch server of one thread, and the programs that it knows, in the order of their last use."""
 
     def __init__(self) -> None:
-        self.server = BatchServer(private_page(), None)
+        self.page = private_page()
+        self.server = BatchServer(self.page, None)
         self._used: deque[int] = deque()
 
     def note_use(self, program_id: int) -> None:
@@ -71,9 +72,7 @@ def run_in_cluster(program_id: int, mode: MmapMode, depth: int, program_parts: i
 def _run(
     program_id: int, program: Sequence[Any] | None, mode: MmapMode, depth: int, parts: Sequence[Any]
 ) -> tuple[int, Buffer, Sequence[Any]]:
-    worker = getattr(_here, "worker", None)
-    if worker is None:
-        worker = _here.worker = _Server()
+    worker = _server_here()
     server = worker.server
     if program is None and not server.knows(program_id):
         return UNKNOWN, b"", []
@@ -87,6 +86,18 @@ def _run(
     except BaseException as error:  # raised by reading the function: the run cannot go on
         answer = failure(error)
     return answer.kind, answer.payload, answer.buffers
+
+
+def control_page() -> ControlPage:
+    """On which this thread notes what it is doing."""
+    return _server_here().page
+
+
+def _server_here() -> _Server:
+    worker: _Server | None = getattr(_here, "worker", None)
+    if worker is None:
+        worker = _here.worker = _Server()
+    return worker
 
 
 def _decoder(parts: Sequence[Any], mode: MmapMode) -> Decoder:

@@ -90,7 +90,7 @@ class ConnectedExecutor(EngineExecutor):
 
     def __init__(self, engine: Engine, **options: Any) -> None:
         super().__init__(engine, **options)
-        self._life = Life(self.pool, anyio.sleep_forever, self._end_everything, self._end_without_loop)
+        self._life = Life(self.pool, engine.live, self._end_everything, self._end_without_loop)
         self._connecting = anyio.Lock()
         self._is_connected = False
 

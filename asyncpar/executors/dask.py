@@ -193,7 +193,15 @@ class _Dask(Engine):
         ]
 
     async def submit(
-        self, program_id: int, program: Sequence[Any] | None, mode: MmapMode, depth: int, parts: Sequence[Any]
+        self,
+        program_id: int,
+        program: Sequence[Any] | None,
+        mode: MmapMode,
+        depth: int,
+        parts: Sequence[Any],
+        *,
+        alone: bool,
+        timeout: float | None,
     ) -> Any:
         program = program or ()
         return self._client.submit(

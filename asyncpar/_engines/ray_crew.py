@@ -1,0 +1,356 @@
+"""The workers that one executor has in a Ray cluster: actors, which make one batch after another and start none by themselves.
+
+**How many.** There is an actor for each task, whether it runs or waits: as many as the cluster has room for are alive, and the
+others are pending. Pending actors are what lets a cluster grow, and one that comes alive says by itself that there is room for
+it. So nothing is asked repeatedly, and a node that joins late has work as soon as Ray has started an actor there. In a Ray of
+our own, which does not grow, there are no more actors than processors. When there has been no task for a while, the actors of a
+cluster end, because others may want its processors.
+
+**Who is to blame.** An actor has up to two tasks, so that the next one is there when it has finished one. When it dies, both are
+lost. The first of them was running, or it was just over, and its answer was lost. So it is a *suspect*: its calls run again one
+by one, each with an actor to itself. The call that is lost then is to blame. The other task is disturbed; it runs again, and
+nobody blames it. The same holds for all tasks of an actor that was killed to end another task. Nobody is to blame for what a
+whole node takes along.
+
+**How a task is ended.** One that runs: its actor is killed, which takes some 20 ms, and another one takes its place. One that
+waits in an actor is taken back, and disturbs nothing, unless its turn comes before that.
+
+# a task is in `Actor.tasks` from when it is sent until it is over; the first one runs
+# load == tasks in actors + those that wait for one
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NoReturn
+
+import anyio
+
+from asyncpar._child.ray_worker import Introduction, RayWorker, own_version
+from asyncpar._platform.background import LoopHandle
+from asyncpar.errors import ExecutorUnavailableError
+
+DEPTH = 2  # tasks of an actor
+_BIRTHS = 3  # that may fail in a row
+_KILL_SECONDS = 5.0  # that the end of a process is waited for
+
+
+class Died(Exception):
+    """The worker of a task died while it ran, as it seems."""
+
+
+class Disturbed(Exception):
+    """A task was lost with another one, which its worker was running, or which had to be ended."""
+
+
+class NodeDied(Exception):
+    """A whole machine was lost, perhaps with data."""
+
+
+class Task:
+    """Attributes:
+    over: it has an outcome, and the actor has nothing more to do with it.
+    """
+
+    def __init__(self, actor: Actor, reference: Any) -> None:
+        self.actor = actor
+        self.reference = reference
+        self.over = anyio.Event()
+        self.answer: Any = None
+        self.error: BaseException | None = None
+        self.has_come = False  # its answer, or its error, from Ray
+        self.is_cancelled = False
+        self.word = ""  # the key under which its worker leaves word of an overdue call
+
+
+class Actor:
+    """Attributes:
+    is_reserved: for one task, which nothing may run beside.
+    is_gone: it was killed, or has died.
+    """
+
+    def __init__(self, handle: Any) -> None:
+        self.handle = handle
+        self.tasks: list[Task] = []
+        self.is_alive = False
+        self.is_reserved = False
+        self.is_gone = False
+        self.was_killed = False
+        self.pid: int | None = None  # if it runs on this machine
+
+
+class Crew:
+    """Args:
+        ray: the module, connected.
+        most: how many actors there may be; None: any number.
+        changed: called when `alive` or `processors` has changed.
+
+    Attributes:
+        load: how many tasks there are.
+        processors: how many the cluster has, as far as is known.
+        alive: how many actors are.
+    """
+
+    def __init__(self, ray: Any, most: int | None, changed: Callable[[], object]) -> None:
+        self._ray = ray
+        self._most = most
+        self._changed = changed
+        self._class = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(RayWorker)
+        self._node: str = ray.get_runtime_context().get_node_id()
+        self._loop = LoopHandle()
+        self._actors: list[Actor] = []
+        self._moved = anyio.Event()
+        self._turned = anyio.Event()  # the first task has come, or the last one has gone
+        self._failed_births = 0
+        self._failure: ExecutorUnavailableError | None = None  # why there are no workers
+        self._is_closed = False
+        self.load = 0
+        self.processors = int(ray.cluster_resources().get("CPU", 0))
+
+    @property
+    def alive(self) -> int:
+        return sum([actor.is_alive for actor in self._actors])
+
+    async def start_task(self, start: Callable[[Any], Any], *, alone: bool) -> Task:
+        """Calls `start` with the handle of an actor that has room for a task.
+
+        Raises:
+            ExecutorUnavailableError: actors cannot be made.
+        """
+        if not self.load and not self._is_closed:
+            self._failure, self._failed_births = None, 0
+        self._add_load(1)
+        try:
+            actor = await self._find_room(alone=alone)
+            task = Task(actor, start(actor.handle))
+        except BaseException:
+            self._add_load(-1)
+            raise
+        actor.tasks.append(task)
+        self._when_known(task.reference, partial(self._take, task))
+        return task
+
+    async def _find_room(self, *, alone: bool) -> Actor:
+        while True:
+            if self._failure is not None:
+                raise self._failure
+            self._see_to_actors()
+            found = self._least_busy(DEPTH + alone)
+            if found is None:
+                await self._moved.wait()
+            elif not alone:
+                return found
+            elif await self._reserve(found):
+                return found
+
+    def _see_to_actors(self) -> None:
+        wanted = self.load if self._most is None else min(self.load, self._most)
+        while len(self._actors) < wanted:
+            actor = Actor(self._class.remote())
+            self._actors.append(actor)
+            self._when_known(actor.handle.introduce.remote(), partial(self._take_introduction, actor))
+
+    def _least_busy(self, fewer_than: int) -> Actor | None:
+        able = [
+            actor
+            for actor in self._actors
+            if actor.is_alive and not actor.is_reserved and len(actor.tasks) < fewer_than
+        ]
+        return min(able, key=_tasks_of, default=None)
+
+    async def _reserve(self, actor: Actor) -> bool:
+        """Reserves the actor, and waits until it has no task. Returns whether it lives."""
+        actor.is_reserved = True
+        try:
+            while actor.tasks and not actor.is_gone:
+                await self._moved.wait()
+        except BaseException:
+            self._release(actor)
+            raise
+        return not actor.is_gone
+
+    def _release(self, actor: Actor) -> None:
+        actor.is_reserved = False
+        self._move()
+
+    # What Ray says
+
+    def _when_known(self, reference: Any, take: Callable[[Any], None]) -> None:
+        """Calls `take` in the event loop with the future of the reference when it has a result or an error."""
+        reference.future().add_done_callback(lambda future: self._loop.call_soon(partial(take, future)))
+
+    def _take_introduction(self, actor: Actor, future: Any) -> None:
+        if actor.is_gone:
+            return
+        error = future.exception()
+        if error is not None:
+            self._note_failed_birth(actor, error)
+            return
+        worker: Introduction = future.result()
+        if worker.version != own_version():
+            self._fail(f"its workers have asyncpar {worker.version}, and this is asyncpar {own_version()}")
+            return
+        self._failed_births = 0
+        self.processors = int(worker.processors)
+        actor.pid = worker.pid if worker.node == self._node else None
+        actor.is_alive = True
+        self._changed()
+        self._move()
+
+    def _note_failed_birth(self, actor: Actor, error: BaseException) -> None:
+        self._failed_births += 1
+        self._forget(actor)
+        if self._failed_births >= _BIRTHS or not isinstance(error, self._ray.exceptions.RayActorError):
+            self._fail(f"its workers cannot start, or do not have asyncpar: {error}")
+        elif self.load:
+            self._see_to_actors()
+
+    def _fail(self, why: str) -> None:
+        self._failure = ExecutorUnavailableError(f"the Ray cluster runs no calls: {why:.1000}")
+        self.dismiss()
+        self._move()
+
+    def _take(self, task: Task, future: Any) -> None:
+        if task.over.is_set():
+            return
+        actor = task.actor
+        task.has_come = True
+        task.error = future.exception()
+        if task.error is None:
+            task.answer = future.result()
+        if actor.is_gone or isinstance(task.error, self._ray.exceptions.RayActorError):
+            self._bury(actor, task.error)
+        else:
+            self._end(task)
+
+    def _end(self, task: Task) -> None:
+        actor = task.actor
+        actor.tasks.remove(task)
+        actor.is_reserved = False
+        task.over.set()
+        self._add_load(-1)
+        if actor.tasks and actor.tasks[0].is_cancelled:
+            self._kill(actor)  # before it could be taken back, its turn has come
+        self._move()
+
+    def _bury(self, actor: Actor, error: BaseException | None) -> None:
+        """The actor is dead, or dying. When all of its tasks have come, it is known which one was running."""
+        if not actor.is_gone:
+            self._kill(actor)
+            actor.was_killed = False
+        if not all([task.has_come for task in actor.tasks]):
+            return
+        may_blame = not actor.was_killed
+        for task in actor.tasks[:]:
+            if task.error is not None:
+                task.error = self._verdict(task.error, may_blame=may_blame)
+                may_blame = False
+            self._end(task)
+
+    def _verdict(self, error: BaseException, *, may_blame: bool) -> BaseException:
+        if not isinstance(error, self._ray.exceptions.RayActorError):
+            return error
+        if _is_of_node(error):
+            self.processors = min(self.processors, self.alive)  # until a worker knows better
+            return NodeDied(str(error))
+        return Died(str(error)) if may_blame else Disturbed(str(error))
+
+    # Ending
+
+    def cancel(self, task: Task) -> None:
+        """Ends a task; `wait_for_end` waits for that."""
+        if task.over.is_set():
+            return
+        task.is_cancelled = True
+        if task.actor.tasks[0] is task:
+            self._kill(task.actor)
+        else:
+            self._ray.cancel(task.reference)
+
+    async def wait_for_end(self, task: Task) -> None:
+        await task.over.wait()
+        if task.actor.was_killed:
+            await _wait_for_process(task.actor.pid)
+
+    async def dismiss_idle(self, seconds: float) -> NoReturn:
+        """Kills all actors, each time that there was no task for so long."""
+        while True:
+            turned, is_idle = self._turned, self._actors and not self.load
+            with anyio.move_on_after(seconds if is_idle else math.inf) as scope:
+                await turned.wait()
+            if scope.cancelled_caught and not self.load:
+                self.dismiss()
+
+    def dismiss(self) -> None:
+        """Kills all actors."""
+        for actor in self._actors[:]:
+            self._kill(actor)
+
+    async def close(self) -> None:
+        pids = [actor.pid for actor in self._actors]
+        self.let_go()
+        for pid in pids:
+            await _wait_for_process(pid)
+
+    def let_go(self) -> None:
+        """Ends everything, as far as that is possible without waiting."""
+        self._is_closed = True
+        self._failure = ExecutorUnavailableError("this RayExecutor is closed")
+        tasks = [task for actor in self._actors for task in actor.tasks]
+        self.dismiss()
+        for task in tasks:
+            task.error = self._failure
+            task.over.set()
+        self._move()
+
+    def _kill(self, actor: Actor) -> None:
+        actor.was_killed = True
+        if actor.is_gone:
+            return
+        self._forget(actor)
+        self._ray.kill(actor.handle)
+
+    def _forget(self, actor: Actor) -> None:
+        actor.is_gone, was_alive, actor.is_alive = True, actor.is_alive, False
+        self._actors.remove(actor)
+        if was_alive:
+            self._changed()
+        self._move()
+
+    def _add_load(self, tasks: int) -> None:
+        self.load += tasks
+        if not self.load or self.load == tasks:
+            self._turned.set()
+            self._turned = anyio.Event()
+
+    def _move(self) -> None:
+        """Wakes all who wait for an actor."""
+        self._moved.set()
+        self._moved = anyio.Event()
+
+
+def _tasks_of(actor: Actor) -> int:
+    return len(actor.tasks)
+
+
+def _is_of_node(error: BaseException) -> bool:
+    """Whether an actor has died with its node. Ray says that in words only."""
+    return "its node has died" in str(error)
+
+
+async def _wait_for_process(pid: int | None) -> None:
+    """Waits until a process of this machine has ended; Ray says that it is dead some time before."""
+    if pid is None or not hasattr(os, "pidfd_open"):
+        return
+    try:
+        descriptor = os.pidfd_open(pid)
+    except OSError:  # it has ended
+        return
+    try:
+        with anyio.move_on_after(_KILL_SECONDS):
+            await anyio.wait_readable(descriptor)
+    finally:
+        os.close(descriptor)
