@@ -107,6 +107,14 @@ def soak(session: nox.Session) -> None:
 
 
 @nox.session(python=NEWEST)
+def dask(session: nox.Session) -> None:
+    """`DaskExecutor`, on clusters of this machine."""
+    install(session, "dask", "test")
+    tests = session.posargs or ["tests/dask"]
+    session.run("python", "-m", "pytest", "--numprocesses=2", "--dist=worksteal", *tests)
+
+
+@nox.session(python=NEWEST)
 def mpi(session: nox.Session) -> None:
     """A map over the ranks of an MPI program, through `FuturesExecutor`."""
     install(session)

@@ -24,6 +24,7 @@ import contextlib
 import importlib
 import tempfile
 import uuid
+import weakref
 from collections.abc import Callable, Collection, Sequence
 from contextvars import ContextVar
 from functools import partial
@@ -46,6 +47,8 @@ from asyncpar.errors import ExecutorUnavailableError
 
 _SEND_SECONDS = 0.001  # for which our own client collects messages, instead of 10 ms
 _CLOSE_SECONDS = 10.0
+_PUT_ATTEMPTS = 20
+_PUT_SECONDS = 0.1  # between two of them: in this time, a scheduler notices on most networks that a worker is gone
 
 
 class DaskExecutor(ConnectedExecutor):
@@ -104,6 +107,7 @@ class _Dask(Engine):
                 f"DaskExecutor takes the address of a scheduler, a distributed.Client, or None, not {client!r:.200}"
             )
         self._given = client
+        self._cancelled_error: type[Exception] = importlib.import_module("distributed.client").FutureCancelledError
         self._cluster: _LocalCluster | None = None  # of our own
         self._client: Any = None
         self._owns_client = False
@@ -132,7 +136,8 @@ class _Dask(Engine):
             self._client = await given
         else:
             await self._connect(given.scheduler.address, security=given.security)
-        self._client.subscribe_topic(self._name, self._note_threads)
+        note = weakref.WeakMethod(self._note_threads)  # a client keeps the handlers of all topics that it ever had
+        self._client.subscribe_topic(self._name, lambda event: (note() or _ignore)(event))
         await self._client.register_plugin(make_plugin(self._distributed, self._name))
         known = await self._client.scheduler.identity(n_workers=-1)
         self._threads = sum([worker["nthreads"] for worker in known["workers"].values()])
@@ -176,12 +181,19 @@ class _Dask(Engine):
     # Tasks
 
     async def put(self, data: Buffer) -> Any:
-        while True:
+        """Tries again if it meets a worker that has just gone."""
+        failure: OSError | None = None
+        for _ in range(_PUT_ATTEMPTS):
             if not self._threads:  # a task that waits for a worker lets an adaptive cluster start one
                 await self._client.submit(_nothing, key=f"{self._name}-{uuid.uuid4().hex}", pure=False)
-            with contextlib.suppress(TimeoutError):  # the last worker has just gone
+            try:
                 (future,) = await self._client.scatter([Box(data, is_kept=True)], hash=False)
+            except OSError as error:
+                failure = error
+                await anyio.sleep(_PUT_SECONDS)
+            else:
                 return future
+        raise ExecutorUnavailableError(f"the Dask cluster does not take data: {failure}") from failure
 
     def wrap(self, parts: Sequence[Any]) -> list[Any]:
         future = self._distributed.Future
@@ -204,6 +216,8 @@ class _Dask(Engine):
         timeout: float | None,
     ) -> Any:
         program = program or ()
+        if self._client.status != "running":
+            raise self._without_connection()
         return self._client.submit(
             run_in_cluster,
             program_id,
@@ -225,6 +239,8 @@ class _Dask(Engine):
         if isinstance(outcome, BaseException):
             if self.is_loss(outcome) or self.is_data_loss(outcome):
                 raise outcome
+            if isinstance(outcome, self._cancelled_error):
+                raise self._without_connection() from outcome
             raise ExecutorUnavailableError(
                 f"the Dask cluster did not run a batch: {outcome!r:.500}; its workers need asyncpar in the same version"
             ) from outcome
@@ -241,8 +257,10 @@ class _Dask(Engine):
         return isinstance(error, self._distributed.scheduler.KilledWorker)
 
     def is_data_loss(self, error: BaseException) -> bool:
-        client = importlib.import_module("distributed.client")
-        return isinstance(error, client.FutureCancelledError) and error.reason != "scheduler-connection-lost"
+        return isinstance(error, self._cancelled_error) and getattr(error, "reason", None) != "scheduler-connection-lost"
+
+    def _without_connection(self) -> ExecutorUnavailableError:
+        return ExecutorUnavailableError("the connection to the scheduler of the Dask cluster was lost, and with it all tasks")
 
 
 async def _outcome_of(task: Any) -> PoolAnswer | Exception:
@@ -252,6 +270,10 @@ async def _outcome_of(task: Any) -> PoolAnswer | Exception:
     except Exception as error:
         return error
     return answer
+
+
+def _ignore(event: object) -> None:
+    """The executor is gone."""
 
 
 def _nothing() -> None:
@@ -284,16 +306,21 @@ class _LocalCluster:
     """A cluster of our own: a worker process for each processor, and a scheduler in a thread. Starting and closing it block."""
 
     def __init__(self, distributed: Any) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="asyncpar-dask-")  # for what workers write to disk
+        self._folder = tempfile.TemporaryDirectory(prefix="asyncpar-dask-")  # for what it writes to disk
+        settings = importlib.import_module("dask").config
         try:
-            self._cluster = distributed.LocalCluster(
-                n_workers=cpu_count(),
-                threads_per_worker=1,
-                host="127.0.0.1",
-                dashboard_address=None,
-                local_directory=self._folder.name,
-                scheduler_kwargs={"allowed_failures": 0},
-            )
+            with settings.set({"temporary-directory": self._folder.name}):  # a scheduler has no argument for it
+                self._cluster = distributed.LocalCluster(
+                    n_workers=cpu_count(),
+                    threads_per_worker=1,
+                    host="127.0.0.1",
+                    dashboard_address=None,
+                    scheduler_kwargs={
+                        "allowed_failures": 0,
+                        "dashboard": False,
+                        "dashboard_address": "127.0.0.1:0",  # it serves HTTP nevertheless, on the usual port if none is said
+                    },
+                )
         except BaseException:
             self._folder.cleanup()
             raise

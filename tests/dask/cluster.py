@@ -6,16 +6,13 @@ It ends when the program that has started it does. `python -m tests.dask.cluster
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 from typing import Any
-
-if __name__ != "__main__":
-    import pytest
-
-    pytest.importorskip("distributed")
 
 
 class Cluster:
@@ -27,7 +24,8 @@ class Cluster:
     """
 
     def __init__(self, workers: int) -> None:
-        command = [sys.executable, "-m", "tests.dask.cluster", str(workers)]
+        self._folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)  # it may have been killed
+        command = [sys.executable, "-m", "tests.dask.cluster", str(workers), self._folder.name]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._process.wait()  # what we talk to is its grandchild
         self.address = self._hear()
@@ -55,20 +53,28 @@ class Cluster:
             assert stream is not None
             with contextlib.suppress(BrokenPipeError):
                 stream.close()
+        self._folder.cleanup()
 
     def _hear(self) -> str:
         assert self._process.stdout is not None
         return self._process.stdout.readline().strip()
 
 
-def serve(workers: int) -> None:
-    import logging
-
+def serve(workers: int, folder: str) -> None:
+    import dask
     from distributed import LocalCluster
 
-    with LocalCluster(
-        n_workers=workers, threads_per_worker=1, host="127.0.0.1", dashboard_address=None, silence_logs=logging.CRITICAL
-    ) as cluster:
+    with (
+        dask.config.set({"temporary-directory": folder}),
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            host="127.0.0.1",
+            dashboard_address=None,
+            scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
+            silence_logs=logging.CRITICAL,
+        ) as cluster,
+    ):
         say(cluster.scheduler_address)
         say(os.getpid())
         for line in sys.stdin:
@@ -101,4 +107,4 @@ if __name__ == "__main__":
     os.setsid()
     if os.fork():
         os._exit(0)
-    serve(int(sys.argv[1]))
+    serve(int(sys.argv[1]), sys.argv[2])

@@ -1,0 +1,126 @@
+"""The ways in which a cluster is named: by an address, a client, or not at all; for pmap and for the synchronous doors."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import anyio
+import dask
+import pytest
+from distributed import Client
+
+import asyncpar
+from asyncpar import DaskExecutor, ExecutorUnavailableError, Parallel, delayed, parallel_config, pmap
+from asyncpar.testing.functions import double
+from tests.dask.cluster import Cluster
+
+pytestmark = pytest.mark.anyio
+on_asyncio = pytest.mark.parametrize("anyio_backend", ["asyncio"])
+
+
+async def test_without_an_address_there_is_a_cluster_of_its_own_which_ends_with_the_executor() -> None:
+    async with DaskExecutor() as executor:
+        assert executor.workers == asyncpar.cpu_count()
+        results = await pmap(lambda _: os.getpid(), range(20), executor=executor)
+        assert os.getpid() not in results
+
+
+def test_an_executor_with_a_name_ends_with_its_event_loop(anyio_backend: Any) -> None:
+    async def main() -> list[int]:
+        return await pmap(double, range(10), executor="dask")
+
+    name, options = anyio_backend
+    assert anyio.run(main, backend=name, backend_options=options) == [2 * x for x in range(10)]
+
+
+@on_asyncio
+async def test_an_asynchronous_client_of_this_loop_is_used_and_left_open(cluster: Cluster) -> None:
+    async with Client(cluster.address, asynchronous=True, set_as_default=False) as client:
+        for _ in range(2):
+            async with DaskExecutor(client) as executor:
+                assert await pmap(double, range(10), executor=executor) == [2 * x for x in range(10)]
+        assert await client.submit(abs, -1, pure=False) == 1
+
+
+@on_asyncio
+async def test_of_a_synchronous_client_the_scheduler_is_used(cluster: Cluster) -> None:
+    client = await anyio.to_thread.run_sync(lambda: Client(cluster.address, set_as_default=False))
+    try:
+        async with DaskExecutor(client) as executor:
+            assert await pmap(double, range(10), executor=executor) == [2 * x for x in range(10)]
+        assert await anyio.to_thread.run_sync(lambda: client.submit(abs, -1, pure=False).result()) == 1
+    finally:
+        await anyio.to_thread.run_sync(client.close)
+
+
+@on_asyncio
+async def test_nothing_of_ours_stays_in_a_scheduler(cluster: Cluster) -> None:
+    async with DaskExecutor(cluster.address) as executor:
+        await pmap(double, range(10), executor=executor)
+    async with Client(cluster.address, asynchronous=True, set_as_default=False) as client:
+        plugins, tasks = await client.run_on_scheduler(look_around)
+    assert not [name for name in plugins if name.startswith("asyncpar")]
+    assert not tasks
+
+
+def look_around(dask_scheduler: Any) -> tuple[list[str], list[str]]:
+    return list(dask_scheduler.plugins), [str(key) for key in dask_scheduler.tasks]
+
+
+def test_the_synchronous_doors_run_in_the_portals_loop(cluster: Cluster) -> None:
+    with parallel_config(backend="dask", client=cluster.address):
+        assert Parallel()(delayed(double)(x) for x in range(30)) == [2 * x for x in range(30)]
+        assert list(Parallel(return_as="generator")(delayed(double)(x) for x in range(5))) == [0, 2, 4, 6, 8]
+    executor = DaskExecutor(cluster.address)
+    assert list(asyncpar.map(double, range(30), executor=executor)) == [2 * x for x in range(30)]
+    assert asyncpar.call(double, 4, executor=executor) == 8
+    assert Parallel(backend=executor)([delayed(double)(3)]) == [6]
+
+
+def test_a_backend_of_joblibs_name_needs_no_address(capsys: pytest.CaptureFixture[str]) -> None:
+    assert Parallel(backend="dask", verbose=1)(delayed(double)(x) for x in range(30)) == [2 * x for x in range(30)]
+    assert "Using backend dask with all of its workers." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("params", [{"scatter": 3}, {"inner_max_num_threads": 2}])
+def test_what_a_cluster_does_not_take_is_refused(params: dict[str, Any]) -> None:
+    with pytest.raises((TypeError, AssertionError), match="backend 'dask' has no"):
+        Parallel(backend="dask", **params)([delayed(double)(3)])
+
+
+@pytest.mark.parametrize("anyio_backend", ["trio"])
+async def test_trio_is_refused_and_told_how_to_go_on(cluster: Cluster) -> None:
+    executor = DaskExecutor(cluster.address)
+    with pytest.raises(ExecutorUnavailableError, match=r"needs asyncio, and this event loop is trio's; asyncpar\.map"):
+        await pmap(double, [1], executor=executor)
+    with pytest.raises(ExecutorUnavailableError, match="needs asyncio"):
+        async with executor:
+            pass
+
+
+@on_asyncio
+async def test_an_address_without_a_scheduler_is_named() -> None:
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": "300ms"}),
+        pytest.raises(ExecutorUnavailableError, match=r"there is no Dask scheduler at tcp://127\.0\.0\.1:1"),
+    ):
+        async with DaskExecutor("tcp://127.0.0.1:1"):
+            pass
+
+
+@on_asyncio
+async def test_after_a_failure_to_connect_the_executor_tries_again(cluster: Cluster) -> None:
+    executor = DaskExecutor("tcp://127.0.0.1:1")
+    with dask.config.set({"distributed.comm.timeouts.connect": "300ms"}):
+        for _ in range(2):
+            with pytest.raises(ExecutorUnavailableError, match="there is no Dask scheduler"):
+                await pmap(double, [1], executor=executor)
+    await executor.aclose()
+
+
+@pytest.mark.parametrize("wrong", [3, ["tcp://x"], object()])
+@on_asyncio
+async def test_what_is_no_cluster_is_refused(wrong: Any) -> None:
+    with pytest.raises(TypeError, match="DaskExecutor takes the address"):
+        DaskExecutor(wrong)
