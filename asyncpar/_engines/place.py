@@ -52,7 +52,7 @@ class EnginePlace(Place):
         await self._gate.enter(alone=is_suspect and engine.losses_are_shared)
         try:
             generation = engine.generation
-            is_alone = is_suspect and not self._gate.detained
+            is_alone = is_suspect and not (engine.losses_are_shared and self._gate.detained)
             sent = _Sent()
             try:
                 return await self._make_calls(parcel, sent)

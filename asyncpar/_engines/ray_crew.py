@@ -13,7 +13,8 @@ nobody blames it. The same holds for all tasks of an actor that was killed to en
 whole node takes along.
 
 **How a task is ended.** One that runs: its actor is killed, which takes some 20 ms, and another one takes its place. One that
-waits in an actor is taken back, and disturbs nothing, unless its turn comes before that.
+waits in an actor is taken back, and disturbs nothing. Ray confirms that only when its turn would have come, which may be much
+later, so nobody waits for it. If its turn has come before Ray heard of it, its actor is killed after all.
 
 # a task is in `Actor.tasks` from when it is sent until it is over; the first one runs
 # load == tasks in actors + those that wait for one
@@ -35,6 +36,7 @@ from asyncpar.errors import ExecutorUnavailableError
 
 DEPTH = 2  # tasks of an actor
 _BIRTHS = 3  # that may fail in a row
+_TAKE_BACK_SECONDS = 0.1  # in which an actor certainly hears that a task is taken back; a guess
 _KILL_SECONDS = 5.0  # that the end of a process is waited for
 
 
@@ -232,8 +234,6 @@ class Crew:
         actor.is_reserved = False
         task.over.set()
         self._add_load(-1)
-        if actor.tasks and actor.tasks[0].is_cancelled:
-            self._kill(actor)  # before it could be taken back, its turn has come
         self._move()
 
     def _bury(self, actor: Actor, error: BaseException | None) -> None:
@@ -255,8 +255,8 @@ class Crew:
             return error
         if _is_of_node(error):
             self.processors = min(self.processors, self.alive)  # until a worker knows better
-            return NodeDied(str(error))
-        return Died(str(error)) if may_blame else Disturbed(str(error))
+            return NodeDied(_reason(error))
+        return Died(_reason(error)) if may_blame else Disturbed(_reason(error))
 
     # Ending
 
@@ -271,9 +271,16 @@ class Crew:
             self._ray.cancel(task.reference)
 
     async def wait_for_end(self, task: Task) -> None:
+        actor = task.actor
+        if not actor.was_killed:
+            with anyio.move_on_after(_TAKE_BACK_SECONDS):
+                await task.over.wait()
+            if not task.over.is_set() and actor.tasks[0] is not task:
+                return
+            self.cancel(task)
         await task.over.wait()
-        if task.actor.was_killed:
-            await _wait_for_process(task.actor.pid)
+        if actor.was_killed:
+            await _wait_for_process(actor.pid)
 
     async def dismiss_idle(self, seconds: float) -> NoReturn:
         """Kills all actors, each time that there was no task for so long."""
@@ -334,6 +341,11 @@ class Crew:
 
 def _tasks_of(actor: Actor) -> int:
     return len(actor.tasks)
+
+
+def _reason(error: BaseException) -> str:
+    """What Ray says of an actor's death, without the numbers of the actor."""
+    return str(error).split("\n")[-1]
 
 
 def _is_of_node(error: BaseException) -> bool:

@@ -148,8 +148,8 @@ def default_executor(name: str, n_jobs: int | None) -> Executor:
     return executor
 
 
-def make_executor(name: str) -> PooledExecutor[Any]:
-    """A new one of that name."""
+def make_executor(name: str, **params: Any) -> PooledExecutor[Any]:
+    """A new one of that name. `params`: of a cluster's executor."""
     if name == "process":
         from asyncpar.executors.process import ProcessExecutor
 
@@ -165,11 +165,11 @@ def make_executor(name: str) -> PooledExecutor[Any]:
     if name == "dask":
         from asyncpar.executors.dask import DaskExecutor
 
-        return DaskExecutor()
+        return DaskExecutor(**params)
     if name == "ray":
         from asyncpar.executors.ray import RayExecutor
 
-        return RayExecutor()
+        return RayExecutor(**params)
     from asyncpar.executors.inline import InlineExecutor
 
     return InlineExecutor()

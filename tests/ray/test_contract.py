@@ -1,0 +1,21 @@
+"""The Ray executor passes the kit for executors, on all event loops."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from asyncpar import Executor, RayExecutor
+from asyncpar.testing import ExecutorContract
+
+
+class TestRayExecutor(ExecutorContract):
+    @pytest.fixture(autouse=True)
+    def cluster_runs(self, cluster: str) -> None: ...
+
+    def make_executor(self) -> Executor:
+        return RayExecutor()
+
+    def change_places(self, executor: Any, places: int) -> None:
+        executor.pool.resize(places)
