@@ -36,6 +36,8 @@ from asyncpar.errors import ExecutorUnavailableError
 
 DEPTH = 2  # tasks of an actor
 _BIRTHS = 3  # that may fail in a row
+_NODE_DIED = "because its node has died"  # why an actor did; Ray says that in words only
+_OWNER_DIED = "because its owner has died"  # as Ray takes this process to have
 _TAKE_BACK_SECONDS = 0.1  # in which an actor certainly hears that a task is taken back; a guess
 _KILL_SECONDS = 5.0  # that the end of a process is waited for
 
@@ -108,7 +110,8 @@ class Crew:
         self._turned = anyio.Event()  # the first task has come, or the last one has gone
         self._failed_births = 0
         self._failure: ExecutorUnavailableError | None = None  # why there are no workers
-        self._is_closed = False
+        self._failure_is_told = False
+        self._is_over = False  # for good
         self.load = 0
         self.processors = int(ray.cluster_resources().get("CPU", 0))
 
@@ -122,8 +125,8 @@ class Crew:
         Raises:
             ExecutorUnavailableError: actors cannot be made.
         """
-        if not self.load and not self._is_closed:
-            self._failure, self._failed_births = None, 0
+        if self._failure_is_told and not self.load and not self._is_over:
+            self._failure, self._failure_is_told, self._failed_births = None, False, 0  # perhaps it works again
         self._add_load(1)
         try:
             actor = await self._find_room(alone=alone)
@@ -138,6 +141,7 @@ class Crew:
     async def _find_room(self, *, alone: bool) -> Actor:
         while True:
             if self._failure is not None:
+                self._failure_is_told = True
                 raise self._failure
             self._see_to_actors()
             found = self._least_busy(DEPTH + alone)
@@ -253,7 +257,11 @@ class Crew:
     def _verdict(self, error: BaseException, *, may_blame: bool) -> BaseException:
         if not isinstance(error, self._ray.exceptions.RayActorError):
             return error
-        if _is_of_node(error):
+        if _OWNER_DIED in str(error):
+            self._is_over = True
+            self._fail("Ray has ended on this machine, so this process has no connection to the cluster any more")
+            return NodeDied(_reason(error))
+        if _NODE_DIED in str(error):
             self.processors = min(self.processors, self.alive)  # until a worker knows better
             return NodeDied(_reason(error))
         return Died(_reason(error)) if may_blame else Disturbed(_reason(error))
@@ -304,7 +312,7 @@ class Crew:
 
     def let_go(self) -> None:
         """Ends everything, as far as that is possible without waiting."""
-        self._is_closed = True
+        self._is_over = True
         self._failure = ExecutorUnavailableError("this RayExecutor is closed")
         tasks = [task for actor in self._actors for task in actor.tasks]
         self.dismiss()
@@ -346,11 +354,6 @@ def _tasks_of(actor: Actor) -> int:
 def _reason(error: BaseException) -> str:
     """What Ray says of an actor's death, without the numbers of the actor."""
     return str(error).split("\n")[-1]
-
-
-def _is_of_node(error: BaseException) -> bool:
-    """Whether an actor has died with its node. Ray says that in words only."""
-    return "its node has died" in str(error)
 
 
 async def _wait_for_process(pid: int | None) -> None:
