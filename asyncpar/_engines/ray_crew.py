@@ -6,8 +6,11 @@ it. So nothing is asked repeatedly, and a node that joins late has work as soon 
 our own, which does not grow, there are no more actors than processors. When there has been no task for a while, the actors of a
 cluster end, because others may want its processors.
 
-**Who is to blame.** An actor has up to two tasks, so that the next one is there when it has finished one. When it dies, both are
-lost. The first of them was running, or it was just over, and its answer was lost. So it is a *suspect*: its calls run again one
+**Two tasks.** An actor whose tasks are short has two of them, so that the next one is there when it has finished one. A task that
+waits in an actor cannot go to another one that has nothing to do. So where tasks take long, they wait here, and an actor that
+has not finished any gets one.
+
+**Who is to blame.** When an actor dies, its two tasks are lost. The first of them was running, or it was just over, and its answer was lost. So it is a *suspect*: its calls run again one
 by one, each with an actor to itself. The call that is lost then is to blame. The other task is disturbed; it runs again, and
 nobody blames it. The same holds for all tasks of an actor that was killed to end another task. Nobody is to blame for what a
 whole node takes along.
@@ -24,6 +27,7 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NoReturn
@@ -35,6 +39,7 @@ from asyncpar._platform.background import LoopHandle
 from asyncpar.errors import ExecutorUnavailableError
 
 DEPTH = 2  # tasks of an actor
+_QUICK_SECONDS = 0.5  # a task: a batch of short calls takes up to 0.1 s; a guess
 _BIRTHS = 3  # that may fail in a row
 _NODE_DIED = "because its node has died"  # why an actor did; Ray says that in words only
 _OWNER_DIED = "because its owner has died"  # as Ray takes this process to have
@@ -72,6 +77,8 @@ class Task:
 
 class Actor:
     """Attributes:
+    is_quick: its last task was short.
+    began: when the first of its tasks did.
     is_reserved: for one task, which nothing may run beside.
     is_gone: it was killed, or has died.
     """
@@ -79,6 +86,8 @@ class Actor:
     def __init__(self, handle: Any) -> None:
         self.handle = handle
         self.tasks: list[Task] = []
+        self.is_quick = False
+        self.began = 0.0
         self.is_alive = False
         self.is_reserved = False
         self.is_gone = False
@@ -134,6 +143,8 @@ class Crew:
         except BaseException:
             self._add_load(-1)
             raise
+        if not actor.tasks:
+            actor.began = time.monotonic()
         actor.tasks.append(task)
         self._when_known(task.reference, partial(self._take, task))
         return task
@@ -144,7 +155,7 @@ class Crew:
                 self._failure_is_told = True
                 raise self._failure
             self._see_to_actors()
-            found = self._least_busy(DEPTH + alone)
+            found = self._least_busy(alone=alone)
             if found is None:
                 await self._moved.wait()
             elif not alone:
@@ -159,11 +170,14 @@ class Crew:
             self._actors.append(actor)
             self._when_known(actor.handle.introduce.remote(), partial(self._take_introduction, actor))
 
-    def _least_busy(self, fewer_than: int) -> Actor | None:
+    def _least_busy(self, *, alone: bool) -> Actor | None:
+        """`alone`: it may have any number of tasks, since it will be waited for."""
         able = [
             actor
             for actor in self._actors
-            if actor.is_alive and not actor.is_reserved and len(actor.tasks) < fewer_than
+            if actor.is_alive
+            and not actor.is_reserved
+            and (alone or not actor.tasks or (actor.is_quick and len(actor.tasks) < DEPTH))
         ]
         return min(able, key=_tasks_of, default=None)
 
@@ -233,8 +247,9 @@ class Crew:
             self._end(task)
 
     def _end(self, task: Task) -> None:
-        actor = task.actor
+        actor, now = task.actor, time.monotonic()
         actor.tasks.remove(task)
+        actor.is_quick, actor.began = now - actor.began < _QUICK_SECONDS, now
         actor.is_reserved = False
         task.over.set()
         self._add_load(-1)
