@@ -37,11 +37,11 @@ PoolAnswer: TypeAlias = tuple[int, Any, list[Any], str]  # kind of frame, payloa
 _here = threading.local()  # a pool may run several tasks in the threads of one process
 
 
-class _Server:
-    """The batch server of one thread, and the programs that it knows, in the order of their last use."""
+class Server:
+    """The batch server of one thread, its control page, and the programs that it knows, in the order of their last use."""
 
     def __init__(self) -> None:
-        self.page = private_page()
+        self.page: ControlPage = private_page()
         self.server = BatchServer(self.page, None)
         self._used: deque[int] = deque()
 
@@ -72,7 +72,7 @@ def run_in_cluster(program_id: int, mode: MmapMode, depth: int, program_parts: i
 def _run(
     program_id: int, program: Sequence[Any] | None, mode: MmapMode, depth: int, parts: Sequence[Any]
 ) -> tuple[int, Buffer, Sequence[Any]]:
-    worker = _server_here()
+    worker = server_here()
     server = worker.server
     if program is None and not server.knows(program_id):
         return UNKNOWN, b"", []
@@ -88,15 +88,11 @@ def _run(
     return answer.kind, answer.payload, answer.buffers
 
 
-def control_page() -> ControlPage:
-    """On which this thread notes what it is doing."""
-    return _server_here().page
-
-
-def _server_here() -> _Server:
-    worker: _Server | None = getattr(_here, "worker", None)
+def server_here() -> Server:
+    """That of this thread."""
+    worker: Server | None = getattr(_here, "worker", None)
     if worker is None:
-        worker = _here.worker = _Server()
+        worker = _here.worker = Server()
     return worker
 
 

@@ -15,9 +15,9 @@ by one, each with an actor to itself. The call that is lost then is to blame. Th
 nobody blames it. The same holds for all tasks of an actor that was killed to end another task. Nobody is to blame for what a
 whole node takes along.
 
-**How a task is ended.** One that runs: its actor is killed, which takes some 20 ms, and another one takes its place. One that
-waits in an actor is taken back, and disturbs nothing. Ray confirms that only when its turn would have come, which may be much
-later, so nobody waits for it. If its turn has come before Ray heard of it, its actor is killed after all.
+**How a task is ended.** The actor is told. If the task waits there, it is taken back, and disturbs nothing. If it runs, it makes
+no further call. If the call that runs does not end in time, the actor is killed, and another one takes its place. (Ray cannot
+cancel what waits in an actor for certain.)
 
 # a task is in `Actor.tasks` from when it is sent until it is over; the first one runs
 # load == tasks in actors + those that wait for one
@@ -34,7 +34,7 @@ from typing import Any, NoReturn
 
 import anyio
 
-from asyncpar._child.ray_worker import Introduction, RayWorker, own_version
+from asyncpar._child.ray_worker import CONTROL, Introduction, RayWorker, own_version
 from asyncpar._platform.background import LoopHandle
 from asyncpar.errors import ExecutorUnavailableError
 
@@ -43,7 +43,7 @@ _QUICK_SECONDS = 0.5  # a task: a batch of short calls takes up to 0.1 s; a gues
 _BIRTHS = 3  # that may fail in a row
 _NODE_DIED = "because its node has died"  # why an actor did; Ray says that in words only
 _OWNER_DIED = "because its owner has died"  # as Ray takes this process to have
-_TAKE_BACK_SECONDS = 0.1  # in which an actor certainly hears that a task is taken back; a guess
+_GRACE_SECONDS = 0.2  # that a task that is cancelled has for ending by itself, as in worker processes
 _KILL_SECONDS = 5.0  # that the end of a process is waited for
 
 
@@ -62,17 +62,21 @@ class NodeDied(Exception):
 class Task:
     """Attributes:
     over: it has an outcome, and the actor has nothing more to do with it.
+    is_still: it does not run, and will not.
     """
 
-    def __init__(self, actor: Actor, reference: Any) -> None:
+    def __init__(self, actor: Actor, reference: Any, word: str) -> None:
         self.actor = actor
         self.reference = reference
         self.over = anyio.Event()
+        self.is_still = anyio.Event()
         self.answer: Any = None
         self.error: BaseException | None = None
         self.has_come = False  # its answer, or its error, from Ray
-        self.is_cancelled = False
-        self.word = ""  # the key under which its worker leaves word of an overdue call
+        self.timeout: float | None = None
+        self.is_alone = False
+        self.seconds = 0.0  # that it was the first of its actor's tasks
+        self.word = word
 
 
 class Actor:
@@ -111,7 +115,8 @@ class Crew:
         self._ray = ray
         self._most = most
         self._changed = changed
-        self._class = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(RayWorker)
+        options = {"num_cpus": 1, "max_restarts": 0, "max_task_retries": 0, "concurrency_groups": {CONTROL: 1}}
+        self._class = ray.remote(**options)(RayWorker)
         self._node: str = ray.get_runtime_context().get_node_id()
         self._loop = LoopHandle()
         self._actors: list[Actor] = []
@@ -128,8 +133,8 @@ class Crew:
     def alive(self) -> int:
         return sum([actor.is_alive for actor in self._actors])
 
-    async def start_task(self, start: Callable[[Any], Any], *, alone: bool) -> Task:
-        """Calls `start` with the handle of an actor that has room for a task.
+    async def start_task(self, start: Callable[[Any], Any], word: str, *, alone: bool) -> Task:
+        """Calls `start` with the handle of an actor that has room for a task. `word`: as in its message.
 
         Raises:
             ExecutorUnavailableError: actors cannot be made.
@@ -139,7 +144,7 @@ class Crew:
         self._add_load(1)
         try:
             actor = await self._find_room(alone=alone)
-            task = Task(actor, start(actor.handle))
+            task = Task(actor, start(actor.handle), word)
         except BaseException:
             self._add_load(-1)
             raise
@@ -172,12 +177,13 @@ class Crew:
 
     def _least_busy(self, *, alone: bool) -> Actor | None:
         """`alone`: it may have any number of tasks, since it will be waited for."""
+        has_two = self.alive >= min(self.load, self.processors)  # otherwise, there will be more actors soon
         able = [
             actor
             for actor in self._actors
             if actor.is_alive
             and not actor.is_reserved
-            and (alone or not actor.tasks or (actor.is_quick and len(actor.tasks) < DEPTH))
+            and (alone or not actor.tasks or (has_two and actor.is_quick and len(actor.tasks) < DEPTH))
         ]
         return min(able, key=_tasks_of, default=None)
 
@@ -224,12 +230,12 @@ class Crew:
         self._failed_births += 1
         self._forget(actor)
         if self._failed_births >= _BIRTHS or not isinstance(error, self._ray.exceptions.RayActorError):
-            self._fail(f"its workers cannot start, or do not have asyncpar: {error}")
+            self._fail(f"its workers cannot start, or do not have asyncpar: {_reason(error)}")
         elif self.load:
             self._see_to_actors()
 
     def _fail(self, why: str) -> None:
-        self._failure = ExecutorUnavailableError(f"the Ray cluster runs no calls: {why:.1000}")
+        self._failure = ExecutorUnavailableError(f"the Ray cluster runs no calls: {why:.500}")
         self.dismiss()
         self._move()
 
@@ -249,9 +255,11 @@ class Crew:
     def _end(self, task: Task) -> None:
         actor, now = task.actor, time.monotonic()
         actor.tasks.remove(task)
-        actor.is_quick, actor.began = now - actor.began < _QUICK_SECONDS, now
+        task.seconds = now - actor.began
+        actor.is_quick, actor.began = task.seconds < _QUICK_SECONDS, now
         actor.is_reserved = False
         task.over.set()
+        task.is_still.set()
         self._add_load(-1)
         self._move()
 
@@ -284,26 +292,24 @@ class Crew:
     # Ending
 
     def cancel(self, task: Task) -> None:
-        """Ends a task; `wait_for_end` waits for that."""
-        if task.over.is_set():
-            return
-        task.is_cancelled = True
-        if task.actor.tasks[0] is task:
-            self._kill(task.actor)
-        else:
-            self._ray.cancel(task.reference)
+        """Tells its actor. `wait_for_end` does the rest."""
+        if not task.over.is_set() and not task.actor.is_gone:
+            told = task.actor.handle.stop.options(concurrency_group=CONTROL).remote(task.word)
+            self._when_known(told, partial(self._take_stop, task))
+
+    def _take_stop(self, task: Task, future: Any) -> None:
+        if future.exception() is None and future.result():
+            task.is_still.set()
 
     async def wait_for_end(self, task: Task) -> None:
-        actor = task.actor
-        if not actor.was_killed:
-            with anyio.move_on_after(_TAKE_BACK_SECONDS):
-                await task.over.wait()
-            if not task.over.is_set() and actor.tasks[0] is not task:
-                return
-            self.cancel(task)
-        await task.over.wait()
-        if actor.was_killed:
-            await _wait_for_process(actor.pid)
+        """Returns when the task does not run any more; kills its actor if it does not stop in time."""
+        with anyio.move_on_after(_GRACE_SECONDS):
+            await task.is_still.wait()
+        if not task.is_still.is_set():
+            self._kill(task.actor)
+            await task.is_still.wait()
+        if task.actor.was_killed:
+            await _wait_for_process(task.actor.pid)
 
     async def dismiss_idle(self, seconds: float) -> NoReturn:
         """Kills all actors, each time that there was no task for so long."""
@@ -334,6 +340,7 @@ class Crew:
         for task in tasks:
             task.error = self._failure
             task.over.set()
+            task.is_still.set()
         self._move()
 
     def _kill(self, actor: Actor) -> None:
@@ -367,8 +374,8 @@ def _tasks_of(actor: Actor) -> int:
 
 
 def _reason(error: BaseException) -> str:
-    """What Ray says of an actor's death, without the numbers of the actor."""
-    return str(error).split("\n")[-1]
+    """Why an actor died, in one line: Ray's text ends with it."""
+    return str(error).strip().split("\n")[-1]
 
 
 async def _wait_for_process(pid: int | None) -> None:

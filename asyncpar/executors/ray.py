@@ -170,12 +170,12 @@ class _Ray(Engine):
         all_parts = [*(program or ()), *parts]
         kept = [part for part in all_parts if isinstance(part, ray.ObjectRef)]
         sent = [None if isinstance(part, ray.ObjectRef) else part for part in all_parts]
-        word = "" if timeout is None else f"asyncpar-{uuid.uuid4().hex}"
+        word = f"asyncpar-{uuid.uuid4().hex}"
         message: Any = Message(program_id, mode, depth, len(program or ()), sent, timeout, word)
         if sum([part.data.nbytes for part in sent if type(part) is Box]) > IN_LOOP_BYTES:
             message = await run_off_loop(partial(ray.put, message))
-        task = await crew.start_task(lambda actor: actor.run.remote(message, *kept), alone=alone)
-        task.word = word
+        task = await crew.start_task(lambda actor: actor.run.remote(message, *kept), word, alone=alone)
+        task.timeout, task.is_alone = timeout, alone
         return task
 
     async def result(self, task: Task) -> PoolAnswer:
@@ -186,10 +186,12 @@ class _Ray(Engine):
             if sum([buffer.data.nbytes for buffer in buffers]) > IN_LOOP_BYTES:
                 return kind, payload.data, await run_off_loop(partial(_copies, buffers)), who
             return kind, payload.data, [bytearray(buffer.data) for buffer in buffers], who
-        if task.word and self.is_loss(error):
+        if task.timeout is not None and self.is_loss(error):
             position = await run_off_loop(partial(_take_word, task.word))
             if position is not None:
                 raise Overdue(int(position)) from error
+            if task.is_alone and task.seconds > task.timeout:  # it is one call, which has let no thread of its worker run
+                raise Overdue(0) from error
         if self.is_loss(error) or self.is_data_loss(error) or self.is_disturbance(error):
             raise error
         if isinstance(error, ExecutorUnavailableError):
