@@ -3,7 +3,7 @@
 **How many.** There is an actor for each task, whether it runs or waits: as many as the cluster has room for are alive, and the
 others are pending. Pending actors are what lets a cluster grow, and one that comes alive says by itself that there is room for
 it. So nothing is asked repeatedly, and a node that joins late has work as soon as Ray has started an actor there. In a Ray of
-our own, which does not grow, there are no more actors than processors. When there has been no task for a while, the actors of a
+our own, which does not grow, each executor has no more actors than there are processors. In a cluster, when there has been no task for a while, the actors of a
 cluster end, because others may want its processors.
 
 **Two tasks.** An actor whose tasks are short has two of them, so that the next one is there when it has finished one. A task that
@@ -115,7 +115,8 @@ class Crew:
         self._ray = ray
         self._most = most
         self._changed = changed
-        options = {"num_cpus": 1, "max_restarts": 0, "max_task_retries": 0, "concurrency_groups": {CONTROL: 1}}
+        processors = 1 if most is None else 0  # several executors may use a Ray of our own, and must not wait for each other
+        options = {"num_cpus": processors, "max_restarts": 0, "max_task_retries": 0, "concurrency_groups": {CONTROL: 1}}
         self._class = ray.remote(**options)(RayWorker)
         self._node: str = ray.get_runtime_context().get_node_id()
         self._loop = LoopHandle()

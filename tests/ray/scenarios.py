@@ -45,12 +45,12 @@ async def _work_while_it_changes(cluster: Any, add_node: Any) -> None:
             await anyio.sleep(0.1)
             assert not marking.begun
             assert executor.workers == 1  # is what is assumed as long as there is none
-            await anyio.to_thread.run_sync(partial(add_node, num_cpus=1))
+            add_node(num_cpus=1)
             await wait_until(lambda: len(marking.begun) == 1)
-            node = await anyio.to_thread.run_sync(partial(add_node, num_cpus=2))
+            node = add_node(num_cpus=2)
             await wait_until(lambda: len(marking.begun) == 3)
             assert executor.workers == 3
-            await anyio.to_thread.run_sync(partial(cluster.remove_node, node, allow_graceful=False))
+            cluster.remove_node(node, allow_graceful=False)
             marking.let_go()
         assert found == list(range(100))
         often = [x for x, count in marking.begun.items() if count > 1]
