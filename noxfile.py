@@ -110,7 +110,7 @@ def soak(session: nox.Session) -> None:
 def dask(session: nox.Session) -> None:
     """`DaskExecutor`, on clusters of this machine."""
     install(session, "dask", "test")
-    tests = session.posargs or ["tests/dask"]
+    tests = session.posargs or ["tests/dask", "tests/end_to_end/test_docs.py", "-k", "dask or clusters"]
     session.run("python", "-m", "pytest", "--numprocesses=2", "--dist=worksteal", *tests)
 
 

@@ -3,6 +3,7 @@
     python examples/stdlib_census.py                    # the library of the Python that runs this
     python examples/stdlib_census.py --root src         # any other tree
     python examples/stdlib_census.py --executor thread  # the same work in threads, to compare, or in interpreters
+    python examples/stdlib_census.py --executor dask    # on a Dask cluster: DASK_SCHEDULER_ADDRESS, or one of its own
 
 It prints the longest functions and those with the most branches, totals, the files that do not parse, and how much faster
 several workers were than one. What it shows about asyncpar:
@@ -31,9 +32,18 @@ from typing import NoReturn, TypeAlias, TypedDict
 
 import anyio
 
-from asyncpar import Executor, InlineExecutor, InterpreterExecutor, ProcessExecutor, ThreadExecutor, cpu_count, pmap
+from asyncpar import (
+    DaskExecutor,
+    Executor,
+    InlineExecutor,
+    InterpreterExecutor,
+    ProcessExecutor,
+    ThreadExecutor,
+    cpu_count,
+    pmap,
+)
 
-KINDS = ("process", "thread", "interpreter", "inline")
+KINDS = ("process", "thread", "interpreter", "inline", "dask")
 TOP = 10
 OTHERS = {"site-packages", "dist-packages"}  # what is installed there does not belong to the standard library
 PROGRESS_SECONDS = 0.1
@@ -234,6 +244,8 @@ def make_executor(kind: str, jobs: int) -> Executor:
         return ProcessExecutor(jobs, initializer=silence_parser, preload=["ast"])
     if kind == "interpreter":
         return InterpreterExecutor(jobs, initializer=silence_parser)
+    if kind == "dask":
+        return DaskExecutor()
     silence_parser()
     return ThreadExecutor(jobs) if kind == "thread" else InlineExecutor()
 

@@ -73,7 +73,7 @@ class Engine(ABC):
         """
 
     async def live(self) -> None:
-        """Goes on, once it is started, until it is cancelled, shortly before `close`."""
+        """Does what has to be done from time to time, until it is cancelled. Begins before `start`."""
         await anyio.sleep_forever()
 
     async def close(self) -> None:  # noqa: B027 - nor does each have to end

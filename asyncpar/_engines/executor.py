@@ -10,6 +10,7 @@ calls for nobody only until then.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Collection, Mapping
 from contextvars import ContextVar
@@ -34,7 +35,7 @@ from asyncpar._processes.parcel import PickledProgram, ProcessParcel, SentProgra
 from asyncpar._wire.encoder import Encoder
 
 _SMALL_PROGRAM = 1 << 14  # up to this many bytes, a function is sent with every batch instead of on request; a guess
-_MOST_SECONDS = 1.0  # of a batch; a guess
+_MOST_SECONDS = 1.0  # of a batch whose size the user has chosen; a guess
 
 _program_ids = Numbers(int.from_bytes(os.urandom(6), "big") << 16)  # workers may serve other programs as well
 
@@ -144,7 +145,7 @@ class EngineSession(PickledProgram, PooledSession[Place]):
         PickledProgram.__init__(self, program, sent, placer)
 
     def pack(self, batch: Batch, budget: float) -> ProcessParcel:
-        return super().pack(batch, min(budget, _MOST_SECONDS))
+        return super().pack(batch, budget if math.isfinite(budget) else _MOST_SECONDS)
 
     def packed_program(self) -> list[Any]:
         """The parts of the message with the program."""

@@ -19,7 +19,7 @@ from asyncpar.executors.inline import InlineExecutor
 ALIASES = {"loky": "process", "multiprocessing": "process", "threading": "thread", "sequential": "inline"}  # joblib's names
 _APART = frozenset({"process", "interpreter", "dask", "ray"})  # kinds whose calls see no object of the program
 _CLUSTERS = {  # kinds that have workers elsewhere, whose number we do not choose, with the parameters of their executors
-    "dask": ("client", "contextvars"),
+    "dask": ("client", "scale_to", "contextvars"),
     "ray": ("address", "contextvars"),
 }
 _MOST_THREADS = 1 << 16  # no limit: each call has its own, n_jobs, and calls in threads never wait for those around them
@@ -162,7 +162,7 @@ def _find_cluster(name: str, inner_max_num_threads: int | None, params: Mapping[
 
 def _can_be_key(params: Mapping[str, Any]) -> bool:
     """Whether calls with these parameters share an executor: with an address, and not with a client that may be closed."""
-    return all(isinstance(value, str) for value in params.values())
+    return all(isinstance(value, (str, int)) for value in params.values())
 
 
 def shares_no_memory(backend: Backend) -> bool:

@@ -23,6 +23,7 @@ import asyncio
 import contextlib
 import importlib
 import tempfile
+import time
 import uuid
 import weakref
 from collections.abc import Callable, Collection, Sequence
@@ -32,8 +33,10 @@ from typing import Any
 
 import anyio
 
+from asyncpar._basics.validation import is_positive_int, to_count
 from asyncpar._child.pool_main import Box, PoolAnswer, run_in_cluster
 from asyncpar._contract.admission import WhenFull
+from asyncpar._contract.batches import Batch
 from asyncpar._contract.executor import FREE, Fate, Hints, Program, Session, Traits
 from asyncpar._engines.engine import Engine
 from asyncpar._engines.executor import ConnectedExecutor
@@ -46,7 +49,11 @@ from asyncpar._wire.codec import OUT_OF_BAND_BYTES
 from asyncpar.errors import ExecutorUnavailableError
 
 _SEND_SECONDS = 0.001  # for which our own client collects messages, instead of 10 ms
+_ROUND_TRIP = 0.01  # 5 to 10 ms on one machine
+_SCHEDULER_SECONDS = 1e-3  # of the scheduler's time for each batch; it was 0.7 ms
 _CLOSE_SECONDS = 10.0
+_RESTART_SECONDS = 20.0  # far longer than a worker takes to start, …
+_START_SECONDS = 0.5  # … which is about this
 _PUT_ATTEMPTS = 20
 _PUT_SECONDS = 0.1  # between two of them: in this time, a scheduler notices on most networks that a worker is gone
 
@@ -64,27 +71,42 @@ class DaskExecutor(ConnectedExecutor):
 
     Args:
         client: the address of a scheduler, such as "tcp://10.0.0.1:8786", or a `distributed.Client`, which is not closed here.
-            An asynchronous client of the same event loop is used as it is; of any other, only the address. None: a cluster of
-            its own on this machine, with a worker for each processor, which listens only on the loopback interface.
+            An asynchronous client of the same event loop is used as it is; of any other, only the address. None: the
+            cluster that Dask's configuration names (`DASK_SCHEDULER_ADDRESS`). If it names none, a cluster of its own on this
+            machine, with a worker for each processor, which listens only on the loopback interface.
+        scale_to: up to how many workers an adaptive cluster may grow for a run. It grows with the work that waits in it, so
+            batches for that many workers are sent there even while there are fewer. None: two for each that there is.
         contextvars: context variables whose values go to workers, as in `ProcessExecutor`.
         max_pending, when_full: limit what waits for a worker, as in `ProcessExecutor`.
 
     Raises:
+        ValueError: `scale_to` is not a positive number.
         ExecutorUnavailableError: `distributed` is not installed. Later: there is no cluster, or the event loop is trio's.
         TypeError: `client` is something else.
     """
 
-    traits = Traits(stops="never", may_rerun=True, round_trip=0.01, depth=2)
+    traits = Traits(stops="never", may_rerun=True, round_trip=_ROUND_TRIP, depth=2)
 
     def __init__(
         self,
         client: Any = None,
         *,
+        scale_to: int | None = None,
         contextvars: Collection[ContextVar[Any]] = (),
         max_pending: int | None = None,
         when_full: WhenFull = "wait",
     ) -> None:
-        super().__init__(_Dask(client), contextvars=contextvars, max_pending=max_pending, when_full=when_full)
+        if scale_to is not None and not is_positive_int(scale_to):
+            raise ValueError(f"scale_to must be a number of workers, 1 or more, or None, not {scale_to!r}")
+        super().__init__(
+            _Dask(client, to_count(scale_to or 1)), contextvars=contextvars, max_pending=max_pending, when_full=when_full
+        )
+
+    def _follow_workers(self) -> None:
+        """Many workers get longer batches, because the scheduler takes its time for each."""
+        round_trip = max(_ROUND_TRIP, _SCHEDULER_SECONDS * self.engine.workers)
+        self.traits = self.traits._replace(round_trip=round_trip)
+        super()._follow_workers()
 
     async def __aenter__(self) -> DaskExecutor:
         _refuse_trio()
@@ -100,19 +122,23 @@ class _Dask(Engine):
     name = "Dask cluster"
     keeps_data = True
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, least_workers: int) -> None:
         self._distributed = load_distributed()
         if client is not None and not isinstance(client, (str, self._distributed.Client)):
             raise TypeError(
                 f"DaskExecutor takes the address of a scheduler, a distributed.Client, or None, not {client!r:.200}"
             )
+        self._settings = importlib.import_module("dask").config
         self._given = client
+        self.workers = self._least_workers = least_workers
         self._cancelled_error: type[Exception] = importlib.import_module("distributed.client").FutureCancelledError
         self._cluster: _LocalCluster | None = None  # of our own
         self._client: Any = None
         self._owns_client = False
         self._name = f"asyncpar-{uuid.uuid4().hex}"  # of the plugin, of its topic, and at the beginning of all keys
         self._threads = 0
+        self._mending = anyio.Lock()
+        self._lacking = anyio.Event()
         self._waiting: set[asyncio.Future[PoolAnswer | Exception]] = set()
 
     # Start and end
@@ -126,12 +152,14 @@ class _Dask(Engine):
             raise
 
     async def _start(self) -> None:
-        given = self._given
+        given = self._given or self._settings.get("scheduler-address", None)  # where a `Client` looks, too
         if given is None:
-            self._cluster = await run_off_loop(partial(_LocalCluster, self._distributed))
+            self._cluster = await run_off_loop(partial(_LocalCluster, self._distributed, self._settings))
             given = self._cluster.address
         if isinstance(given, str):
             await self._connect(given, security=None)
+            if self._cluster is not None:
+                self._cluster.tell(self._client)
         elif given.asynchronous and given.loop.asyncio_loop is asyncio.get_running_loop():
             self._client = await given
         else:
@@ -141,13 +169,10 @@ class _Dask(Engine):
         await self._client.register_plugin(make_plugin(self._distributed, self._name))
         known = await self._client.scheduler.identity(n_workers=-1)
         self._threads = sum([worker["nthreads"] for worker in known["workers"].values()])
-        self.workers = max(1, self._threads)
+        self.workers = max(self._least_workers, self._threads)
 
     async def _connect(self, address: str, *, security: Any) -> None:
-        is_near = self._cluster is not None  # otherwise, perhaps only the scheduler can be reached from here
-        client = self._distributed.Client(
-            address, asynchronous=True, set_as_default=False, security=security, direct_to_workers=is_near
-        )
+        client = self._distributed.Client(address, asynchronous=True, set_as_default=False, security=security)
         try:
             self._client = await client
         except (OSError, ValueError) as error:
@@ -169,25 +194,40 @@ class _Dask(Engine):
         if cluster is not None:
             await run_off_loop(cluster.close)
 
+    async def live(self) -> None:
+        """Mends a cluster of our own from which workers are missing for long."""
+        while True:
+            await self._lacking.wait()
+            self._lacking = anyio.Event()
+            await anyio.sleep(_RESTART_SECONDS)
+            if self._lacks_workers():
+                await self.rebuild(self.generation)
+
+    def _lacks_workers(self) -> bool:
+        return self._cluster is not None and self._threads < cpu_count()
+
     def let_go(self) -> None:
         if self._cluster is not None:
             self._cluster.close()
 
     def _note_threads(self, event: tuple[float, int]) -> None:
         self._threads = event[1]
-        self.workers = max(1, self._threads)
+        self.workers = max(self._least_workers, self._threads)
         self.changed()
+        if self._lacks_workers():
+            self._lacking.set()
 
     # Tasks
 
     async def put(self, data: Buffer) -> Any:
         """Tries again if it meets a worker that has just gone."""
         failure: OSError | None = None
+        is_near = self._cluster is not None  # otherwise, perhaps only the scheduler can be reached from here
         for _ in range(_PUT_ATTEMPTS):
             if not self._threads:  # a task that waits for a worker lets an adaptive cluster start one
                 await self._client.submit(_nothing, key=f"{self._name}-{uuid.uuid4().hex}", pure=False)
             try:
-                (future,) = await self._client.scatter([Box(data, is_kept=True)], hash=False)
+                (future,) = await self._client.scatter([Box(data, is_kept=True)], hash=False, direct=is_near)
             except OSError as error:
                 failure = error
                 await anyio.sleep(_PUT_SECONDS)
@@ -253,6 +293,14 @@ class _Dask(Engine):
         task.release()
         return Fate.LEFT
 
+    async def rebuild(self, generation: int, error: Exception | None = None, suspect: Batch | None = None) -> None:
+        if self._cluster is None:
+            return  # it is somebody else's, and goes on
+        async with self._mending:
+            if self.generation == generation:
+                await run_off_loop(self._cluster.mend)
+                self.generation += 1
+
     def is_loss(self, error: BaseException) -> bool:
         return isinstance(error, self._distributed.scheduler.KilledWorker)
 
@@ -305,9 +353,8 @@ def _refuse_trio() -> None:
 class _LocalCluster:
     """A cluster of our own: a worker process for each processor, and a scheduler in a thread. Starting and closing it block."""
 
-    def __init__(self, distributed: Any) -> None:
+    def __init__(self, distributed: Any, settings: Any) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="asyncpar-dask-")  # for what it writes to disk
-        settings = importlib.import_module("dask").config
         try:
             with settings.set({"temporary-directory": self._folder.name}):  # a scheduler has no argument for it
                 self._cluster = distributed.LocalCluster(
@@ -321,10 +368,48 @@ class _LocalCluster:
                         "dashboard_address": "127.0.0.1:0",  # it serves HTTP nevertheless, on the usual port if none is said
                     },
                 )
-        except BaseException:
+        except BaseException as error:
             self._folder.cleanup()
-            raise
+            if not isinstance(error, Exception):
+                raise
+            raise ExecutorUnavailableError(
+                f"no Dask cluster could be started on this machine: {error}; its workers import the script, so what the script "
+                'does must stand under `if __name__ == "__main__":`'
+            ) from error
         self.address: str = self._cluster.scheduler_address
+
+    def tell(self, client: Any) -> None:
+        """Lets a client know whose it is. At exit, distributed closes clusters first, and it would try to connect again."""
+        client.cluster = self._cluster
+
+    def mend(self) -> None:
+        """Returns when all workers are there again.
+
+        A nanny restarts its worker, unless that dies again just when it has registered: then the nanny gives up. And a call
+        that kills its worker would be sent to such a new one at once.
+        """
+        cluster, deadline = self._cluster, time.monotonic() + _RESTART_SECONDS
+        while time.monotonic() < deadline:
+            nannies = dict(cluster.workers)
+            for name, nanny in nannies.items():
+                if nanny.status.name in ("closed", "failed"):
+                    cluster.workers.pop(name, None)
+            if len(cluster.workers) < cpu_count():
+                cluster.scale(cpu_count())  # which starts those that are missing
+                time.sleep(_START_SECONDS)
+            elif all(map(self._serves, nannies.values())):
+                return
+            time.sleep(0.01)  # a nanny tells nobody
+
+    def _serves(self, nanny: Any) -> bool:
+        """Whether its worker runs, and both it and the scheduler know that. The scheduler is the first to know of a death."""
+        process = nanny.process
+        return (
+            process is not None
+            and process.status.name == "running"
+            and process.is_alive()
+            and nanny.worker_address in self._cluster.scheduler.workers
+        )
 
     def close(self) -> None:
         try:

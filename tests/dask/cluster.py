@@ -64,8 +64,12 @@ def serve(workers: int, folder: str) -> None:
     import dask
     from distributed import LocalCluster
 
+    settings = {
+        "temporary-directory": folder,
+        "distributed.comm.timeouts.connect": "2s",  # instead of 30: so long it tries to reach a worker that has just died
+    }
     with (
-        dask.config.set({"temporary-directory": folder}),
+        dask.config.set(settings),
         LocalCluster(
             n_workers=workers,
             threads_per_worker=1,

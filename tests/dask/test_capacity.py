@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,6 +58,21 @@ async def test_an_adaptive_cluster_without_workers_starts_some(empty_cluster: Cl
     empty_cluster.tell("adapt 0 2")
     async with DaskExecutor(empty_cluster.address) as executor:
         assert await pmap(number_slowly, range(12), executor=executor) == list(range(12))
+
+
+async def test_an_adaptive_cluster_grows_for_a_run_that_says_how_far(empty_cluster: Cluster) -> None:
+    empty_cluster.tell("adapt 0 3")
+    async with DaskExecutor(empty_cluster.address, scale_to=8) as executor:
+        assert executor.workers == 8
+        async with pmap(own_worker, itertools.count(), executor=executor) as results, asyncio.timeout(30):
+            seen = {await anext(results)}
+            while len(seen) < 3:
+                seen.add(await anext(results))
+
+
+def own_worker(_: int) -> int:
+    time.sleep(0.3)
+    return os.getpid()
 
 
 async def test_data_is_sent_once_there_is_a_worker(empty_cluster: Cluster) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -32,6 +35,17 @@ def test_an_executor_with_a_name_ends_with_its_event_loop(anyio_backend: Any) ->
 
     name, options = anyio_backend
     assert anyio.run(main, backend=name, backend_options=options) == [2 * x for x in range(10)]
+
+
+@on_asyncio
+async def test_without_an_address_the_cluster_of_dasks_configuration_is_used(cluster: Cluster) -> None:
+    with dask.config.set({"scheduler-address": cluster.address}):
+        pids = set(await pmap(own_pid, range(20), executor="dask", batch_size=1))
+    assert pids <= set(cluster.pids())
+
+
+def own_pid(_: int) -> int:
+    return os.getpid()
 
 
 @on_asyncio
@@ -119,8 +133,44 @@ async def test_after_a_failure_to_connect_the_executor_tries_again(cluster: Clus
     await executor.aclose()
 
 
+@pytest.mark.parametrize("wrong", [0, -1, 1.5, "2"])
+@on_asyncio
+async def test_a_number_of_workers_that_cannot_be_is_refused(wrong: Any) -> None:
+    with pytest.raises(ValueError, match="scale_to must be"):
+        DaskExecutor(scale_to=wrong)
+
+
 @pytest.mark.parametrize("wrong", [3, ["tcp://x"], object()])
 @on_asyncio
 async def test_what_is_no_cluster_is_refused(wrong: Any) -> None:
     with pytest.raises(TypeError, match="DaskExecutor takes the address"):
         DaskExecutor(wrong)
+
+
+SCRIPT = """
+import asyncpar
+
+def double(x):
+    return 2 * x
+
+def main():
+    print(list(asyncpar.map(double, range(5), executor="dask")))
+
+"""
+
+
+def run_script(tmp_path: Path, end: str) -> subprocess.CompletedProcess[str]:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT + end)
+    return subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=50, check=False)
+
+
+def test_a_script_that_leaves_a_cluster_to_its_end_ends_quietly(tmp_path: Path) -> None:
+    done = run_script(tmp_path, 'if __name__ == "__main__":\n    main()\n')
+    assert (done.stdout, done.stderr, done.returncode) == ("[0, 2, 4, 6, 8]\n", "", 0)
+
+
+def test_a_script_that_workers_cannot_import_is_told_why(tmp_path: Path) -> None:
+    done = run_script(tmp_path, "main()\n")
+    assert done.returncode == 1
+    assert 'must stand under `if __name__ == "__main__":`' in done.stderr

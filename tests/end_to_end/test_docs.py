@@ -16,6 +16,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 PROGRAM_AND_OUTPUT = re.compile(r"^```python\n((?:(?!```).)*)^```\n\n```text\n((?:(?!```).)*)^```", re.DOTALL | re.MULTILINE)
 
 NEEDS = {
+    "DaskExecutor": pytest.mark.skipif(find_spec("distributed") is None, reason="distributed is not installed"),
     "InterpreterExecutor": needs_interpreters,
     "sklearn": pytest.mark.skipif(find_spec("sklearn") is None, reason="scikit-learn is not installed"),
 }
