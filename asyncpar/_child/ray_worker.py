@@ -1,12 +1,13 @@
 """The worker's side of Ray: an actor, which makes the calls of one batch after another.
 
-It has two threads. One makes the calls, and the other one listens: a batch that was cancelled is taken back if it has not begun,
-and makes no further call if it has. A call that goes on nevertheless is ended with its process, by the parent.
+It has two threads. One makes the calls, and the other one listens: a batch that was cancelled is taken back if it has not
+begun, and makes no further call if it has. A call that goes on nevertheless is ended with its process, by the parent.
 
-A call that outlives its timeout is ended with its process, too, and the worker sees to that itself, since it knows when the call
-began. A third thread watches the control page. If a call is overdue, it leaves word which one it is, in the cluster's table of
-keys and values, and kills the process. A call that never lets another thread run is ended a second later, by a timer of
-faulthandler, without a word. The time before the first call, when the function is read and perhaps imports much, does not count.
+A call that outlives its timeout is ended with its process, too, and the worker sees to that itself, since it knows when the
+call began. A third thread watches the control page. If a call is overdue, it leaves word which one it is, in the cluster's
+table of keys and values, and kills the process. A call that never lets another thread run is ended a second later, by a timer
+of faulthandler, without a word. The time before the first call, when the function is read and perhaps imports much, does not
+count.
 
 `pool_main.py` does the rest, as for all clusters.
 """
@@ -14,6 +15,7 @@ faulthandler, without a word. The time before the first call, when the function 
 from __future__ import annotations
 
 import faulthandler
+import importlib
 import os
 import signal
 import sys
@@ -80,8 +82,7 @@ class RayWorker:
         self._watch: _Watch | None = None
 
     def introduce(self) -> Introduction:
-        import ray
-
+        ray: Any = importlib.import_module("ray")
         processors = ray.cluster_resources().get("CPU", 0.0)
         return Introduction(own_version(), os.getpid(), ray.get_runtime_context().get_node_id(), processors)
 
@@ -164,8 +165,7 @@ class _Watch:
 
 
 def _leave_word_and_die(word: str, position: int) -> NoReturn:
-    from ray.experimental import internal_kv
-
+    internal_kv: Any = importlib.import_module("ray.experimental.internal_kv")
     try:
         internal_kv._internal_kv_put(word, str(position))
     finally:

@@ -178,7 +178,7 @@ def _fail_overdue(parcel: ProcessParcel, position: int, name: str) -> BatchDone:
 
 
 def _lost(batch: Batch, name: str, error: Exception, *, is_alone: bool, others: bool) -> BatchDone:
-    """What becomes of a batch whose worker died. `is_alone`: no other can have killed it. `others`: there are other suspects."""
+    """What becomes of a batch whose worker died. `is_alone`: no other can have killed it. `others`: others may have."""
     deaths = batch.deaths + 1
     if is_alone and len(batch) == 1:
         message = f"a worker of the {name} died while it ran {batch.describe(0)}: {error}"

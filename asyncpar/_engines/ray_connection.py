@@ -56,9 +56,12 @@ class Connection:
         self._thread = threading.Thread(target=self._live, name="asyncpar-ray", daemon=True)
         self._thread.start()
         self._stands.wait()
+        self._refuse_failure()
+
+    def _refuse_failure(self) -> None:
         if self._error is not None:
             self._thread.join()
-            where = "Ray cannot be started" if address is None else f"there is no Ray cluster at {address}"
+            where = "Ray cannot be started" if self.address is None else f"there is no Ray cluster at {self.address}"
             raise ExecutorUnavailableError(f"{where}: {self._error}") from self._error
 
     def end(self) -> None:
@@ -86,9 +89,7 @@ class Connection:
             self._ray.init(address=self.address, **options)
             return
         place = _SHORT_FOLDER if _SHORT_FOLDER.is_dir() else None
-        folder = stack.enter_context(
-            tempfile.TemporaryDirectory(prefix="asyncpar-ray-", dir=place, ignore_cleanup_errors=True)
-        )
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="asyncpar-ray-", dir=place, ignore_cleanup_errors=True))
         stack.enter_context(_on_loopback())
         self._ray.init(address="local", num_cpus=cpu_count(), include_dashboard=False, _temp_dir=folder, **options)
 

@@ -3,21 +3,21 @@
 **How many.** There is an actor for each task, whether it runs or waits: as many as the cluster has room for are alive, and the
 others are pending. Pending actors are what lets a cluster grow, and one that comes alive says by itself that there is room for
 it. So nothing is asked repeatedly, and a node that joins late has work as soon as Ray has started an actor there. In a Ray of
-our own, which does not grow, each executor has no more actors than there are processors. In a cluster, when there has been no task for a while, the actors of a
-cluster end, because others may want its processors.
+our own, which does not grow, each executor has no more actors than there are processors. When there
+has been no task for a while, the actors of a cluster end, because others may want its processors.
 
-**Two tasks.** An actor whose tasks are short has two of them, so that the next one is there when it has finished one. A task that
-waits in an actor cannot go to another one that has nothing to do. So where tasks take long, they wait here, and an actor that
-has not finished any gets one.
+**Two tasks.** An actor whose tasks are short has two of them, so that the next one is there when it has finished one. A task
+that waits in an actor cannot go to another one that has nothing to do. So where tasks take long, they wait here, and an actor
+that has not finished any gets one.
 
-**Who is to blame.** When an actor dies, its two tasks are lost. The first of them was running, or it was just over, and its answer was lost. So it is a *suspect*: its calls run again one
-by one, each with an actor to itself. The call that is lost then is to blame. The other task is disturbed; it runs again, and
-nobody blames it. The same holds for all tasks of an actor that was killed to end another task. Nobody is to blame for what a
-whole node takes along.
+**Who is to blame.** When an actor dies, its two tasks are lost. The first of them was running, or it was just over, and its
+answer was lost. So it is a *suspect*: its calls run again one by one, each with an actor to itself. The call that is lost then
+is to blame. The other task is disturbed; it runs again, and nobody blames it. The same holds for all tasks of an actor that
+was killed to end another task. Nobody is to blame for what a whole node takes along.
 
-**How a task is ended.** The actor is told. If the task waits there, it is taken back, and disturbs nothing. If it runs, it makes
-no further call. If the call that runs does not end in time, the actor is killed, and another one takes its place. (Ray cannot
-cancel what waits in an actor for certain.)
+**How a task is ended.** The actor is told. If the task waits there, it is taken back, and disturbs nothing. If it runs, it
+makes no further call. If the call that runs does not end in time, the actor is killed, and another one takes its place. (Ray
+cannot cancel what waits in an actor for certain.)
 
 # a task is in `Actor.tasks` from when it is sent until it is over; the first one runs
 # load == tasks in actors + those that wait for one
@@ -28,6 +28,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NoReturn
@@ -83,6 +84,7 @@ class Actor:
     """Attributes:
     is_quick: its last task was short.
     began: when the first of its tasks did.
+    moved: set, and replaced, when one of its tasks is over, or it is gone.
     is_reserved: for one task, which nothing may run beside.
     is_gone: it was killed, or has died.
     """
@@ -93,10 +95,15 @@ class Actor:
         self.is_quick = False
         self.began = 0.0
         self.is_alive = False
+        self.moved = anyio.Event()
         self.is_reserved = False
         self.is_gone = False
         self.was_killed = False
         self.pid: int | None = None  # if it runs on this machine
+
+    def move(self) -> None:
+        self.moved.set()
+        self.moved = anyio.Event()
 
 
 class Crew:
@@ -121,7 +128,7 @@ class Crew:
         self._node: str = ray.get_runtime_context().get_node_id()
         self._loop = LoopHandle()
         self._actors: list[Actor] = []
-        self._moved = anyio.Event()
+        self._waiters: deque[anyio.Event] = deque()  # of tasks that have found no room
         self._turned = anyio.Event()  # the first task has come, or the last one has gone
         self._failed_births = 0
         self._failure: ExecutorUnavailableError | None = None  # why there are no workers
@@ -145,9 +152,11 @@ class Crew:
         self._add_load(1)
         try:
             actor = await self._find_room(alone=alone)
+            self._refuse_without_ray()
             task = Task(actor, start(actor.handle), word)
         except BaseException:
             self._add_load(-1)
+            self._wake_one()
             raise
         if not actor.tasks:
             actor.began = time.monotonic()
@@ -156,20 +165,40 @@ class Crew:
         return task
 
     async def _find_room(self, *, alone: bool) -> Actor:
+        """An actor with room, in turn. A task that has found one wakes the next: there may be room for that, too."""
+        has_waited = False
         while True:
             if self._failure is not None:
                 self._failure_is_told = True
                 raise self._failure
             self._see_to_actors()
-            found = self._least_busy(alone=alone)
+            found = self._least_busy(alone=alone) if has_waited or not self._waiters else None
             if found is None:
-                await self._moved.wait()
-            elif not alone:
-                return found
-            elif await self._reserve(found):
+                await self._wait_for_turn(was_first=has_waited)
+                has_waited = True
+            elif not alone or await self._reserve(found):
+                self._wake_one()
                 return found
 
+    async def _wait_for_turn(self, *, was_first: bool) -> None:
+        turn = anyio.Event()
+        if was_first:
+            self._waiters.appendleft(turn)
+        else:
+            self._waiters.append(turn)
+        try:
+            await turn.wait()
+        except BaseException:
+            if turn in self._waiters:
+                self._waiters.remove(turn)
+            raise
+
+    def _refuse_without_ray(self) -> None:
+        if not self._ray.is_initialized():  # it would be started anew
+            raise ExecutorUnavailableError("this process has disconnected from Ray, with ray.shutdown()")
+
     def _see_to_actors(self) -> None:
+        self._refuse_without_ray()
         wanted = self.load if self._most is None else min(self.load, self._most)
         while len(self._actors) < wanted:
             actor = Actor(self._class.remote())
@@ -193,15 +222,11 @@ class Crew:
         actor.is_reserved = True
         try:
             while actor.tasks and not actor.is_gone:
-                await self._moved.wait()
+                await actor.moved.wait()
         except BaseException:
-            self._release(actor)
+            actor.is_reserved = False
             raise
         return not actor.is_gone
-
-    def _release(self, actor: Actor) -> None:
-        actor.is_reserved = False
-        self._move()
 
     # What Ray says
 
@@ -225,7 +250,7 @@ class Crew:
         actor.pid = worker.pid if worker.node == self._node else None
         actor.is_alive = True
         self._changed()
-        self._move()
+        self._wake_one()
 
     def _note_failed_birth(self, actor: Actor, error: BaseException) -> None:
         self._failed_births += 1
@@ -238,7 +263,7 @@ class Crew:
     def _fail(self, why: str) -> None:
         self._failure = ExecutorUnavailableError(f"the Ray cluster runs no calls: {why:.500}")
         self.dismiss()
-        self._move()
+        self._wake_all()
 
     def _take(self, task: Task, future: Any) -> None:
         if task.over.is_set():
@@ -262,14 +287,15 @@ class Crew:
         task.over.set()
         task.is_still.set()
         self._add_load(-1)
-        self._move()
+        actor.move()
+        self._wake_one()
 
     def _bury(self, actor: Actor, error: BaseException | None) -> None:
         """The actor is dead, or dying. When all of its tasks have come, it is known which one was running."""
         if not actor.is_gone:
             self._kill(actor)
             actor.was_killed = False
-        if not all([task.has_come for task in actor.tasks]):
+        if not all(task.has_come for task in actor.tasks):
             return
         may_blame = not actor.was_killed
         for task in actor.tasks[:]:
@@ -342,21 +368,23 @@ class Crew:
             task.error = self._failure
             task.over.set()
             task.is_still.set()
-        self._move()
+        self._wake_all()
 
     def _kill(self, actor: Actor) -> None:
         actor.was_killed = True
         if actor.is_gone:
             return
         self._forget(actor)
-        self._ray.kill(actor.handle)
+        if self._ray.is_initialized():
+            self._ray.kill(actor.handle)
 
     def _forget(self, actor: Actor) -> None:
         actor.is_gone, was_alive, actor.is_alive = True, actor.is_alive, False
         self._actors.remove(actor)
         if was_alive:
             self._changed()
-        self._move()
+        actor.move()
+        self._wake_one()
 
     def _add_load(self, tasks: int) -> None:
         self.load += tasks
@@ -364,10 +392,13 @@ class Crew:
             self._turned.set()
             self._turned = anyio.Event()
 
-    def _move(self) -> None:
-        """Wakes all who wait for an actor."""
-        self._moved.set()
-        self._moved = anyio.Event()
+    def _wake_one(self) -> None:
+        if self._waiters:
+            self._waiters.popleft().set()
+
+    def _wake_all(self) -> None:
+        while self._waiters:
+            self._waiters.popleft().set()
 
 
 def _tasks_of(actor: Actor) -> int:

@@ -9,6 +9,8 @@ import contextlib
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from typing import Any
 
 MOST_BYTES = 200_000_000  # in the object store
@@ -39,19 +41,27 @@ class Cluster:
         return self._process.stdout.readline().strip()
 
 
-def make_cluster(processors: int) -> Any:
-    from ray.cluster_utils import Cluster
+@contextlib.contextmanager
+def running(processors: int) -> Iterator[Any]:
+    """A cluster of Ray's own for tests, whose head has so many processors. Its files are removed."""
+    os.environ["RAY_AUTH_MODE"] = "disabled"  # no file with a token in the home directory
+    with tempfile.TemporaryDirectory(prefix="asyncpar-test-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        os.environ["RAY_TMPDIR"] = folder  # short, since there are sockets in it
+        from ray.cluster_utils import Cluster
 
-    return Cluster(initialize_head=True, head_node_args={"num_cpus": processors, **HEAD})
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": processors, **HEAD})
+        try:
+            yield cluster
+        finally:
+            cluster.shutdown()
 
 
 def serve(processors: int) -> None:
     out = os.dup(1)
     os.dup2(2, 1)  # Ray prints
-    cluster = make_cluster(processors)
-    os.write(out, f"{cluster.address}\n".encode())
-    sys.stdin.read()
-    cluster.shutdown()
+    with running(processors) as cluster:
+        os.write(out, f"{cluster.address}\n".encode())
+        sys.stdin.read()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,4 @@
-"""What the tests of the Ray executor share: one cluster, to which this process is connected. Where ray is not installed, they are
-skipped.
-"""
+"""What the tests of the Ray executor share: one cluster, to which this process is connected. Without ray, they are skipped."""
 
 from __future__ import annotations
 
@@ -22,7 +20,7 @@ def cluster() -> Iterator[str]:
     """Its address. A process can be connected to one Ray at a time, so all tests share the connection."""
     import ray
 
-    os.environ["RAY_AUTH_MODE"] = "disabled"  # no file with a token in the home directory
+    os.environ["RAY_AUTH_MODE"] = "disabled"  # as there
     cluster = Cluster(2)
     ray.init(address=cluster.address, log_to_driver=False)
     yield cluster.address

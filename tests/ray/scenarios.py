@@ -19,16 +19,15 @@ import psutil
 import asyncpar
 from asyncpar import ExecutorUnavailableError, Parallel, RayExecutor, delayed, parallel_config, pmap
 from asyncpar.testing.functions import Marking, double
-from tests.ray.cluster import MOST_BYTES, make_cluster
+from tests.ray.cluster import MOST_BYTES, running
 from tests.waiting import wait_until
 
 
 def a_cluster_that_changes() -> None:
     """A run begins before there are processors, uses all that come, and loses nothing when a node goes."""
-    cluster = make_cluster(0)
-    add_node = partial(cluster.add_node, object_store_memory=MOST_BYTES)
-    anyio.run(_work_while_it_changes, cluster, add_node, backend="trio")
-    cluster.shutdown()
+    with running(0) as cluster:
+        add_node = partial(cluster.add_node, object_store_memory=MOST_BYTES)
+        anyio.run(_work_while_it_changes, cluster, add_node, backend="trio")
 
 
 async def _work_while_it_changes(cluster: Any, add_node: Any) -> None:
@@ -81,7 +80,7 @@ async def _use_a_ray_of_its_own() -> None:
             async with RayExecutor("10.0.0.1:6379"):
                 raise AssertionError("it is connected to two clusters")
         except ExecutorUnavailableError as error:
-            assert "connected to another Ray than 10.0.0.1:6379" in str(error)
+            assert "connected to another Ray than 10.0.0.1:6379" in str(error)  # noqa: PT017 - this is no test
 
 
 def _listens(process: psutil.Process) -> list[str]:
@@ -107,8 +106,8 @@ def the_synchronous_doors() -> None:
 
 def an_end_of_ray_on_this_machine() -> None:
     """A run ends, and says why, instead of waiting forever."""
-    cluster = make_cluster(2)
-    anyio.run(_work_until_ray_ends, cluster)
+    with running(2) as cluster:
+        anyio.run(_work_until_ray_ends, cluster)
 
 
 async def _work_until_ray_ends(cluster: Any) -> None:

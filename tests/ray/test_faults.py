@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from functools import partial
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import anyio
+import numpy as np
 import pytest
 
 from asyncpar import CallTimeoutError, RayExecutor, WorkerDiedError, pmap
@@ -62,6 +66,43 @@ async def test_no_call_is_lost_or_blamed_when_workers_are_killed(killed: int, ex
         found += [result async for result in results]
     assert [x for x, _ in found] == list(range(200))
     assert results.statistics().failed == 0
+
+
+def number_after_a_while(array: Any, x: int) -> int:
+    time.sleep(0.01)
+    return x + int(array[0])
+
+
+async def test_data_that_is_lost_is_put_again_and_nobody_is_blamed(
+    executor: RayExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    references: list[Any] = []
+    put = executor.engine.put
+
+    async def put_and_note(data: Any) -> Any:
+        references.append(await put(data))
+        return references[-1]
+
+    monkeypatch.setattr(executor.engine, "put", put_and_note)
+    async with pmap(partial(number_after_a_while, np.zeros(500_000)), range(100), executor=executor) as results:
+        found = [await anext(results)]
+        import_module("ray._private.internal_api").free(references)
+        found += [result async for result in results]
+    assert found == list(range(100))
+    assert results.statistics().failed == 0
+    assert len(references) == 2
+
+
+def hold_everything_at_three(x: int) -> int:
+    if x == 3:
+        re.match(r"(a+)+b", "a" * 60)  # holds the GIL for years
+    return x
+
+
+async def test_a_call_that_lets_no_thread_of_its_worker_run_is_ended_too(executor: RayExecutor) -> None:
+    results = await pmap(hold_everything_at_three, range(6), executor=executor, timeout=0.3, on_error="return")
+    assert isinstance(results.pop(3), CallTimeoutError)
+    assert results == [0, 1, 2, 4, 5]
 
 
 def sleep_at_three(x: int) -> int:

@@ -24,6 +24,7 @@ from asyncpar import (
     pmap,
     run,
 )
+from asyncpar._child.ray_worker import RayWorker
 from asyncpar.testing.functions import Marking, Refused, double
 from tests.calls.pools import Large, map_inside, sleep_soon
 
@@ -166,12 +167,10 @@ def _fail_in(pid: int) -> Any:
 
 
 async def test_workers_without_asyncpar_are_named_as_the_reason(monkeypatch: pytest.MonkeyPatch, executor: RayExecutor) -> None:
-    from asyncpar._engines import ray_crew
-
-    class Worker(ray_crew.RayWorker):
+    class Worker(RayWorker):
         unknown = _Unknown()
 
-    monkeypatch.setattr(ray_crew, "RayWorker", Worker)
+    monkeypatch.setattr("asyncpar._engines.ray_crew.RayWorker", Worker)
     async with RayExecutor() as broken:
         with pytest.raises(ExecutorUnavailableError, match=r"cannot start, or do not have asyncpar.*No module named"):
             await pmap(double, [1], executor=broken)
