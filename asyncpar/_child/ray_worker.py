@@ -142,6 +142,7 @@ class _Watch:
                 self._lives = True
                 threading.Thread(target=self._live, name="asyncpar-watch", daemon=True).start()
             self._changed.notify()
+            self._set_timer(timeout)  # the other thread may never run
         try:
             yield
         finally:
@@ -159,9 +160,11 @@ class _Watch:
                 left = seconds_left(self._page, self._timeout)
                 if left <= 0:
                     _leave_word_and_die(self._word, position)
-                if position >= 0:
-                    faulthandler.dump_traceback_later(left + _MORE_SECONDS, exit=True)
+                self._set_timer(left)
                 self._changed.wait(left)
+
+    def _set_timer(self, seconds: float) -> None:
+        faulthandler.dump_traceback_later(seconds + _MORE_SECONDS, exit=True)
 
 
 def _leave_word_and_die(word: str, position: int) -> NoReturn:
