@@ -172,12 +172,12 @@ class _Dask(Engine):
         self.workers = max(self._least_workers, self._threads)
 
     async def _connect(self, address: str, *, security: Any) -> None:
-        client = self._distributed.Client(address, asynchronous=True, set_as_default=False, security=security)
+        self._client = self._distributed.Client(address, asynchronous=True, set_as_default=False, security=security)
+        self._owns_client = True
         try:
-            self._client = await client
+            await self._client
         except (OSError, ValueError) as error:
             raise ExecutorUnavailableError(f"there is no Dask scheduler at {address}: {error}") from error
-        self._owns_client = True
         self._client.scheduler_comm.interval = _SEND_SECONDS
 
     async def close(self) -> None:
@@ -188,7 +188,8 @@ class _Dask(Engine):
                 await client.unregister_scheduler_plugin(self._name)
                 client.unsubscribe_topic(self._name)
         if client is not None and self._owns_client:
-            await client.close(_CLOSE_SECONDS)
+            with contextlib.suppress(OSError):  # in time, or with a scheduler that answers
+                await client.close(_CLOSE_SECONDS)
         if self._waiting:  # for tasks that have been released
             await asyncio.wait(self._waiting, timeout=_CLOSE_SECONDS)
         if cluster is not None:

@@ -8,11 +8,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import select
 import signal
 import subprocess
 import sys
 import tempfile
 from typing import Any
+
+_CLOSE_SECONDS = 15.0  # after a worker has died at its start, a cluster may wait for it forever
 
 
 class Cluster:
@@ -47,12 +50,14 @@ class Cluster:
         os.kill(self.pid, signal.SIGKILL)
 
     def close(self) -> None:
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None
+        assert stdout is not None
         with contextlib.suppress(BrokenPipeError):  # it has been killed
-            self.tell("close")
-        for stream in (self._process.stdin, self._process.stdout):
-            assert stream is not None
-            with contextlib.suppress(BrokenPipeError):
-                stream.close()
+            stdin.close()
+        if not select.select([stdout], [], [], _CLOSE_SECONDS)[0]:
+            self.kill_scheduler()
+        stdout.close()
         self._folder.cleanup()
 
     def _hear(self) -> str:
@@ -75,7 +80,11 @@ def serve(workers: int, folder: str) -> None:
             threads_per_worker=1,
             host="127.0.0.1",
             dashboard_address=None,
-            scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
+            scheduler_kwargs={
+                "dashboard": False,
+                "dashboard_address": "127.0.0.1:0",
+                "allowed_failures": 1,  # instead of 3: so often it runs a task again whose worker has died
+            },
             silence_logs=logging.CRITICAL,
         ) as cluster,
     ):
@@ -83,8 +92,6 @@ def serve(workers: int, folder: str) -> None:
         say(os.getpid())
         for line in sys.stdin:
             command, *arguments = line.split()
-            if command == "close":
-                break
             say(carry_out(cluster, command, *map(int, arguments)))
     say("closed")
 

@@ -18,7 +18,7 @@ import pytest
 
 from asyncpar import DaskExecutor, ExecutorUnavailableError, WorkerDiedError, pmap
 from asyncpar.testing.functions import Marking, double
-from tests.calls.pools import die_at, die_on_odd_tens
+from tests.calls.pools import die_on_odd_tens
 from tests.dask.cluster import Cluster
 from tests.waiting import wait_until
 
@@ -37,16 +37,24 @@ def number_after_a_while(array: Any, x: int) -> int:
     return x + int(array[0])
 
 
+def die_late_at(poison: int, x: int) -> int:
+    """Not so early that the cluster has just started this worker in the place of another: it would give up then."""
+    if x == poison:
+        time.sleep(0.5)
+        os._exit(7)
+    return x
+
+
 async def test_a_call_that_kills_its_worker_fails_alone(executor: DaskExecutor) -> None:
-    """In a cluster that runs each task four times before it gives up."""
+    """In a cluster that runs each task twice before it gives up."""
     neighbours: list[int] = []
 
     async def run_beside() -> None:
-        neighbours.extend(await pmap(partial(die_at, -1), range(300), executor=executor))
+        neighbours.extend(await pmap(partial(die_late_at, -1), range(300), executor=executor))
 
     async with anyio.create_task_group() as group:
         group.start_soon(run_beside)
-        results = await pmap(partial(die_at, 23), range(60), executor=executor, on_error="return")
+        results = await pmap(partial(die_late_at, 23), range(60), executor=executor, on_error="return")
     assert neighbours == list(range(300))
     died = results.pop(23)
     assert results == [x for x in range(60) if x != 23]
@@ -71,6 +79,7 @@ class Poison:
 
     def __call__(self, x: int) -> int:
         if x == 7:
+            time.sleep(0.5)  # as above
             os.kill(os.getpid(), signal.SIGKILL)
         return x
 
