@@ -42,6 +42,7 @@ from asyncpar.errors import ExecutorUnavailableError
 DEPTH = 2  # tasks of an actor
 _QUICK_SECONDS = 0.5  # a task: a batch of short calls takes up to 0.1 s; a guess
 _BIRTHS = 3  # that may fail in a row
+_BIRTHS_AT_ONCE = 4  # that are asked for in one turn of the event loop; each takes some 0.3 ms
 _NODE_DIED = "because its node has died"  # why an actor did; Ray says that in words only
 _OWNER_DIED = "because its owner has died"  # as Ray takes this process to have
 _GRACE_SECONDS = 0.2  # that a task that is cancelled has for ending by itself, as in worker processes
@@ -109,6 +110,7 @@ class Actor:
 class Crew:
     """Args:
         ray: the module, connected.
+        processors: how many the cluster has now.
         most: how many actors there may be; None: any number.
         changed: called when `alive` or `processors` has changed.
 
@@ -118,12 +120,12 @@ class Crew:
         alive: how many actors are.
     """
 
-    def __init__(self, ray: Any, most: int | None, changed: Callable[[], object]) -> None:
+    def __init__(self, ray: Any, processors: int, most: int | None, changed: Callable[[], object]) -> None:
         self._ray = ray
         self._most = most
         self._changed = changed
-        processors = 1 if most is None else 0  # several executors may use a Ray of our own, and must not wait for each other
-        options = {"num_cpus": processors, "max_restarts": 0, "max_task_retries": 0, "concurrency_groups": {CONTROL: 1}}
+        share = 1 if most is None else 0  # several executors may use a Ray of our own, and must not wait for each other
+        options = {"num_cpus": share, "max_restarts": 0, "max_task_retries": 0, "concurrency_groups": {CONTROL: 1}}
         self._class = ray.remote(**options)(RayWorker)
         self._node: str = ray.get_runtime_context().get_node_id()
         self._loop = LoopHandle()
@@ -135,7 +137,7 @@ class Crew:
         self._failure_is_told = False
         self._is_over = False  # for good
         self.load = 0
-        self.processors = int(ray.cluster_resources().get("CPU", 0))
+        self.processors = processors
 
     @property
     def alive(self) -> int:
@@ -152,7 +154,6 @@ class Crew:
         self._add_load(1)
         try:
             actor = await self._find_room(alone=alone)
-            self._refuse_without_ray()
             task = Task(actor, start(actor.handle), word)
         except BaseException:
             self._add_load(-1)
@@ -171,6 +172,7 @@ class Crew:
             if self._failure is not None:
                 self._failure_is_told = True
                 raise self._failure
+            self._refuse_without_ray()
             self._see_to_actors()
             found = self._least_busy(alone=alone) if has_waited or not self._waiters else None
             if found is None:
@@ -198,12 +200,19 @@ class Crew:
             raise ExecutorUnavailableError("this process has disconnected from Ray, with ray.shutdown()")
 
     def _see_to_actors(self) -> None:
-        self._refuse_without_ray()
+        """Makes actors that are missing: a few now, and others after a turn of the event loop."""
         wanted = self.load if self._most is None else min(self.load, self._most)
-        while len(self._actors) < wanted:
+        missing = wanted - len(self._actors)
+        if missing > _BIRTHS_AT_ONCE:
+            self._loop.call_soon(self._make_more)
+        for _ in range(min(missing, _BIRTHS_AT_ONCE)):
             actor = Actor(self._class.remote())
             self._actors.append(actor)
             self._when_known(actor.handle.introduce.remote(), partial(self._take_introduction, actor))
+
+    def _make_more(self) -> None:
+        if self._failure is None and self._ray.is_initialized():
+            self._see_to_actors()
 
     def _least_busy(self, *, alone: bool) -> Actor | None:
         """`alone`: it may have any number of tasks, since it will be waited for."""

@@ -103,7 +103,9 @@ class _Ray(Engine):
         try:
             self._connection = await run_off_loop(partial(connect, ray, self._address))
             self._is_own = self._connection is not None and self._connection.address is None
-            self._crew = Crew(ray, cpu_count() if self._is_own else None, self._follow_crew)
+            resources: dict[str, float] = await run_off_loop(ray.cluster_resources)
+            processors = int(resources.get("CPU", 0))
+            self._crew = Crew(ray, processors, cpu_count() if self._is_own else None, self._follow_crew)
             self._follow_crew()
             self._has_crew.set()
         except BaseException:

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from asyncpar import ExecutorUnavailableError, Parallel, RayExecutor, delayed
+from asyncpar import ExecutorUnavailableError, Parallel, RayExecutor, delayed, pmap
 from asyncpar.testing.functions import double
+from tests.waiting import wait_until
 
 
 @pytest.mark.timeout(120)
@@ -32,6 +33,18 @@ async def test_an_address_of_another_cluster_is_refused(cluster: str) -> None:
             pass
     async with RayExecutor(cluster) as executor:
         assert await executor.run(double, 4) == 8
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+async def test_processors_are_given_back_after_a_while_without_work(cluster: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    monkeypatch.setattr("asyncpar.executors.ray._IDLE_SECONDS", 0.1)
+    async with RayExecutor() as executor:
+        for _ in range(2):
+            assert await pmap(double, range(30), executor=executor) == [2 * x for x in range(30)]
+            await wait_until(lambda: ray.available_resources().get("CPU") == 2)
 
 
 @pytest.mark.parametrize("params", [{"num_gpus": 3}, {"inner_max_num_threads": 2}])
