@@ -19,6 +19,7 @@ import faulthandler
 import importlib
 import logging
 import os
+import socket
 import sys
 import tempfile
 import threading
@@ -33,6 +34,7 @@ _SHORT_FOLDER = Path("/tmp")  # noqa: S108 - sockets are in it, and their paths 
 _FOR_ALL = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}  # of a Ray of our own
 _SKIP = "RAY_DEDUP_LOGS_SKIP_REGEX"  # Ray reads it when it is imported: lines that it does not print on stdout
 _KNOWN = "^A worker died or was killed while executing a task"  # as we say ourselves, where a call is to blame
+_REACH_SECONDS = 5.0
 
 _changing = threading.Lock()
 _current: Connection | None = None  # what executors share, if they have connected
@@ -86,12 +88,28 @@ class Connection:
     def _connect(self, stack: contextlib.ExitStack) -> None:
         options: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
         if self.address is not None:
-            self._ray.init(address=self.address, **options)
+            self._ray.init(address=_reachable(self.address), **options)
             return
         place = _SHORT_FOLDER if _SHORT_FOLDER.is_dir() else None
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="asyncpar-ray-", dir=place, ignore_cleanup_errors=True))
         stack.enter_context(_on_loopback())
         self._ray.init(address="local", num_cpus=cpu_count(), include_dashboard=False, _temp_dir=folder, **options)
+
+
+def _reachable(address: str) -> str:
+    """The address as host and port. Ray itself would start another Ray for "auto" if there is none, and would wait for a minute
+    for one that does not answer, and then end the program.
+
+    Raises:
+        OSError, ValueError: there is nothing.
+    """
+    services: Any = importlib.import_module("ray._private.services")
+    found: str | None = services.canonicalize_bootstrap_address(address)
+    if found is None:
+        raise ConnectionError("none runs here")
+    host, _, port = found.rpartition(":")
+    with socket.create_connection((host.strip("[]"), int(port)), timeout=_REACH_SECONDS):
+        return found
 
 
 def load_ray() -> Any:
