@@ -100,6 +100,7 @@ class Actor:
         self.is_reserved = False
         self.is_gone = False
         self.was_killed = False
+        self.node = ""  # until it is alive
         self.pid: int | None = None  # if it runs on this machine
 
     def move(self) -> None:
@@ -256,6 +257,7 @@ class Crew:
             return
         self._failed_births = 0
         self.processors = int(worker.processors)
+        actor.node = worker.node
         actor.pid = worker.pid if worker.node == self._node else None
         actor.is_alive = True
         self._changed()
@@ -304,6 +306,8 @@ class Crew:
         if not actor.is_gone:
             self._kill(actor)
             actor.was_killed = False
+            if error is not None and self._is_of_node(error):
+                self._leave_node(actor.node)
         if not all(task.has_come for task in actor.tasks):
             return
         may_blame = not actor.was_killed
@@ -313,6 +317,16 @@ class Crew:
                 may_blame = False
             self._end(task)
 
+    def _is_of_node(self, error: BaseException) -> bool:
+        """Whether the node is lost, too, or cannot be reached."""
+        return isinstance(error, self._ray.exceptions.ActorUnavailableError) or _NODE_DIED in str(error)
+
+    def _leave_node(self, node: str) -> None:
+        """Its other actors seem to have nothing to do, and would be sent one task after the other."""
+        for other in self._actors[:]:
+            if other.node == node:
+                self._kill(other)
+
     def _verdict(self, error: BaseException, *, may_blame: bool) -> BaseException:
         if not isinstance(error, self._ray.exceptions.RayActorError):
             return error
@@ -320,8 +334,9 @@ class Crew:
             self._is_over = True
             self._fail("Ray has ended on this machine, so this process has no connection to the cluster any more")
             return NodeDied(_reason(error))
-        if _NODE_DIED in str(error):
+        if self._is_of_node(error):
             self.processors = min(self.processors, self.alive)  # until a worker knows better
+            self._changed()
             return NodeDied(_reason(error))
         return Died(_reason(error)) if may_blame else Disturbed(_reason(error))
 
