@@ -393,7 +393,7 @@ class _LocalCluster:
         while time.monotonic() < deadline:
             nannies = dict(cluster.workers)
             for name, nanny in nannies.items():
-                if nanny.status.name in ("closed", "failed"):
+                if nanny.status.name in ("closing", "closed", "failed"):
                     cluster.workers.pop(name, None)
             if len(cluster.workers) < cpu_count():
                 cluster.scale(cpu_count())  # which starts those that are missing
