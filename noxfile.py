@@ -115,6 +115,13 @@ def dask(session: nox.Session) -> None:
 
 
 @nox.session(python=NEWEST)
+def ray(session: nox.Session) -> None:
+    """`RayExecutor`, on clusters of this machine. Takes minutes: most tests start workers of Ray, and some of them a Ray."""
+    install(session, "ray", "test")
+    session.run("python", "-m", "pytest", *(session.posargs or ["tests/ray"]))
+
+
+@nox.session(python=NEWEST)
 def mpi(session: nox.Session) -> None:
     """A map over the ranks of an MPI program, through `FuturesExecutor`."""
     install(session)

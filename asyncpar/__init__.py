@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from asyncpar.executors.inline import InlineExecutor as InlineExecutor
     from asyncpar.executors.interpreter import InterpreterExecutor as InterpreterExecutor
     from asyncpar.executors.process import ProcessExecutor as ProcessExecutor
+    from asyncpar.executors.ray import RayExecutor as RayExecutor
     from asyncpar.executors.thread import ThreadExecutor as ThreadExecutor
 
 __version__ = "0.1.0"
@@ -80,6 +81,7 @@ _HOMES = {
     "PicklingError": "errors",
     "PoolExecutor": "_sync.pool_executor",
     "ProcessExecutor": "executors.process",
+    "RayExecutor": "executors.ray",
     "RemoteError": "errors",
     "RemoteTraceback": "errors",
     "Statistics": "_run.statistics",
@@ -128,6 +130,7 @@ __all__ = [
     "PicklingError",
     "PoolExecutor",
     "ProcessExecutor",
+    "RayExecutor",
     "RemoteError",
     "RemoteTraceback",
     "Statistics",

@@ -4,6 +4,7 @@
     python examples/stdlib_census.py --root src         # any other tree
     python examples/stdlib_census.py --executor thread  # the same work in threads, to compare, or in interpreters
     python examples/stdlib_census.py --executor dask    # on a Dask cluster: DASK_SCHEDULER_ADDRESS, or one of its own
+    python examples/stdlib_census.py --executor ray     # on a Ray of its own
 
 It prints the longest functions and those with the most branches, totals, the files that do not parse, and how much faster
 several workers were than one. What it shows about asyncpar:
@@ -38,12 +39,13 @@ from asyncpar import (
     InlineExecutor,
     InterpreterExecutor,
     ProcessExecutor,
+    RayExecutor,
     ThreadExecutor,
     cpu_count,
     pmap,
 )
 
-KINDS = ("process", "thread", "interpreter", "inline", "dask")
+KINDS = ("process", "thread", "interpreter", "inline", "dask", "ray")
 TOP = 10
 OTHERS = {"site-packages", "dist-packages"}  # what is installed there does not belong to the standard library
 PROGRESS_SECONDS = 0.1
@@ -246,6 +248,8 @@ def make_executor(kind: str, jobs: int) -> Executor:
         return InterpreterExecutor(jobs, initializer=silence_parser)
     if kind == "dask":
         return DaskExecutor()
+    if kind == "ray":
+        return RayExecutor()
     silence_parser()
     return ThreadExecutor(jobs) if kind == "thread" else InlineExecutor()
 

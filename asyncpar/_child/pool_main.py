@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from asyncpar._child.batch_server import BatchServer, failure
-from asyncpar._child.control import private_page
+from asyncpar._child.control import ControlPage, private_page
 from asyncpar._child.protocol import BATCH
 from asyncpar._memory.buffers import Buffer
 from asyncpar._memory.loans import MmapMode
@@ -37,11 +37,12 @@ PoolAnswer: TypeAlias = tuple[int, Any, list[Any], str]  # kind of frame, payloa
 _here = threading.local()  # a pool may run several tasks in the threads of one process
 
 
-class _Server:
-    """The batch server of one thread, and the programs that it knows, in the order of their last use."""
+class Server:
+    """The batch server of one thread, its control page, and the programs that it knows, in the order of their last use."""
 
     def __init__(self) -> None:
-        self.server = BatchServer(private_page(), None)
+        self.page: ControlPage = private_page()
+        self.server = BatchServer(self.page, None)
         self._used: deque[int] = deque()
 
     def note_use(self, program_id: int) -> None:
@@ -71,9 +72,7 @@ def run_in_cluster(program_id: int, mode: MmapMode, depth: int, program_parts: i
 def _run(
     program_id: int, program: Sequence[Any] | None, mode: MmapMode, depth: int, parts: Sequence[Any]
 ) -> tuple[int, Buffer, Sequence[Any]]:
-    worker = getattr(_here, "worker", None)
-    if worker is None:
-        worker = _here.worker = _Server()
+    worker = server_here()
     server = worker.server
     if program is None and not server.knows(program_id):
         return UNKNOWN, b"", []
@@ -87,6 +86,14 @@ def _run(
     except BaseException as error:  # raised by reading the function: the run cannot go on
         answer = failure(error)
     return answer.kind, answer.payload, answer.buffers
+
+
+def server_here() -> Server:
+    """That of this thread."""
+    worker: Server | None = getattr(_here, "worker", None)
+    if worker is None:
+        worker = _here.worker = Server()
+    return worker
 
 
 def _decoder(parts: Sequence[Any], mode: MmapMode) -> Decoder:

@@ -4,15 +4,17 @@
     sent = engine.wrap(parts)                    # perhaps in a thread
     task = await engine.submit(program_id, …)    # starts `run_in_pool(program_id, …)` in some worker, and returns a handle
     answer = await engine.result(task)           # or an error of the engine; calls never raise into it
-    fate = engine.cancel(task, ended)            # instead, if the waiting task has been cancelled
+    fate = engine.cancel(task, ended)            # instead, if the waiting task has been cancelled, …
+    await engine.wait_for_end(task)              # … and then
     await engine.close()
 
 Each task is a batch, as parts: bytes, and references to data that the engine keeps. What is kept is put there once (`put`), and
 each reference to it becomes the data itself on the way to the worker. An engine that cannot do that has `keeps_data` false.
 
-What goes wrong with a task is one of four things. The engine took it not at all (`NotSent`). A worker died with it (`is_loss`).
-Data that it refers to is gone with the workers that held it, and nobody is to blame (`is_data_loss`). Any other error ends the
-run.
+What goes wrong with a task is one of these things. The engine took it not at all (`NotSent`). A worker died with it
+(`is_loss`). Data that it refers to is gone with the workers that held it, and nobody is to blame (`is_data_loss`). It was lost
+because of another task (`is_disturbance`). One of its calls was overdue, and its worker was ended for that (`Overdue`). Any
+other error ends the run.
 """
 
 from __future__ import annotations
@@ -34,6 +36,14 @@ class NotSent(Exception):
     """The engine was already broken when a task was to be sent."""
 
 
+class Overdue(Exception):
+    """The worker was ended, because the call at this position took longer than its timeout."""
+
+    def __init__(self, position: int) -> None:
+        super().__init__(position)
+        self.position = position
+
+
 class Engine(ABC):
     """One way of running tasks.
 
@@ -43,7 +53,8 @@ class Engine(ABC):
         changed: to be called, in the event loop, when `workers` has changed after the start. The executor sets it.
         generation: how often it was rebuilt.
         losses_are_shared: a worker that dies takes along tasks that do not run in it, or that do not run yet. Then it is not
-            known which one is to blame until one of them has run alone.
+            known which one is to blame until one of them has run alone. Otherwise, the engine tells suspects from tasks that
+            were disturbed, and gives a suspect that is sent again a worker to itself.
         keeps_data: `put` works.
     """
 
@@ -81,9 +92,19 @@ class Engine(ABC):
 
     @abstractmethod
     async def submit(
-        self, program_id: int, program: Sequence[Any] | None, mode: MmapMode, depth: int, parts: Sequence[Any]
+        self,
+        program_id: int,
+        program: Sequence[Any] | None,
+        mode: MmapMode,
+        depth: int,
+        parts: Sequence[Any],
+        *,
+        alone: bool,
+        timeout: float | None,
     ) -> Any:
         """Starts `run_in_pool` with these arguments in some worker; returns a handle that can be hashed.
+
+        `alone`: it is suspect. `timeout`: for each of its calls, if the engine can end one.
 
         Raises:
             NotSent: it is broken.
@@ -102,12 +123,19 @@ class Engine(ABC):
         will be called when it has ended, in any thread.
         """
 
+    async def wait_for_end(self, task: Any) -> None:  # noqa: B027 - mostly, there is nothing to wait for
+        """Returns when a task that `cancel` has ended is not running any more. May be called again if it is cancelled."""
+
     @abstractmethod
     def is_loss(self, error: BaseException) -> bool:
         """Whether `result` raised it because a worker died."""
 
     def is_data_loss(self, error: BaseException) -> bool:
         """Whether `result` raised it because data is gone that the task refers to."""
+        return False
+
+    def is_disturbance(self, error: BaseException) -> bool:
+        """Whether `result` raised it because another task was to blame, or was cancelled."""
         return False
 
     async def rebuild(self, generation: int, error: Exception, suspect: Batch | None) -> None:  # noqa: B027 - as above

@@ -2,7 +2,8 @@
 
 When a worker dies, it is mostly not known which call is to blame, so suspects run alone. Each batch that was lost runs again
 with nothing of ours beside it. If it is lost again, it is to blame, and its calls run one by one. The call that is lost now
-fails with `WorkerDiedError`, and no other does. An engine in which a dying worker takes nothing else along needs no such care.
+fails with `WorkerDiedError`, and no other does. An engine in which a dying worker takes nothing else along knows which batch it
+was running. That one is the only suspect, and its calls run one by one at once, each with a worker to itself.
 
 Data that is lost with a worker is put into the engine again, and nobody is blamed. But a call may kill the very worker that
 holds its data, so a batch whose data is lost again and again becomes a suspect, too.
@@ -18,14 +19,15 @@ import anyio
 
 from asyncpar._child.pool_main import UNKNOWN, PoolAnswer
 from asyncpar._child.protocol import FAILED
-from asyncpar._contract.batches import Batch, BatchDone, fail_overdue, nothing_done
+from asyncpar._contract.batches import Batch, BatchDone, fail_overdue, nothing_done, timed_out
 from asyncpar._contract.executor import Answer, Fate, Place, Program
-from asyncpar._engines.engine import NotSent
+from asyncpar._engines.engine import NotSent, Overdue
 from asyncpar._engines.placing import Placed
-from asyncpar._platform.background import LoopHandle
+from asyncpar._platform.background import LoopHandle, wait_through
 from asyncpar._platform.nesting import depth
 from asyncpar._platform.off_loop import run_off_loop
 from asyncpar._processes.parcel import ProcessAnswer, ProcessParcel, unpack_failure
+from asyncpar._processes.verdicts import LastSeen, judge
 from asyncpar._wire.frames import Frame, weigh
 from asyncpar._wire.pace import IN_LOOP_BYTES
 from asyncpar.errors import WorkerDiedError
@@ -50,14 +52,18 @@ class EnginePlace(Place):
         await self._gate.enter(alone=is_suspect and engine.losses_are_shared)
         try:
             generation = engine.generation
-            is_alone = not engine.losses_are_shared or (is_suspect and not self._gate.detained)
+            is_alone = is_suspect and not (engine.losses_are_shared and self._gate.detained)
             sent = _Sent()
             try:
                 return await self._make_calls(parcel, sent)
             except NotSent as error:
                 await engine.rebuild(generation, error, self._first_under_way(parcel.program))
                 return nothing_done(batch, (batch,), engine.name)
+            except Overdue as error:
+                return _fail_overdue(parcel, error.position, engine.name)
             except Exception as error:
+                if engine.is_disturbance(error):
+                    return nothing_done(batch, (batch.part(0, len(batch), again=True),), engine.name)
                 if engine.is_data_loss(error):
                     sent.forget()
                     if batch.attempts <= _DATA_LOSSES:
@@ -65,7 +71,7 @@ class EnginePlace(Place):
                 elif not engine.is_loss(error):
                     raise
                 await engine.rebuild(generation, error, batch)
-                return _lost(batch, engine.name, error, is_alone=is_alone)
+                return _lost(batch, engine.name, error, is_alone=is_alone, others=engine.losses_are_shared)
         finally:
             self._gate.leave()
 
@@ -98,6 +104,8 @@ class EnginePlace(Place):
             parcel.sent.options[-1],
             depth() + 1,
             wrapped[program_parts:],
+            alone=parcel.batch.deaths > 0,
+            timeout=None if parcel.program.concurrency else parcel.program.timeout,
         )
         executor.under_way[task] = parcel
         try:
@@ -106,6 +114,7 @@ class EnginePlace(Place):
             loop = LoopHandle()
             self.fate = engine.cancel(task, lambda: loop.call_soon(self._end_detention))
             self._gate.detained += self.fate is Fate.DETAINED
+            await wait_through(partial(engine.wait_for_end, task))
             raise
         finally:
             del executor.under_way[task]
@@ -158,14 +167,24 @@ class _EngineAnswer(ProcessAnswer):
         return done
 
 
-def _lost(batch: Batch, name: str, error: Exception, *, is_alone: bool) -> BatchDone:
-    """What becomes of a batch whose worker died. `is_alone`: no other can have killed it."""
+def _fail_overdue(parcel: ProcessParcel, position: int, name: str) -> BatchDone:
+    """What becomes of a batch whose worker was ended because of the call at this position."""
+    batch, timeout = parcel.batch, parcel.program.timeout
+    assert timeout is not None, "nothing is overdue without a timeout"
+    again = judge(batch, range(position, position + 1), LastSeen(position, 1)).again
+    error = timed_out(batch, position, timeout)
+    failed, rest = batch.part(position, position + 1), tuple([part for part in again if len(part)])
+    return BatchDone(failed, [None], {0: error}, ((1, timeout),), name, rest)
+
+
+def _lost(batch: Batch, name: str, error: Exception, *, is_alone: bool, others: bool) -> BatchDone:
+    """What becomes of a batch whose worker died. `is_alone`: no other can have killed it. `others`: others may have."""
     deaths = batch.deaths + 1
     if is_alone and len(batch) == 1:
         message = f"a worker of the {name} died while it ran {batch.describe(0)}: {error}"
         died = WorkerDiedError(message, batch.start, batch.item(0))
         return BatchDone(batch, [None], {0: died}, ((1, 0.0),), name)
-    if not is_alone:
+    if not is_alone and others:
         return nothing_done(batch, [batch.part(0, len(batch), deaths=deaths, again=True)], name)
     singles = [batch.part(position, position + 1, deaths=deaths, again=True) for position in range(len(batch))]
     return nothing_done(batch, singles, name)

@@ -120,7 +120,7 @@ def pmap(fn: Callable[..., Any], /, *iterables: Items[Any], **options: Any) -> P
             has calls of many runs under way, and results come as they finish.
         iterables: sync or async, finite or endless. Several are zipped, and `fn` gets one argument from each.
         executor: "process" (the default; "thread" where Python runs without a GIL), "thread", "interpreter" (CPython 3.14),
-            "dask" (a cluster), "inline" (the run's own task, for debugging), an `Executor`, or any
+            "dask" or "ray" (a cluster), "inline" (the run's own task, for debugging), an `Executor`, or any
             `concurrent.futures.Executor` (see `FuturesExecutor`). A name stands for the event loop's own executor of that kind,
             which is made at first use, kept warm, and gone with the loop.
         n_jobs: how many workers this run may hold at once. For coroutine functions in the caller's event loop, how many calls

@@ -24,8 +24,11 @@ ALIASES = {  # joblib's names, and ours among joblib's backends
     "sequential": "inline",
     "asyncpar": "process",
 }
-_APART = frozenset({"process", "interpreter", "dask"})  # kinds whose calls see no object of the program
-_CLUSTERS = frozenset({"dask"})  # kinds that have workers elsewhere, whose number we do not choose
+_APART = frozenset({"process", "interpreter", "dask", "ray"})  # kinds whose calls see no object of the program
+_CLUSTERS = {  # kinds that have workers elsewhere, whose number we do not choose, with the parameters of their executors
+    "dask": ("client", "scale_to", "contextvars"),
+    "ray": ("address", "contextvars"),
+}
 _MOST_THREADS = 1 << 16  # no limit: each call has its own, n_jobs, and calls in threads never wait for those around them
 _PARALLEL_PARAMS = (  # of `Parallel` itself, for the message about an unknown one
     "n_jobs",
@@ -59,7 +62,6 @@ _PROCESS_PARAMS = {  # {joblib's name, and others: ProcessExecutor's name}
     "grace": "grace",
 }
 _THREAD_PARAMS = ("initializer", "initargs")
-_CLUSTER_PARAMS = ("client", "scale_to", "contextvars")  # of DaskExecutor
 
 registered: dict[str, Callable[..., Executor | BackendObject]] = {}  # by `register_parallel_backend`
 default_backend: list[str] = []  # the name that it made the default last
@@ -220,16 +222,11 @@ def _threads_of_its_own(inner_max_num_threads: int | None, params: Mapping[str, 
 
 def _find_cluster(name: str, inner_max_num_threads: int | None, params: Mapping[str, Any]) -> Backend:
     refuse_unless_available(name)
-    unknown = [param for param in params if param not in _CLUSTER_PARAMS]
+    unknown = [param for param in params if param not in _CLUSTERS[name]]
     if inner_max_num_threads is not None or unknown:
         _refuse_params(name, inner_max_num_threads, dict.fromkeys(unknown))
-    if not params:
-        return Backend(name, name, lambda: make_executor(name), (name, depth()))
-    from asyncpar.executors.dask import DaskExecutor
-
-    return Backend(
-        name, name, lambda: DaskExecutor(**params), (name, depth(), *params.items()) if _can_be_key(params) else None
-    )
+    key = (name, depth(), *params.items()) if _can_be_key(params) else None
+    return Backend(name, name, lambda: make_executor(name, **params), key)
 
 
 def _can_be_key(params: Mapping[str, Any]) -> bool:

@@ -131,7 +131,7 @@ class Parallel(Generic[R]):
     Args:
         n_jobs: how many workers. -1 is all processors, -2 all but one. None: the context's setting (`parallel_config`), or 1,
             which means a plain loop in the caller's thread. On a cluster, None and negative numbers are all of its workers.
-        backend: "process" or "loky" (the default), "thread" or "threading", "interpreter", "dask", "inline" or
+        backend: "process" or "loky" (the default), "thread" or "threading", "interpreter", "dask", "ray", "inline" or
             "sequential", "multiprocessing" (the same as "process"), a name from `register_parallel_backend`, an `Executor` or a
             multiprocessing context. The default in a call that runs in a worker: threads, and inline below that.
         return_as: "list", "generator", or "generator_unordered" (as they finish). A generator has backpressure: while no
@@ -157,7 +157,8 @@ class Parallel(Generic[R]):
             tasks that failed are left out.
         seed: an integer, 0 or more, from which each task gets a random stream of its own, as in `pmap`.
         backend_kwargs: for processes: `initializer`, `initargs`, `idle_worker_timeout`, `inner_max_num_threads`, and the other
-            arguments of `ProcessExecutor`. For "dask": `client`, `scale_to` and `contextvars`, as in `DaskExecutor`.
+            arguments of `ProcessExecutor`. For "dask": `client`, `scale_to` and `contextvars`, as in `DaskExecutor`. For
+            "ray": `address` and `contextvars`, as in `RayExecutor`.
 
     Raises:
         ValueError: an argument is out of range; the message names the valid values.

@@ -90,6 +90,11 @@ def join(pieces: list[Buffer], pace: Pace | None) -> Buffer:
     return b"".join(pieces) if pace is None or length < IN_LOOP_BYTES else _join(pieces, length, pace)
 
 
+def copy(data: Buffer, pace: Pace) -> Buffer:
+    """A copy that can be changed."""
+    return _join([data], len(data), pace)
+
+
 def load(data: Buffer, buffers: Iterable[Any], pace: Pace) -> Any:
     """Does what `pickle.loads` does, but reads in pieces if the data is large."""
     if len(data) < IN_LOOP_BYTES:

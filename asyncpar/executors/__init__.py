@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from asyncpar._contract.running import batch_done as batch_done
     from asyncpar._contract.running import make_calls as make_calls
 
-NAMES = ("process", "thread", "interpreter", "inline", "dask")
+NAMES = ("process", "thread", "interpreter", "inline", "dask", "ray")
 
 _defaults: RunVar[dict[str, PooledExecutor[Any]] | None] = RunVar("asyncpar_default_executors", None)
 
@@ -108,6 +108,10 @@ def refuse_unless_available(name: str) -> None:
         from asyncpar.executors.dask import load_distributed
 
         load_distributed()
+    elif name == "ray":
+        from asyncpar._engines.ray_connection import load_ray
+
+        load_ray()
 
 
 def find_executor(executor: Any, n_jobs: int | None = None) -> Executor:
@@ -144,8 +148,8 @@ def default_executor(name: str, n_jobs: int | None) -> Executor:
     return executor
 
 
-def make_executor(name: str) -> PooledExecutor[Any]:
-    """A new one of that name."""
+def make_executor(name: str, **params: Any) -> PooledExecutor[Any]:
+    """A new one of that name. `params`: of a cluster's executor."""
     if name == "process":
         from asyncpar.executors.process import ProcessExecutor
 
@@ -161,7 +165,11 @@ def make_executor(name: str) -> PooledExecutor[Any]:
     if name == "dask":
         from asyncpar.executors.dask import DaskExecutor
 
-        return DaskExecutor()
+        return DaskExecutor(**params)
+    if name == "ray":
+        from asyncpar.executors.ray import RayExecutor
+
+        return RayExecutor(**params)
     from asyncpar.executors.inline import InlineExecutor
 
     return InlineExecutor()

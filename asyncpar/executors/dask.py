@@ -246,7 +246,15 @@ class _Dask(Engine):
         ]
 
     async def submit(
-        self, program_id: int, program: Sequence[Any] | None, mode: MmapMode, depth: int, parts: Sequence[Any]
+        self,
+        program_id: int,
+        program: Sequence[Any] | None,
+        mode: MmapMode,
+        depth: int,
+        parts: Sequence[Any],
+        *,
+        alone: bool,
+        timeout: float | None,
     ) -> Any:
         program = program or ()
         if self._client.status != "running":

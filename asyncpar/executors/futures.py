@@ -146,7 +146,15 @@ class PoolEngine(Engine):
         return [part if type(part) is bytes else bytearray(part) for part in parts]
 
     async def submit(
-        self, program_id: int, program: Sequence[Any] | None, mode: MmapMode, depth: int, parts: Sequence[Any]
+        self,
+        program_id: int,
+        program: Sequence[Any] | None,
+        mode: MmapMode,
+        depth: int,
+        parts: Sequence[Any],
+        *,
+        alone: bool,
+        timeout: float | None,
     ) -> Future[PoolAnswer]:
         return start_task(self.pool, run_in_pool, program_id, program, mode, depth, parts)
 

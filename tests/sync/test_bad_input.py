@@ -20,7 +20,7 @@ from tests.functions import double, double_soon
         ({"n_jobs": "2.3"}, ValueError, "n_jobs must be a number of workers, 1 or more, a negative one .* not '2.3'"),
         ({"n_jobs": "many"}, ValueError, "n_jobs"),
         ({"n_jobs": [2]}, ValueError, "n_jobs"),
-        ({"backend": "gpu"}, ValueError, "known are 'process', 'thread', 'interpreter', 'inline', 'dask', 'loky'"),
+        ({"backend": "gpu"}, ValueError, "known are 'process', 'thread', 'interpreter', 'inline', 'dask', 'ray', 'loky'"),
         ({"backend": 5}, ValueError, "Invalid backend: 5"),
         ({"return_as": "set"}, ValueError, "return_as must be one of 'list', 'generator', 'generator_unordered', not 'set'"),
         ({"verbose": "much"}, ValueError, "verbose must be a number"),

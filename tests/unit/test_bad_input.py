@@ -26,7 +26,7 @@ from asyncpar import pmap
         ((abs, [1]), {"batch_size": "big"}, ValueError, "batch_size"),
         ((abs, [1]), {"buffersize": -1}, ValueError, "buffersize must be a number of items, 1 or more"),
         ((abs, [1]), {"buffersize": 0}, ValueError, "buffersize"),
-        ((abs, [1]), {"executor": "gpu"}, ValueError, "known are 'process', 'thread', 'interpreter', 'inline', 'dask'"),
+        ((abs, [1]), {"executor": "gpu"}, ValueError, "known are 'process', 'thread', 'interpreter', 'inline', 'dask', 'ray'"),
         ((abs, [1]), {"executor": 7}, TypeError, "executor must be a name, an Executor, a concurrent"),
         ((abs, [1]), {"on_error": "ignore"}, ValueError, "'raise', 'return', 'skip'"),
         ((abs, [1]), {"concurrency": 5}, ValueError, "concurrency is for coroutine functions"),
