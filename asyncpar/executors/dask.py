@@ -339,7 +339,8 @@ def load_distributed() -> Any:
         return importlib.import_module("distributed")
     except ImportError as error:
         raise ExecutorUnavailableError(
-            f"the Dask executor needs the package distributed, which cannot be imported ({error}): pip install asyncpar[dask]"
+            f"the Dask executor needs the package distributed, which cannot be imported ({error}). "
+            "Please install dask: pip install asyncpar[dask]"
         ) from error
 
 
