@@ -5,6 +5,9 @@ in a message of its own. It is there if it is small, if the engine keeps it, so 
 worker has said that it does not know it (`UNKNOWN`). So a large function goes once to each worker (or to each place at the
 beginning of a run), although it is not known beforehand which worker takes a task.
 
+A worker keeps the programs that it used last. A program that the engine keeps lives with its data instead, and goes when the
+engine drops that: after the run.
+
 Clusters pass data on in *boxes*. A cluster keeps what is in one and hands it to several tasks, which may run at the same time
 in the same process. So the data is shown read-only there, unless the user wants a copy.
 """
@@ -16,11 +19,10 @@ import pickle
 import platform
 import sys
 import threading
-from collections import deque
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-from asyncpar._child.batch_server import BatchServer, failure
+from asyncpar._child.batch_server import BatchServer, Program, failure
 from asyncpar._child.control import private_page
 from asyncpar._child.protocol import BATCH
 from asyncpar._memory.buffers import Buffer
@@ -31,6 +33,7 @@ from asyncpar._wire.frames import Frame
 
 UNKNOWN = 0  # instead of a kind of frame
 _KEPT_PROGRAMS = 64  # the most recently used ones; others are requested again
+_KEPT_BYTES = 1 << 27  # of all of them, as they came, unless one alone has more; a guess
 
 PoolAnswer: TypeAlias = tuple[int, Any, list[Any], str]  # kind of frame, payload, buffers, name of the worker
 
@@ -38,18 +41,20 @@ _here = threading.local()  # a pool may run several tasks in the threads of one 
 
 
 class _Server:
-    """The batch server of one thread, and the programs that it knows, in the order of their last use."""
+    """The batch server of one thread, and the programs that it keeps."""
 
     def __init__(self) -> None:
         self.server = BatchServer(private_page(), None)
-        self._used: deque[int] = deque()
+        self._sizes: dict[int, int] = {}  # {program id: bytes}, in the order of their last use
 
-    def note_use(self, program_id: int) -> None:
-        if program_id in self._used:
-            self._used.remove(program_id)
-        self._used.append(program_id)
-        if len(self._used) > _KEPT_PROGRAMS:
-            self.server.forget((self._used.popleft(),))
+    def note_use(self, program_id: int, size: int) -> None:
+        """`size`: of a program that is new; otherwise, what is known is right."""
+        sizes = self._sizes
+        sizes[program_id] = sizes.pop(program_id, size)
+        while len(sizes) > 1 and (len(sizes) > _KEPT_PROGRAMS or sum(sizes.values()) > _KEPT_BYTES):
+            oldest = next(iter(sizes))
+            del sizes[oldest]
+            self.server.forget((oldest,))
 
 
 def run_in_pool(
@@ -75,9 +80,13 @@ def _run(
     if worker is None:
         worker = _here.worker = _Server()
     server = worker.server
+    keeper = next((part for part in program or () if type(part) is Box and part.is_kept), None)
+    if keeper is not None and worker in keeper.programs:
+        server.adopt(program_id, keeper.programs[worker])
     if program is None and not server.knows(program_id):
         return UNKNOWN, b"", []
-    worker.note_use(program_id)
+    if keeper is None:
+        worker.note_use(program_id, 0 if program is None else sum(map(len, program)))
     run = context_of_a_pool_worker(depth).run
     try:
         if not server.knows(program_id):
@@ -86,6 +95,9 @@ def _run(
         answer = run(server.answer, _decoder(parts, mode), lends=False)
     except BaseException as error:  # raised by reading the function: the run cannot go on
         answer = failure(error)
+    finally:
+        if keeper is not None and server.knows(program_id):
+            keeper.programs[worker] = server.release(program_id)
     return answer.kind, answer.payload, answer.buffers
 
 
@@ -95,13 +107,19 @@ def _decoder(parts: Sequence[Any], mode: MmapMode) -> Decoder:
 
 
 class Box:
-    """Data on its way through a cluster, which pickle hands out as a buffer. `is_kept`: several tasks may see it."""
+    """Data on its way through a cluster, which pickle hands out as a buffer.
 
-    __slots__ = ("data", "is_kept")
+    Attributes:
+        is_kept: several tasks may see it.
+        programs: those that were read from it, for each thread that has done so.
+    """
+
+    __slots__ = ("data", "is_kept", "programs")
 
     def __init__(self, data: Any, is_kept: bool) -> None:
         self.data = memoryview(data).cast("B")
         self.is_kept = is_kept
+        self.programs: dict[_Server, Program] = {}
 
     def shown(self, mode: MmapMode) -> memoryview:
         """The data as a call sees it."""
