@@ -6,8 +6,8 @@ data that is scattered once. It imports distributed only when an executor is mad
 # What is special to it
 
 - **Capacity** is the number of the workers' threads. A plugin in the scheduler tells us each change as a plain number, on a
-  topic of our own, and is gone when the executor is closed, or its program. While there is no worker, a batch or two are submitted
-  nevertheless: an adaptive cluster starts its first worker for a task that waits for one.
+  topic of our own, and is gone when the executor is closed, or its program. While there is no worker, a batch or two are
+  submitted nevertheless: an adaptive cluster starts its first worker for a task that waits for one.
 - **Deaths.** The scheduler runs a task again when its worker died, by default three times, on its own. Then it gives up all the
   tasks that were with that worker. So suspects run alone. In a cluster of our own, it gives up at once.
 - **Data** that was scattered lives in the workers only, and is lost with the last one that holds it. The tasks that need it are
@@ -63,8 +63,8 @@ _setting = threading.Lock()  # Dask's configuration, for a while; two threads th
 class DaskExecutor(ConnectedExecutor):
     """Runs calls on the workers of a Dask cluster (`dask.distributed`). Needs asyncio: `pip install asyncpar[dask]`.
 
-    The scheduler and the workers need asyncpar, in the same version. How many places there are follows the cluster while runs are on; where there
-    is no worker, runs wait.
+    The scheduler and the workers need asyncpar, in the same version. How many places there are follows the cluster while runs
+    are on; where there is no worker, runs wait.
 
     A call is made at least once: Dask runs a batch again when its worker was lost, so calls should do no harm if they are made
     twice. A call that kills its worker fails with `WorkerDiedError`, and no other does. A running call cannot be ended. When a
