@@ -144,6 +144,14 @@ class BatchServer:
         """Takes on a program that comes in a message of its own."""
         self._add_program(program_id, decoder, *decoder.message)
 
+    def adopt(self, program_id: int, program: Program) -> None:
+        """Takes on a program that was released before."""
+        self._programs[program_id] = program
+
+    def release(self, program_id: int) -> Program:
+        """The program, which is forgotten here."""
+        return self._programs.pop(program_id)
+
     def _add_program(self, program_id: int, decoder: Decoder, encoded: EncodedElements, options: ProgramOptions) -> None:
         fn, definitions = decoder.value(encoded)
         self._programs[program_id] = Program(fn, definitions, options)

@@ -5,6 +5,9 @@ in a message of its own. It is there if it is small, if the engine keeps it, so 
 worker has said that it does not know it (`UNKNOWN`). So a large function goes once to each worker (or to each place at the
 beginning of a run), although it is not known beforehand which worker takes a task.
 
+A worker keeps the programs that it used last. Where an engine keeps one copy of its data for all tasks of a process, the
+program lives with it instead, and goes when the engine drops that: after the run.
+
 Clusters pass data on in *boxes*. A cluster keeps what is in one and hands it to several tasks, which may run at the same time
 in the same process. So the data is shown read-only there, unless the user wants a copy.
 """
@@ -16,11 +19,10 @@ import pickle
 import platform
 import sys
 import threading
-from collections import deque
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-from asyncpar._child.batch_server import BatchServer, failure
+from asyncpar._child.batch_server import BatchServer, Program, failure
 from asyncpar._child.control import ControlPage, private_page
 from asyncpar._child.protocol import BATCH
 from asyncpar._memory.buffers import Buffer
@@ -31,6 +33,7 @@ from asyncpar._wire.frames import Frame
 
 UNKNOWN = 0  # instead of a kind of frame
 _KEPT_PROGRAMS = 64  # the most recently used ones; others are requested again
+_KEPT_BYTES = 1 << 27  # of all of them, as they came, unless one alone has more; a guess
 
 PoolAnswer: TypeAlias = tuple[int, Any, list[Any], str]  # kind of frame, payload, buffers, name of the worker
 
@@ -38,19 +41,21 @@ _here = threading.local()  # a pool may run several tasks in the threads of one 
 
 
 class Server:
-    """The batch server of one thread, its control page, and the programs that it knows, in the order of their last use."""
+    """The batch server of one thread, its control page, and the programs that it keeps."""
 
     def __init__(self) -> None:
         self.page: ControlPage = private_page()
         self.server = BatchServer(self.page, None)
-        self._used: deque[int] = deque()
+        self._sizes: dict[int, int] = {}  # {program id: bytes}, in the order of their last use
 
-    def note_use(self, program_id: int) -> None:
-        if program_id in self._used:
-            self._used.remove(program_id)
-        self._used.append(program_id)
-        if len(self._used) > _KEPT_PROGRAMS:
-            self.server.forget((self._used.popleft(),))
+    def note_use(self, program_id: int, size: int) -> None:
+        """`size`: of a program that is new; otherwise, what is known is right."""
+        sizes = self._sizes
+        sizes[program_id] = sizes.pop(program_id, size)
+        while len(sizes) > 1 and (len(sizes) > _KEPT_PROGRAMS or sum(sizes.values()) > _KEPT_BYTES):
+            oldest = next(iter(sizes))
+            del sizes[oldest]
+            self.server.forget((oldest,))
 
 
 def run_in_pool(
@@ -62,21 +67,43 @@ def run_in_pool(
 
 
 def run_in_cluster(program_id: int, mode: MmapMode, depth: int, program_parts: int, *parts: Any) -> PoolAnswer:
-    """The same, with results in boxes. The first parts are the program's: a cluster sees only what is an argument itself."""
+    """The same, with results in boxes. The first parts are the program's: a cluster sees only what is an argument itself.
+
+    What the cluster keeps is in one box for all tasks of this process.
+    """
     program = parts[:program_parts] or None
-    kind, payload, buffers = _run(program_id, program, mode, depth, parts[program_parts:])
+    keeper = next((part for part in program or () if type(part) is Box and part.is_kept), None)
+    return _in_boxes(_run(program_id, program, mode, depth, parts[program_parts:], keeper))
+
+
+def run_in_actor(program_id: int, mode: MmapMode, depth: int, program_parts: int, *parts: Any) -> PoolAnswer:
+    """The same where each task has boxes of its own."""
+    return _in_boxes(_run(program_id, parts[:program_parts] or None, mode, depth, parts[program_parts:]))
+
+
+def _in_boxes(answer: tuple[int, Buffer, Sequence[Any]]) -> PoolAnswer:
+    kind, payload, buffers = answer
     worker = f"worker {os.getpid()} on {platform.node()}"
     return kind, Box(payload, is_kept=False), [Box(buffer, is_kept=False) for buffer in buffers], worker
 
 
 def _run(
-    program_id: int, program: Sequence[Any] | None, mode: MmapMode, depth: int, parts: Sequence[Any]
+    program_id: int,
+    program: Sequence[Any] | None,
+    mode: MmapMode,
+    depth: int,
+    parts: Sequence[Any],
+    keeper: Box | None = None,
 ) -> tuple[int, Buffer, Sequence[Any]]:
+    """`keeper`: the box that keeps the program, once it has been read."""
     worker = server_here()
     server = worker.server
+    if keeper is not None and worker in keeper.programs:
+        server.adopt(program_id, keeper.programs[worker])
     if program is None and not server.knows(program_id):
         return UNKNOWN, b"", []
-    worker.note_use(program_id)
+    if keeper is None:
+        worker.note_use(program_id, sum([_size_of(part) for part in program or ()]))
     run = context_of_a_pool_worker(depth).run
     try:
         if not server.knows(program_id):
@@ -85,7 +112,14 @@ def _run(
         answer = run(server.answer, _decoder(parts, mode), lends=False)
     except BaseException as error:  # raised by reading the function: the run cannot go on
         answer = failure(error)
+    finally:
+        if keeper is not None and server.knows(program_id):
+            keeper.programs[worker] = server.release(program_id)
     return answer.kind, answer.payload, answer.buffers
+
+
+def _size_of(part: Any) -> int:
+    return part.data.nbytes if type(part) is Box else len(part)
 
 
 def server_here() -> Server:
@@ -102,13 +136,19 @@ def _decoder(parts: Sequence[Any], mode: MmapMode) -> Decoder:
 
 
 class Box:
-    """Data on its way through a cluster, which pickle hands out as a buffer. `is_kept`: several tasks may see it."""
+    """Data on its way through a cluster, which pickle hands out as a buffer.
 
-    __slots__ = ("data", "is_kept")
+    Attributes:
+        is_kept: several tasks may see it.
+        programs: those that were read from it, for each thread that has done so.
+    """
+
+    __slots__ = ("data", "is_kept", "programs")
 
     def __init__(self, data: Any, is_kept: bool) -> None:
         self.data = memoryview(data).cast("B")
         self.is_kept = is_kept
+        self.programs: dict[Server, Program] = {}
 
     def shown(self, mode: MmapMode) -> memoryview:
         """The data as a call sees it."""

@@ -25,7 +25,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple, NoReturn
 
 from asyncpar._child.control import POSITION, RECEIVED, STOP, ControlPage, seconds_left
-from asyncpar._child.pool_main import PoolAnswer, Server, run_in_cluster, server_here
+from asyncpar._child.pool_main import PoolAnswer, Server, run_in_actor, server_here
 from asyncpar._memory.loans import MmapMode
 
 CONTROL = "asyncpar"  # the concurrency group of the actor that `stop` is in
@@ -120,7 +120,7 @@ class RayWorker:
             return False
 
     def _run(self, message: Message, parts: Sequence[Any]) -> PoolAnswer:
-        return run_in_cluster(message.program_id, message.mode, message.depth, message.program_parts, *parts)
+        return run_in_actor(message.program_id, message.mode, message.depth, message.program_parts, *parts)
 
 
 class _Watch:

@@ -97,7 +97,11 @@ class ConnectedExecutor(EngineExecutor):
 
     async def __aenter__(self) -> Any:
         self.pool.bind_to_loop()
-        await self._connect()
+        try:
+            await self._connect()
+        except BaseException:  # nobody will call `aclose`
+            await self.aclose()
+            raise
         return self
 
     async def start_place(self) -> Place:

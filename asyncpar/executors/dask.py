@@ -6,8 +6,8 @@ data that is scattered once. It imports distributed only when an executor is mad
 # What is special to it
 
 - **Capacity** is the number of the workers' threads. A plugin in the scheduler tells us each change as a plain number, on a
-  topic of our own, and is gone when the executor is closed. While there is no worker, a batch or two are submitted
-  nevertheless: an adaptive cluster starts its first worker for a task that waits for one.
+  topic of our own, and is gone when the executor is closed, or its program. While there is no worker, a batch or two are
+  submitted nevertheless: an adaptive cluster starts its first worker for a task that waits for one.
 - **Deaths.** The scheduler runs a task again when its worker died, by default three times, on its own. Then it gives up all the
   tasks that were with that worker. So suspects run alone. In a cluster of our own, it gives up at once.
 - **Data** that was scattered lives in the workers only, and is lost with the last one that holds it. The tasks that need it are
@@ -23,12 +23,12 @@ import asyncio
 import contextlib
 import importlib
 import tempfile
+import threading
 import time
 import uuid
 import weakref
 from collections.abc import Callable, Collection, Sequence
 from contextvars import ContextVar
-from functools import partial
 from typing import Any
 
 import anyio
@@ -57,12 +57,14 @@ _START_SECONDS = 0.5  # … which is about this
 _PUT_ATTEMPTS = 20
 _PUT_SECONDS = 0.1  # between two of them: in this time, a scheduler notices on most networks that a worker is gone
 
+_setting = threading.Lock()  # Dask's configuration, for a while; two threads that do so would leave it changed
+
 
 class DaskExecutor(ConnectedExecutor):
     """Runs calls on the workers of a Dask cluster (`dask.distributed`). Needs asyncio: `pip install asyncpar[dask]`.
 
-    The workers need asyncpar, in the same version. How many places there are follows the cluster while runs are on; where there
-    is no worker, runs wait.
+    The scheduler and the workers need asyncpar, in the same version. How many places there are follows the cluster while runs
+    are on; where there is no worker, runs wait.
 
     A call is made at least once: Dask runs a batch again when its worker was lost, so calls should do no harm if they are made
     twice. A call that kills its worker fails with `WorkerDiedError`, and no other does. A running call cannot be ended. When a
@@ -137,6 +139,7 @@ class _Dask(Engine):
         self._owns_client = False
         self._name = f"asyncpar-{uuid.uuid4().hex}"  # of the plugin, of its topic, and at the beginning of all keys
         self._threads = 0
+        self._followed: Any = None  # the connection on which the scheduler tells the number of threads
         self._mending = anyio.Lock()
         self._lacking = anyio.Event()
         self._waiting: set[asyncio.Future[PoolAnswer | Exception]] = set()
@@ -152,31 +155,49 @@ class _Dask(Engine):
             raise
 
     async def _start(self) -> None:
-        given = self._given or self._settings.get("scheduler-address", None)  # where a `Client` looks, too
+        given = self._settings.get("scheduler-address", None) if self._given is None else self._given  # as a `Client` does
         if given is None:
-            self._cluster = await run_off_loop(partial(_LocalCluster, self._distributed, self._settings))
-            given = self._cluster.address
+            self._cluster = _LocalCluster(self._distributed, self._settings)
+            given = await run_off_loop(self._cluster.start)
         if isinstance(given, str):
             await self._connect(given, security=None)
             if self._cluster is not None:
                 self._cluster.tell(self._client)
+        elif given.status == "closed":
+            raise ExecutorUnavailableError("the client that DaskExecutor was given is closed")
         elif given.asynchronous and given.loop.asyncio_loop is asyncio.get_running_loop():
             self._client = await given
         else:
             await self._connect(given.scheduler.address, security=given.security)
+        await self._follow()
+
+    async def _follow(self) -> None:
+        """Has the scheduler tell how many threads its workers have, and what comes of that."""
+        connection = self._client.scheduler_comm
         note = weakref.WeakMethod(self._note_threads)  # a client keeps the handlers of all topics that it ever had
         self._client.subscribe_topic(self._name, lambda event: (note() or _ignore)(event))
-        await self._client.register_plugin(make_plugin(self._distributed, self._name))
-        known = await self._client.scheduler.identity(n_workers=-1)
-        self._threads = sum([worker["nthreads"] for worker in known["workers"].values()])
+        await self._client.register_plugin(make_plugin(self._distributed, self._name, self._client.id))
+        self._threads = sum((await self._client.nthreads()).values())
         self.workers = max(self._least_workers, self._threads)
+        self._followed = connection
+
+    async def _check_connection(self) -> None:
+        """A client connects again by itself, but the scheduler has forgotten it meanwhile."""
+        if self._client.status != "running":
+            raise self._without_connection()
+        if self._client.scheduler_comm is not self._followed:
+            async with self._mending:
+                if self._client.scheduler_comm is not self._followed:
+                    await self._follow()
+                    self.changed()
 
     async def _connect(self, address: str, *, security: Any) -> None:
+        """A client that is cancelled meanwhile, or finds nothing, is closed like any other."""
         self._client = self._distributed.Client(address, asynchronous=True, set_as_default=False, security=security)
         self._owns_client = True
         try:
             await self._client
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError) as error:  # TypeError: TLS is not configured
             raise ExecutorUnavailableError(f"there is no Dask scheduler at {address}: {error}") from error
         self._client.scheduler_comm.interval = _SEND_SECONDS
 
@@ -225,6 +246,7 @@ class _Dask(Engine):
         failure: OSError | None = None
         is_near = self._cluster is not None  # otherwise, perhaps only the scheduler can be reached from here
         for _ in range(_PUT_ATTEMPTS):
+            await self._check_connection()
             if not self._threads:  # a task that waits for a worker lets an adaptive cluster start one
                 await self._client.submit(_nothing, key=f"{self._name}-{uuid.uuid4().hex}", pure=False)
             try:
@@ -232,6 +254,8 @@ class _Dask(Engine):
             except OSError as error:
                 failure = error
                 await anyio.sleep(_PUT_SECONDS)
+            except Exception as error:
+                raise _not_done("take data", error) from error
             else:
                 return future
         raise ExecutorUnavailableError(f"the Dask cluster does not take data: {failure}") from failure
@@ -257,8 +281,7 @@ class _Dask(Engine):
         timeout: float | None,
     ) -> Any:
         program = program or ()
-        if self._client.status != "running":
-            raise self._without_connection()
+        await self._check_connection()
         return self._client.submit(
             run_in_cluster,
             program_id,
@@ -282,9 +305,7 @@ class _Dask(Engine):
                 raise outcome
             if isinstance(outcome, self._cancelled_error):
                 raise self._without_connection() from outcome
-            raise ExecutorUnavailableError(
-                f"the Dask cluster did not run a batch: {outcome!r:.500}; its workers need asyncpar in the same version"
-            ) from outcome
+            raise _not_done("run a batch", outcome) from outcome
         kind, payload, buffers, who = outcome
         return kind, payload.data, [buffer.shown("r") for buffer in buffers], who
 
@@ -321,6 +342,12 @@ async def _outcome_of(task: Any) -> PoolAnswer | Exception:
     return answer
 
 
+def _not_done(what: str, error: Exception) -> ExecutorUnavailableError:
+    return ExecutorUnavailableError(
+        f"the Dask cluster did not {what}: {error!r:.500}; its scheduler and its workers need asyncpar in the same version"
+    )
+
+
 def _ignore(event: object) -> None:
     """The executor is gone."""
 
@@ -353,32 +380,49 @@ def _refuse_trio() -> None:
 
 
 class _LocalCluster:
-    """A cluster of our own: a worker process for each processor, and a scheduler in a thread. Starting and closing it block."""
+    """A cluster of our own: a worker process for each processor, and a scheduler in a thread. All of its methods block.
+
+    Whoever starts it may be cancelled, and a thread that starts it goes on then. So closing it waits for that.
+    """
 
     def __init__(self, distributed: Any, settings: Any) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="asyncpar-dask-")  # for what it writes to disk
-        try:
-            with settings.set({"temporary-directory": self._folder.name}):  # a scheduler has no argument for it
-                self._cluster = distributed.LocalCluster(
-                    n_workers=cpu_count(),
-                    threads_per_worker=1,
-                    host="127.0.0.1",
-                    dashboard_address=None,
-                    scheduler_kwargs={
-                        "allowed_failures": 0,
-                        "dashboard": False,
-                        "dashboard_address": "127.0.0.1:0",  # it serves HTTP nevertheless, on the usual port if none is said
-                    },
-                )
-        except BaseException as error:
-            self._folder.cleanup()
-            if not isinstance(error, Exception):
-                raise
-            raise ExecutorUnavailableError(
-                f"no Dask cluster could be started on this machine: {error}; its workers import the script, so what the script "
-                'does must stand under `if __name__ == "__main__":`'
-            ) from error
-        self.address: str = self._cluster.scheduler_address
+        self._distributed = distributed
+        self._settings = settings
+        self._changing = threading.Lock()  # starting it, or closing it
+        self._is_closed = False
+        self._cluster: Any = None
+
+    def start(self) -> str:
+        """Returns the address."""
+        with self._changing:
+            if self._is_closed:
+                raise ExecutorUnavailableError("the Dask cluster was closed before it was started")
+            self._folder = tempfile.TemporaryDirectory(prefix="asyncpar-dask-")  # for what it writes to disk
+            try:
+                self._cluster = self._started()
+            except Exception as error:
+                self._folder.cleanup()
+                raise ExecutorUnavailableError(
+                    f"no Dask cluster could be started on this machine: {error}; its workers import the script, so what the "
+                    'script does must stand under `if __name__ == "__main__":`; a call in a Dask worker has to give an address'
+                ) from error
+            address: str = self._cluster.scheduler_address
+            return address
+
+    def _started(self) -> Any:
+        folder = {"temporary-directory": self._folder.name}  # a scheduler has no argument for it
+        with _setting, self._settings.set(folder):
+            return self._distributed.LocalCluster(
+                n_workers=cpu_count(),
+                threads_per_worker=1,
+                host="127.0.0.1",
+                dashboard_address=None,
+                scheduler_kwargs={
+                    "allowed_failures": 0,
+                    "dashboard": False,
+                    "dashboard_address": "127.0.0.1:0",  # it serves HTTP nevertheless, on the usual port if none is said
+                },
+            )
 
     def tell(self, client: Any) -> None:
         """Lets a client know whose it is. At exit, distributed closes clusters first, and it would try to connect again."""
@@ -391,7 +435,7 @@ class _LocalCluster:
         that kills its worker would be sent to such a new one at once.
         """
         cluster, deadline = self._cluster, time.monotonic() + _RESTART_SECONDS
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline and not self._is_closed:
             nannies = dict(cluster.workers)
             for name, nanny in nannies.items():
                 if nanny.status.name in ("closing", "closed", "failed"):
@@ -414,16 +458,19 @@ class _LocalCluster:
         )
 
     def close(self) -> None:
-        try:
-            self._cluster.close(_CLOSE_SECONDS)
-        finally:
-            self._folder.cleanup()
+        with self._changing:
+            if self._cluster is not None and not self._is_closed:
+                try:
+                    self._cluster.close(_CLOSE_SECONDS)
+                finally:
+                    self._folder.cleanup()
+            self._is_closed = True
 
 
-def make_plugin(distributed: Any, name: str) -> Any:
+def make_plugin(distributed: Any, name: str, owner: str) -> Any:
     """A scheduler plugin that publishes the number of the workers' threads, each time it changes.
 
-    Its class is pickled by value because it is local, so the scheduler needs no asyncpar.
+    It goes with its owner, the client with that id: a program may die without closing anything.
     """
 
     class Publisher(distributed.SchedulerPlugin):  # type: ignore[misc]  # an Any
@@ -435,5 +482,9 @@ def make_plugin(distributed: Any, name: str) -> Any:
 
         def remove_worker(self, scheduler: Any, worker: str, **_: Any) -> None:
             scheduler.log_event(name, scheduler.total_nthreads)
+
+        def remove_client(self, scheduler: Any, client: str) -> None:
+            if client == owner:
+                scheduler.remove_plugin(name)
 
     return Publisher()

@@ -8,10 +8,12 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import anyio
 import numpy as np
 import pytest
+from distributed import Client
 
 from asyncpar import DaskExecutor, pmap
 from asyncpar.testing.functions import Marking, double
@@ -94,3 +96,20 @@ async def test_a_worker_that_leaves_takes_no_call_with_it(cluster: Cluster) -> N
         assert found == [2 * x for x in range(200)]
         cluster.tell("scale 2")
         await wait_until(lambda: executor.workers == 2)
+
+
+async def test_after_a_new_connection_the_executor_follows_the_workers_again(cluster: Cluster) -> None:
+    async with Client(cluster.address, asynchronous=True, set_as_default=False) as client, DaskExecutor(client) as executor:
+        connection = client.scheduler_comm
+        async with Client(cluster.address, asynchronous=True, set_as_default=False) as other:
+            await other.run_on_scheduler(disconnect, client.id)
+        await wait_until(lambda: client.status == "running" and client.scheduler_comm is not connection)
+        assert await pmap(double, range(10), executor=executor) == [2 * x for x in range(10)]
+        cluster.tell("scale 3")
+        await wait_until(lambda: executor.workers == 3)
+        cluster.tell("scale 2")
+        await wait_until(lambda: executor.workers == 2)
+
+
+def disconnect(client: str, dask_scheduler: Any) -> None:
+    dask_scheduler.client_comms[client].comm.abort()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from typing import Any
 
 import anyio
 import dask
+import psutil
 import pytest
 from distributed import Client
 
@@ -17,6 +19,7 @@ import asyncpar
 from asyncpar import DaskExecutor, ExecutorUnavailableError, Parallel, delayed, parallel_config, pmap
 from asyncpar.testing.functions import double
 from tests.dask.cluster import Cluster
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.anyio
 on_asyncio = pytest.mark.parametrize("anyio_backend", ["asyncio"])
@@ -99,7 +102,7 @@ def test_a_backend_of_joblibs_name_needs_no_address(capsys: pytest.CaptureFixtur
 
 @pytest.mark.parametrize("params", [{"scatter": 3}, {"inner_max_num_threads": 2}])
 def test_what_a_cluster_does_not_take_is_refused(params: dict[str, Any]) -> None:
-    with pytest.raises((TypeError, AssertionError), match="backend 'dask' (has no|does not accept)"):
+    with pytest.raises((TypeError, AssertionError), match=r"backend 'dask' (has no|does not accept)"):
         Parallel(backend="dask", **params)([delayed(double)(3)])
 
 
@@ -174,3 +177,75 @@ def test_a_script_that_workers_cannot_import_is_told_why(tmp_path: Path) -> None
     done = run_script(tmp_path, "main()\n")
     assert done.returncode == 1
     assert 'must stand under `if __name__ == "__main__":`' in done.stderr
+
+
+@on_asyncio
+@pytest.mark.parametrize("address", ["", "nowhere", "http://127.0.0.1", "tls://127.0.0.1:1"])
+async def test_an_address_that_cannot_be_one_is_refused(address: str) -> None:
+    with pytest.raises(ExecutorUnavailableError, match="there is no Dask scheduler at"):
+        async with DaskExecutor(address):
+            pass
+
+
+@on_asyncio
+async def test_a_client_that_is_closed_is_refused(cluster: Cluster) -> None:
+    async with Client(cluster.address, asynchronous=True, set_as_default=False) as client:
+        pass
+    with pytest.raises(ExecutorUnavailableError, match="was given is closed"):
+        await pmap(double, [1], executor=DaskExecutor(client))
+
+
+@on_asyncio
+async def test_an_executor_whose_block_does_not_begin_is_closed() -> None:
+    executor = DaskExecutor("nowhere")
+    with pytest.raises(ExecutorUnavailableError):
+        async with executor:
+            pass
+    assert executor.closed
+
+
+async def enter_and_leave(executor: DaskExecutor) -> None:
+    async with executor:
+        pass
+
+
+@on_asyncio
+async def test_a_cluster_that_is_being_started_when_its_task_is_cancelled_ends() -> None:
+    """asyncio's own cancellation does not wait for the thread that starts it."""
+    task = asyncio.create_task(enter_and_leave(DaskExecutor()))
+    before = set(psutil.Process().children())
+    await wait_until(lambda: set(psutil.Process().children()) - before)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+@on_asyncio
+async def test_clusters_that_are_started_together_leave_dasks_configuration_alone() -> None:
+    before = dask.config.get("temporary-directory")
+    async with anyio.create_task_group() as group:
+        for _ in range(2):
+            group.start_soon(enter_and_leave, DaskExecutor())
+    assert dask.config.get("temporary-directory") == before
+
+
+PROGRAM_THAT_DIES = """
+import asyncio, os, sys
+from asyncpar import DaskExecutor, pmap
+
+async def main():
+    await pmap(abs, [1], executor=DaskExecutor(sys.argv[1]))
+    os.kill(os.getpid(), 9)
+
+asyncio.run(main())
+"""
+
+
+@on_asyncio
+async def test_nothing_of_a_program_that_died_stays_in_a_scheduler(cluster: Cluster) -> None:
+    command = [sys.executable, "-c", PROGRAM_THAT_DIES, cluster.address]
+    died = await anyio.to_thread.run_sync(lambda: subprocess.run(command, check=False))
+    assert died.returncode == -9
+    async with Client(cluster.address, asynchronous=True, set_as_default=False) as client, asyncio.timeout(30):
+        while [name for name in (await client.run_on_scheduler(look_around))[0] if name.startswith("asyncpar")]:
+            await anyio.sleep(0.01)

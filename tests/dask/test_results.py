@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import operator
 import os
 from contextvars import ContextVar
@@ -94,6 +96,29 @@ async def test_a_large_function_is_sent_once(executor: DaskExecutor, tmp_path: P
     assert [x for x, _ in await results] == list(range(60))
     assert results.statistics().inline_bytes < 200_000
     assert len(list(tmp_path.iterdir())) <= 2
+
+
+class Counted:
+    """A function that is so large that the cluster keeps it."""
+
+    def __init__(self) -> None:
+        self.data = bytes(2_000_000)
+
+    def __call__(self, x: int) -> int:
+        return x
+
+
+def count_functions() -> int:
+    gc.collect()
+    return sum([type(thing) is Counted for thing in gc.get_objects()])
+
+
+async def test_workers_keep_no_large_function_of_an_ended_run(cluster: Cluster, executor: DaskExecutor) -> None:
+    for _ in range(3):
+        assert await pmap(Counted(), range(4), executor=executor, batch_size=1) == [0, 1, 2, 3]
+    async with Client(cluster.address, asynchronous=True, set_as_default=False) as client, asyncio.timeout(30):
+        while sum((await client.run(count_functions)).values()):
+            await anyio.sleep(0.01)
 
 
 async def test_large_results_come_back_whole(executor: DaskExecutor) -> None:
@@ -209,8 +234,11 @@ async def test_workers_without_asyncpar_are_named_as_the_reason(
     from asyncpar.executors import dask
 
     monkeypatch.setattr(dask, "run_in_cluster", _Unknown())
-    with pytest.raises(ExecutorUnavailableError, match="its workers need asyncpar in the same version"):
+    with pytest.raises(ExecutorUnavailableError, match=r"did not run a batch.* its workers need asyncpar in the same version"):
         await pmap(double, [1], executor=executor)
+    monkeypatch.setattr(dask, "Box", lambda *_, **__: _Unknown())
+    with pytest.raises(ExecutorUnavailableError, match=r"did not take data.* its workers need asyncpar in the same version"):
+        await pmap(len, [bytes(2_000_000)], executor=executor)
 
 
 class _Unknown:

@@ -49,7 +49,7 @@ async def test_processors_are_given_back_after_a_while_without_work(cluster: str
 
 @pytest.mark.parametrize("params", [{"num_gpus": 3}, {"inner_max_num_threads": 2}])
 def test_what_a_cluster_does_not_take_is_refused(params: dict[str, Any]) -> None:
-    with pytest.raises((TypeError, AssertionError), match="backend 'ray' (has no|does not accept)"):
+    with pytest.raises((TypeError, AssertionError), match=r"backend 'ray' (has no|does not accept)"):
         Parallel(backend="ray", **params)([delayed(double)(3)])
 
 
