@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from typing import Any
 
 _CLOSE_SECONDS = 15.0  # after a worker has died at its start, a cluster may wait for it forever
@@ -90,18 +91,50 @@ def serve(workers: int, folder: str) -> None:
     ):
         say(cluster.scheduler_address)
         say(os.getpid())
+        supervisor = Supervisor(cluster, workers)
         for line in sys.stdin:
             command, *arguments = line.split()
-            say(carry_out(cluster, command, *map(int, arguments)))
+            say(carry_out(cluster, supervisor, command, *map(int, arguments)))
+        supervisor.stop()
     say("closed")
 
 
-def carry_out(cluster: Any, command: str, *arguments: int) -> str:
+class Supervisor(threading.Thread):
+    """Starts workers in the place of those that Dask has given up, as whoever runs a cluster does.
+
+    Dask itself replaces a worker that dies, unless it dies while it starts. `workers`: how many there are to be; None: that is
+    not up to this thread.
+    """
+
+    def __init__(self, cluster: Any, workers: int | None) -> None:
+        super().__init__(daemon=True)
+        self.workers = workers
+        self._cluster = cluster
+        self._is_over = threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        cluster = self._cluster
+        while not self._is_over.wait(0.2):
+            for name, nanny in list(cluster.workers.items()):
+                if nanny.status.name in ("closing", "closed", "failed"):
+                    cluster.workers.pop(name, None)
+            if self.workers is not None and len(cluster.workers) < self.workers:
+                cluster.scale(self.workers)
+
+    def stop(self) -> None:
+        self._is_over.set()
+        self.join()
+
+
+def carry_out(cluster: Any, supervisor: Supervisor, command: str, *arguments: int) -> str:
     if command == "pids":
         return " ".join(str(worker.process.pid) for worker in cluster.workers.values() if worker.process is not None)
     if command == "scale":
+        (supervisor.workers,) = arguments
         cluster.scale(*arguments)
     elif command == "adapt":
+        supervisor.workers = None
         cluster.adapt(minimum=arguments[0], maximum=arguments[1], interval="100ms", target_duration="1s")
     else:
         raise AssertionError(f"unknown command {command}")
