@@ -10,6 +10,7 @@ from typing import Any
 
 import anyio
 import dask
+import psutil
 import pytest
 from distributed import Client
 
@@ -27,6 +28,21 @@ async def test_without_an_address_there_is_a_cluster_of_its_own_which_ends_with_
         assert executor.workers == asyncpar.cpu_count()
         results = await pmap(lambda _: os.getpid(), range(20), executor=executor)
         assert os.getpid() not in results
+
+
+async def test_a_cluster_of_its_own_ends_even_if_the_client_cannot_be_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    close = Client.close
+
+    async def fail(client: Client, *arguments: object) -> None:
+        await close(client, *arguments)
+        raise RuntimeError("not closed")
+
+    executor = DaskExecutor()
+    (pid,) = await pmap(own_pid, [1], executor=executor)
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="not closed"):
+        patch.setattr(Client, "close", fail)
+        await executor.aclose()
+    assert not psutil.pid_exists(pid)
 
 
 def test_an_executor_with_a_name_ends_with_its_event_loop(anyio_backend: Any) -> None:
