@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,17 @@ def test_the_synchronous_doors_run_in_the_portals_loop(cluster: Cluster) -> None
 def test_a_backend_of_joblibs_name_needs_no_address(capsys: pytest.CaptureFixture[str]) -> None:
     assert Parallel(backend="dask", verbose=1)(delayed(double)(x) for x in range(30)) == [2 * x for x in range(30)]
     assert "Using backend dask with all of its workers." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("pre_dispatch", ["2 * n_jobs", "n_jobs"])
+def test_a_generator_of_a_clusters_results_pulls_only_what_is_needed(pre_dispatch: str, cluster: Cluster) -> None:
+    pulled = count()
+    tasks = (delayed(double)(next(pulled)) for _ in range(10_000))
+    with parallel_config(backend="dask", client=cluster.address):
+        results = Parallel(return_as="generator", pre_dispatch=pre_dispatch, batch_size=1)(tasks)
+    assert next(results) == 0
+    results.close()
+    assert next(pulled) < 1000
 
 
 @pytest.mark.parametrize("params", [{"scatter": 3}, {"inner_max_num_threads": 2}])
