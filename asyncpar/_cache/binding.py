@@ -49,10 +49,10 @@ def make_binder(function: Callable[..., Any], ignore: Collection[str]) -> tuple[
 def _signature(function: Callable[..., Any], ignore: Collection[str]) -> inspect.Signature:
     """The function's own; or, if `ignore` names parameters of a function that a decorator has wrapped in it, that one's."""
     own = inspect.signature(function, follow_wrapped=False)
+    if set(ignore) <= {"*", "**"} | own.parameters.keys():
+        return own  # the wrapped one may be a built-in function without one
     wrapped = inspect.signature(function)
-    return (
-        own if set(ignore) <= {"*", "**"} | own.parameters.keys() or not set(ignore) <= wrapped.parameters.keys() else wrapped
-    )
+    return wrapped if set(ignore) <= wrapped.parameters.keys() else own
 
 
 def _written(signature: inspect.Signature, space: dict[str, Any]) -> str:

@@ -20,6 +20,7 @@ import os
 import signal
 import sys
 import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, NoReturn
@@ -29,6 +30,7 @@ from asyncpar._child.pool_main import PoolAnswer, Server, run_in_actor, server_h
 from asyncpar._memory.loans import MmapMode
 
 CONTROL = "asyncpar"  # the concurrency group of the actor that `stop` is in
+_MOST_TAKEN_BACK = 64  # far more than the two batches that an actor has at a time
 _MORE_SECONDS = 1.0  # than its timeout, for a call that lets no other thread run
 
 
@@ -77,7 +79,7 @@ class RayWorker:
     def __init__(self) -> None:
         self._changing = threading.Lock()
         self._running = ""  # the word of the batch
-        self._taken_back: set[str] = set()
+        self._taken_back: deque[str] = deque(maxlen=_MOST_TAKEN_BACK)  # some were over already, and never come
         self._server: Server | None = None
         self._watch: _Watch | None = None
 
@@ -112,7 +114,7 @@ class RayWorker:
         """Takes a batch back, or has it make no further call. Returns whether it certainly does not run."""
         with self._changing:
             if self._running != word:
-                self._taken_back.add(word)
+                self._taken_back.append(word)
                 return True
             assert self._server is not None, "it was made before anything ran"
             self._server.page[STOP] = 1.0

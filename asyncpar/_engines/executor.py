@@ -91,9 +91,10 @@ class ConnectedExecutor(EngineExecutor):
 
     def __init__(self, engine: Engine, **options: Any) -> None:
         super().__init__(engine, **options)
-        self._life = Life(self.pool, engine.live, self._end_everything, self._end_without_loop)
+        self._life = Life(self.pool, self._live, self._end_everything, self._end_without_loop)
         self._connecting = anyio.Lock()
         self._is_connected = False
+        self._failure: Exception | None = None  # of what lives in the background; other tasks there must not end with it
 
     async def __aenter__(self) -> Any:
         self.pool.bind_to_loop()
@@ -120,12 +121,25 @@ class ConnectedExecutor(EngineExecutor):
 
     async def shut_down(self) -> None:
         await self._life.end()
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+    async def _live(self) -> None:
+        try:
+            await self.engine.live()
+        except Exception as error:
+            self._failure = error
+            await anyio.sleep_forever()
 
     async def _end_everything(self) -> None:
         self.pool.close()
         with anyio.CancelScope(shield=True):
             async with self._connecting:
-                await self.engine.close()
+                try:
+                    await self.engine.close()
+                except Exception as error:
+                    self._failure = error
 
     def _end_without_loop(self) -> None:
         """Called when the event loop has been closed: nothing can be awaited in it any more."""

@@ -52,6 +52,7 @@ class Connection:
         self.address = address
         self.users = 0
         self._ray = ray
+        self._id: tuple[str, str] | None = None
         self._stands = threading.Event()
         self._is_over = threading.Event()
         self._error: BaseException | None = None
@@ -66,6 +67,10 @@ class Connection:
             where = "Ray cannot be started" if self.address is None else f"there is no Ray cluster at {self.address}"
             raise ExecutorUnavailableError(f"{where}: {self._error}") from self._error
 
+    def lasts(self) -> bool:
+        """Whether the program has not ended it by itself."""
+        return self._ray.is_initialized() and self._current_id() == self._id
+
     def end(self) -> None:
         self._is_over.set()
         self._thread.join()
@@ -76,7 +81,8 @@ class Connection:
             with contextlib.ExitStack() as stack:
                 with _undisturbed():
                     self._connect(stack)
-                stack.callback(self._ray.shutdown)
+                stack.callback(self._shut_down)
+                self._id = self._current_id()
                 self._stands.set()
                 self._is_over.wait()
         except BaseException as error:  # also what Ray raises instead of exceptions
@@ -84,6 +90,15 @@ class Connection:
         finally:
             _put_back(environment)
             self._stands.set()
+
+    def _current_id(self) -> tuple[str, str]:
+        """A cluster numbers those that connect to it."""
+        context = self._ray.get_runtime_context()
+        return context.gcs_address, context.get_worker_id()
+
+    def _shut_down(self) -> None:
+        if self.lasts():  # otherwise, it would end another one
+            self._ray.shutdown()
 
     def _connect(self, stack: contextlib.ExitStack) -> None:
         options: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
@@ -139,6 +154,8 @@ def connect(ray: Any, address: str | None) -> Connection | None:
     """
     global _current
     with _changing:
+        if _current is not None and not _current.lasts():
+            _current = None
         if not ray.is_initialized():
             _current = Connection(ray, address)
         elif address is not None and not _is_connected_to(ray, address):

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from asyncpar._basics.validation import is_number
+from asyncpar._sync.reporting import ALL_WORKERS
 
 _LEFT_TO_ASYNCPAR = "2*n_jobs"  # joblib's default
 _MOST_POWER = 64  # in a pre_dispatch expression: no real one is longer, and "9**9**9" would never end
@@ -46,6 +47,8 @@ def evaluate_pre_dispatch(expression: object, n_jobs: int) -> int | None:
         raise _not_pre_dispatch(expression) from None
     if count < 1:
         raise _not_pre_dispatch(expression)
+    if n_jobs == ALL_WORKERS and isinstance(expression, str) and "n_jobs" in expression:
+        return None  # nobody knows how many they are
     return count
 
 

@@ -204,17 +204,23 @@ class _Dask(Engine):
     async def close(self) -> None:
         client, self._client = self._client, None
         cluster, self._cluster = self._cluster, None
-        if client is not None and client.status == "running":
+        try:
+            if client is not None:
+                await self._leave(client)
+            if self._waiting:  # for tasks that have been released
+                await asyncio.wait(self._waiting, timeout=_CLOSE_SECONDS)
+        finally:
+            if cluster is not None:
+                await run_off_loop(cluster.close)
+
+    async def _leave(self, client: Any) -> None:
+        if client.status == "running":
             with contextlib.suppress(Exception), anyio.move_on_after(_CLOSE_SECONDS):  # the scheduler may be gone
                 await client.unregister_scheduler_plugin(self._name)
                 client.unsubscribe_topic(self._name)
-        if client is not None and self._owns_client:
+        if self._owns_client:
             with contextlib.suppress(OSError):  # in time, or with a scheduler that answers
                 await client.close(_CLOSE_SECONDS)
-        if self._waiting:  # for tasks that have been released
-            await asyncio.wait(self._waiting, timeout=_CLOSE_SECONDS)
-        if cluster is not None:
-            await run_off_loop(cluster.close)
 
     async def live(self) -> None:
         """Mends a cluster of our own from which workers are missing for long."""

@@ -71,6 +71,10 @@ def test_ignored_parameters_do_not_count(ignore: list[str]) -> None:
     assert keyer.key((7, 2), {}) != one
 
 
+def add(a: int, b: int) -> int:
+    return a + b
+
+
 def decorated(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -86,6 +90,12 @@ def test_parameters_of_a_decorated_function_may_be_ignored() -> None:
     assert Keyer(wrapped, ["args"]).key((1, 5), {}) == Keyer(wrapped, ["args"]).key((2,), {})
     with pytest.raises(ValueError, match="ignore names"):
         Keyer(wrapped, ["z"])
+
+
+def test_a_function_that_wraps_a_built_in_one_has_its_own_parameters() -> None:
+    wrapped = functools.wraps(getattr)(add)
+    assert Keyer(wrapped, []).key((1,), {"b": 2}) == Keyer(wrapped, []).key((1, 2), {})
+    assert Keyer(wrapped, ["b"]).key((1, 5), {}) == Keyer(wrapped, ["b"]).key((1, 6), {})
 
 
 def test_twins_that_ignore_different_parameters_do_not_share_keys() -> None:

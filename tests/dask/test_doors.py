@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,21 @@ async def test_without_an_address_there_is_a_cluster_of_its_own_which_ends_with_
         assert executor.workers == asyncpar.cpu_count()
         results = await pmap(lambda _: os.getpid(), range(20), executor=executor)
         assert os.getpid() not in results
+
+
+async def test_a_cluster_of_its_own_ends_even_if_the_client_cannot_be_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    close = Client.close
+
+    async def fail(client: Client, *arguments: object) -> None:
+        await close(client, *arguments)
+        raise RuntimeError("not closed")
+
+    executor = DaskExecutor()
+    (pid,) = await pmap(own_pid, [1], executor=executor)
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="not closed"):
+        patch.setattr(Client, "close", fail)
+        await executor.aclose()
+    assert not psutil.pid_exists(pid)
 
 
 def test_an_executor_with_a_name_ends_with_its_event_loop(anyio_backend: Any) -> None:
@@ -98,6 +114,17 @@ def test_the_synchronous_doors_run_in_the_portals_loop(cluster: Cluster) -> None
 def test_a_backend_of_joblibs_name_needs_no_address(capsys: pytest.CaptureFixture[str]) -> None:
     assert Parallel(backend="dask", verbose=1)(delayed(double)(x) for x in range(30)) == [2 * x for x in range(30)]
     assert "Using backend dask with all of its workers." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("pre_dispatch", ["2 * n_jobs", "n_jobs"])
+def test_a_generator_of_a_clusters_results_pulls_only_what_is_needed(pre_dispatch: str, cluster: Cluster) -> None:
+    pulled = count()
+    tasks = (delayed(double)(next(pulled)) for _ in range(10_000))
+    with parallel_config(backend="dask", client=cluster.address):
+        results = Parallel(return_as="generator", pre_dispatch=pre_dispatch, batch_size=1)(tasks)
+    assert next(results) == 0
+    results.close()
+    assert next(pulled) < 1000
 
 
 @pytest.mark.parametrize("params", [{"scatter": 3}, {"inner_max_num_threads": 2}])

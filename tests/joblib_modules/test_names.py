@@ -226,6 +226,15 @@ def test_the_end_of_lokys_pool_is_the_end_of_warm_workers() -> None:
     loky.get_reusable_executor(2, timeout=60).shutdown()
 
 
+def test_lokys_pool_takes_its_arguments_in_the_order_of_loky() -> None:
+    with pytest.raises(ValueError, match="idle_timeout"):
+        loky.get_reusable_executor(2, None, -1.0)
+    executor = loky.get_reusable_executor(2, None, 60)
+    assert loky.get_reusable_executor(2, timeout=60, reuse=True) is executor
+    assert loky.get_reusable_executor(2, timeout=60, reuse=False) is not executor
+    loky.get_reusable_executor(2, timeout=60).shutdown()
+
+
 def test_the_death_of_a_worker_is_the_error_that_lokys_users_catch() -> None:
     with loky.ProcessPoolExecutor(2, timeout=5) as pool, pytest.raises(TerminatedWorkerError):
         pool.submit(kill_self, 0).result()

@@ -19,13 +19,23 @@ class _ReusablePoolExecutor(ProcessPoolExecutor):
         close_shared_executors()
 
 
-def get_reusable_executor(max_workers: int | None = None, *others: Any, **options: Any) -> _ReusablePoolExecutor:
-    """A pool with so many workers, the same as the last time unless that has been shut down or had other options."""
+def get_reusable_executor(
+    max_workers: int | None = None,
+    context: Any = None,
+    timeout: float | None = None,
+    kill_workers: bool = False,
+    reuse: Any = "auto",
+    **options: Any,
+) -> _ReusablePoolExecutor:
+    """A pool with so many workers, the same as the last time unless that has been shut down or had other options.
+
+    `timeout` and `options`: as in `ProcessPoolExecutor`. `reuse`: False makes another. The rest is accepted for loky's sake.
+    """
     global _last
-    asked = (max_workers, others, options)
-    if _last is not None and not _last[1].is_shut_down and asked == _last[0]:
+    asked = (max_workers, timeout, options)
+    if reuse is not False and _last is not None and not _last[1].is_shut_down and asked == _last[0]:
         return _last[1]
-    executor = _ReusablePoolExecutor(max_workers, *others, **options)
+    executor = _ReusablePoolExecutor(max_workers, timeout=timeout, **options)
     _last = asked, executor
     return executor
 
