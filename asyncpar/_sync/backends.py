@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PosixPath, WindowsPath
-from types import BuiltinFunctionType, FunctionType, NoneType
+from types import BuiltinFunctionType, FunctionType, ModuleType, NoneType
 from typing import Any
 
 from asyncpar._basics.hints import meant_option
@@ -61,7 +61,6 @@ _PROCESS_PARAMS = {  # {joblib's name, and others: ProcessExecutor's name}
     "grace": "grace",
 }
 _THREAD_PARAMS = ("initializer", "initargs")
-_PLAIN_CALLABLES = FunctionType, BuiltinFunctionType, type  # without an object that may change
 _SIMPLE = frozenset({NoneType, bool, int, str, bytes, PosixPath, WindowsPath})
 _CLUSTER_PARAMS = ("client", "scale_to", "contextvars")  # of DaskExecutor
 
@@ -346,7 +345,7 @@ def _spare_key(threads: int, params: Mapping[str, Any]) -> Hashable | None:
     there is a key only where all of them are of kinds that cannot change.
     """
     initializer, arguments = params.get("initializer"), params.get("initargs", ())
-    if not isinstance(initializer, _PLAIN_CALLABLES) or _enters(initializer):
+    if not _is_plain(initializer) or _enters(initializer):
         return None
     if params.keys() - {"initializer", "initargs", "idle_worker_timeout"}:
         return None
@@ -356,6 +355,12 @@ def _spare_key(threads: int, params: Mapping[str, Any]) -> Hashable | None:
         return depth(), threads, initializer, tuple(map(_unchangeable, arguments)), params.get("idle_worker_timeout")
     except TypeError:
         return None
+
+
+def _is_plain(initializer: Any) -> bool:
+    """Whether it is a function or a class, and not the method of an object."""
+    of = getattr(initializer, "__self__", None)
+    return isinstance(initializer, FunctionType | BuiltinFunctionType | type) and isinstance(of, ModuleType | NoneType)
 
 
 def _unchangeable(value: Any) -> Hashable:

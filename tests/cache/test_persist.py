@@ -186,7 +186,7 @@ def test_a_file_of_joblib_that_has_been_cut_is_refused(tmp_path: Path) -> None:
     joblib = pytest.importorskip("joblib")
     joblib.dump(ARRAY, tmp_path / "file")
     (tmp_path / "file").write_bytes((tmp_path / "file").read_bytes()[:-20])
-    with pytest.raises(ValueError, match="is damaged, or was written neither .* nor by joblib"):
+    with pytest.raises(ValueError, match=r"is damaged, or was written neither .* nor by joblib"):
         load(tmp_path / "file")
 
 

@@ -491,6 +491,13 @@ class RefusesToCompare:
         raise ValueError("ambiguous")
 
 
+def test_an_argument_of_an_initializer_that_cannot_be_pickled_is_named() -> None:
+    with pytest.raises(
+        asyncpar.PicklingError, match=r"<built-in function abs>, the initializer, cannot be sent .* _thread.lock"
+    ):
+        pid_with(abs, threading.Lock())
+
+
 def test_arguments_of_an_initializer_that_cannot_be_compared_are_not_compared() -> None:
     assert pid_with(identity, RefusesToCompare()) != pid_with(identity, RefusesToCompare())
 
