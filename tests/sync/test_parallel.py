@@ -492,9 +492,7 @@ class RefusesToCompare:
 
 
 def test_an_argument_of_an_initializer_that_cannot_be_pickled_is_named() -> None:
-    with pytest.raises(
-        asyncpar.PicklingError, match=r"<built-in function abs>, the initializer, cannot be sent .* _thread.lock"
-    ):
+    with pytest.raises(asyncpar.PicklingError, match=r"function abs>, the initializer, cannot be sent .* _thread.lock"):
         pid_with(abs, threading.Lock())
 
 
