@@ -90,6 +90,8 @@ def _change_process(process: Any) -> None:
 
 def _parent_class(process: Any) -> Any:
     class ParentProcess(process._ParentProcess):  # type: ignore[misc]  # the module is not imported here
+        _sentinel: int | None
+
         def is_alive(self) -> bool:
             return True
 

@@ -28,6 +28,10 @@ from asyncpar._sync.backends import Backend, BackendObject, find_backend
 from asyncpar._sync.pool_executor import PoolExecutor
 
 
+_OUR_NAMES = {"idle_worker_timeout": "idle_timeout"}
+_OF_MAPS = frozenset({"temp_folder", "max_nbytes", "mmap_mode", "verbose"})  # what joblib's backends get for maps of arrays
+
+
 class ParallelBackendBase(BackendObject, metaclass=ABCMeta):
     """What joblib's backends have in common. Derive from it, implement `effective_n_jobs` and `submit`, and register it."""
 
@@ -175,8 +179,9 @@ class _Own(ParallelBackendBase):
         self, n_jobs: int | None = 1, parallel: Any = None, prefer: Any = None, require: Any = None, **kwargs: Any
     ) -> int:
         workers = super().configure(n_jobs, parallel, prefer, require)
-        options = {"inner_max_num_threads": self.inner_max_num_threads, **self.backend_kwargs}
-        self._workers = PoolExecutor(workers, executor=self.stands_for, **options)
+        options = {"inner_max_num_threads": self.inner_max_num_threads, **self.backend_kwargs, **kwargs}
+        known = {_OUR_NAMES.get(name, name): value for name, value in options.items() if name not in _OF_MAPS}
+        self._workers = PoolExecutor(workers, executor=self.stands_for, **known)
         return workers
 
     def submit(self, func: Any, callback: Any = None) -> Any:

@@ -28,6 +28,7 @@ from asyncpar.joblib.parallel import (
     register_parallel_backend,
 )
 from tests.functions import double, process_id
+from tests.sync.functions import put_into_environment
 
 
 class Threads(ParallelBackendBase):
@@ -286,6 +287,13 @@ def test_what_is_derived_from_a_backend_of_joblibs_has_its_methods_called() -> N
     pids = Parallel(2, backend=backend)(delayed(process_id)(x) for x in range(4))
     assert os.getpid() not in pids
     assert backend.calls == 1
+
+
+@pytest.mark.parametrize("of_call", [True, False])
+def test_what_is_derived_from_a_backend_of_joblibs_has_its_parameters(of_call: bool) -> None:
+    params: dict[str, Any] = {"initializer": put_into_environment, "initargs": ("MARK", "1"), "idle_worker_timeout": 60}
+    parallel = Parallel(2, backend=Counted(), **params) if of_call else Parallel(2, backend=Counted(**params))
+    assert parallel([delayed(os.getenv)("MARK")]) == ["1"]
 
 
 def test_a_call_that_is_dropped_ends_the_backend() -> None:
