@@ -182,7 +182,9 @@ def _load_foreign(file: IO[bytes], path: str | None, mmap_mode: MapMode | None) 
     except ImportError:  # of what is in it
         raise
     except Exception as error:
-        raise ValueError(f"{path or file!r:.200} was not written by asyncpar.dump, nor by joblib: {error}") from error
+        raise ValueError(
+            f"{path or file!r:.200} is damaged, or was written neither by asyncpar.dump nor by joblib: {error}"
+        ) from error
     if mmap_mode is not None:
         _warn_of_compressed(path or repr(file), mmap_mode, stacklevel=4)
     return value

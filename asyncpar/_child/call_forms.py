@@ -60,3 +60,6 @@ class Initializer:
 
     def __call__(self) -> object:
         return self.function(*self.arguments)
+
+    def __repr__(self) -> str:
+        return f"{self.function!r}, the initializer,"

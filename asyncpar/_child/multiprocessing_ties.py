@@ -2,7 +2,8 @@
 
 - **Who this process is.** Calls ask `multiprocessing.current_process()` and `parent_process()` whether they run in the main
   process, and which worker they are. So a worker has a name, a number (its index, counted from 1, as multiprocessing counts its
-  children), and a parent. A worker does not outlive its parent, and so finds it alive.
+  children), and a parent. A worker does not outlive its parent, and so finds it alive,
+  and waits in vain for its end.
 - **The authentication key** with which processes trust each other. A proxy of a `multiprocessing.Manager` reaches its manager
   from a worker only if the worker has its parent's key. Workers get the key as soon as the parent has loaded multiprocessing.
 - **The resource tracker**, a process that removes shared memory when the process that has opened it is gone. A worker would
@@ -20,7 +21,9 @@ every worker would have to keep a descriptor of it.
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 from collections.abc import Callable
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
@@ -87,8 +90,20 @@ def _change_process(process: Any) -> None:
 
 def _parent_class(process: Any) -> Any:
     class ParentProcess(process._ParentProcess):  # type: ignore[misc]  # the module is not imported here
+        _sentinel: int | None
+
         def is_alive(self) -> bool:
             return True
+
+        def join(self, timeout: float | None = None) -> None:
+            threading.Event().wait(timeout)
+
+        @property
+        def sentinel(self) -> int:
+            """What `multiprocessing.connection.wait` waits for: the end of a pipe to which nobody writes."""
+            if self._sentinel is None:
+                self._sentinel, self._never_closed = os.pipe()
+            return int(self._sentinel)
 
     return ParentProcess
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import PosixPath, WindowsPath
+from types import BuiltinFunctionType, FunctionType, ModuleType, NoneType
 from typing import Any
 
 from asyncpar._basics.hints import meant_option
@@ -62,6 +64,7 @@ _PROCESS_PARAMS = {  # {joblib's name, and others: ProcessExecutor's name}
     "grace": "grace",
 }
 _THREAD_PARAMS = ("initializer", "initargs")
+_SIMPLE = frozenset({NoneType, bool, int, str, bytes, PosixPath, WindowsPath})
 
 registered: dict[str, Callable[..., Executor | BackendObject]] = {}  # by `register_parallel_backend`
 default_backend: list[str] = []  # the name that it made the default last
@@ -334,20 +337,43 @@ def _refuse_unknown(name: str, params: Mapping[str, Any], known: Iterable[str]) 
 def _spare_key(threads: int, params: Mapping[str, Any]) -> Hashable | None:
     """Calls with the same initializer and the same arguments for it may have the same workers, one call after the other.
 
-    But what the initializer has entered is left when its workers end, and so at the end of the call.
+    But what the initializer has entered is left when its workers end, and so at the end of the call. And an argument, or the
+    object of a method, may be another one at the next call although it is equal, or is the same object and has changed. So
+    there is a key only where all of them are of kinds that cannot change.
     """
     initializer, arguments = params.get("initializer"), params.get("initargs", ())
-    if initializer is None or params.keys() - {"initializer", "initargs", "idle_worker_timeout"} or _enters(initializer):
+    if not _is_plain(initializer) or _enters(initializer):
+        return None
+    if params.keys() - {"initializer", "initargs", "idle_worker_timeout"}:
         return None
     if not isinstance(arguments, list | tuple):  # an iterator has them only once
         return None
-    arguments = tuple(arguments)
-    key = (depth(), threads, initializer, arguments, tuple(map(type, arguments)), params.get("idle_worker_timeout"))
     try:
-        hash(key)
-    except TypeError:  # they may have changed since
+        return depth(), threads, initializer, tuple(map(_unchangeable, arguments)), params.get("idle_worker_timeout")
+    except TypeError:
         return None
-    return key
+
+
+def _is_plain(initializer: Any) -> bool:
+    """Whether it is a function or a class, and not the method of an object."""
+    of = getattr(initializer, "__self__", None)
+    return isinstance(initializer, FunctionType | BuiltinFunctionType | type) and isinstance(of, ModuleType | NoneType)
+
+
+def _unchangeable(value: Any) -> Hashable:
+    """What is equal only for values that no code can tell apart.
+
+    Raises:
+        TypeError: the value may change, or nobody knows what it is equal to.
+    """
+    kind = type(value)
+    if kind in _SIMPLE:
+        return kind, value
+    if kind in (float, complex):
+        return kind, repr(value)  # 0.0 is equal to -0.0
+    if kind is tuple or kind is frozenset:
+        return kind, kind(map(_unchangeable, value))
+    raise TypeError(f"{kind} may change")
 
 
 def _enters(initializer: Any) -> bool:

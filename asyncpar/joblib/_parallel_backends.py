@@ -17,7 +17,7 @@ import threading
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor as StandardExecutor
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -26,6 +26,9 @@ from typing import Any, ClassVar
 from asyncpar._platform.cpus import resolve_n_jobs
 from asyncpar._sync.backends import Backend, BackendObject, find_backend
 from asyncpar._sync.pool_executor import PoolExecutor
+
+_OUR_NAMES = {"idle_worker_timeout": "idle_timeout"}
+_OF_MAPS = frozenset({"temp_folder", "max_nbytes", "mmap_mode", "verbose"})  # what joblib's backends get for maps of arrays
 
 
 class ParallelBackendBase(BackendObject, metaclass=ABCMeta):
@@ -175,8 +178,9 @@ class _Own(ParallelBackendBase):
         self, n_jobs: int | None = 1, parallel: Any = None, prefer: Any = None, require: Any = None, **kwargs: Any
     ) -> int:
         workers = super().configure(n_jobs, parallel, prefer, require)
-        options = {"inner_max_num_threads": self.inner_max_num_threads, **self.backend_kwargs}
-        self._workers = PoolExecutor(workers, executor=self.stands_for, **options)
+        options = {"inner_max_num_threads": self.inner_max_num_threads, **self.backend_kwargs, **kwargs}
+        known = {_OUR_NAMES.get(name, name): value for name, value in options.items() if name not in _OF_MAPS}
+        self._workers = PoolExecutor(workers, executor=self.stands_for, **known)
         return workers
 
     def submit(self, func: Any, callback: Any = None) -> Any:
@@ -307,7 +311,11 @@ class BackendPool(StandardExecutor):
         except FallbackToBackend as fallback:
             self._backend = fallback.backend
             workers = self._backend.configure(**arguments)
-        self._backend.start_call()
+        try:
+            self._backend.start_call()
+        except BaseException:
+            self._backend.terminate()
+            raise
         return workers
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
@@ -329,28 +337,41 @@ class BackendPool(StandardExecutor):
                 arguments = future, self._backend.retrieve_result, job
                 threading.Thread(target=_settle, args=arguments, name="asyncpar joblib backend", daemon=True).start()
         except BaseException as error:
-            future.set_exception(error)
+            with suppress(InvalidStateError):  # it has called back before
+                future.set_exception(error)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Ends the backend."""
-        with suppress(RuntimeError):  # it has been shut down before
-            self._caller.submit(self._end)
+        """Ends the backend.
+
+        Raises:
+            Exception: the backend's own error, if that is waited for.
+        """
+        try:
+            end = self._caller.submit(self._end)
+        except RuntimeError:  # it has been shut down before
+            return
         self._caller.shutdown(wait=wait)
+        if wait:
+            end.result()
 
     def _end(self) -> None:
-        if self._under_way:
-            self._backend.abort_everything(ensure_ready=False)
-        self._backend.stop_call()
-        self._backend.terminate()
+        try:
+            if self._under_way:
+                self._backend.abort_everything(ensure_ready=False)
+            self._backend.stop_call()
+        finally:
+            self._backend.terminate()
 
 
 def _settle(future: Future[Any], retrieve: Callable[[Any], list[Any]], out: Any) -> None:
-    try:
-        (value,) = retrieve(out)
-    except BaseException as error:
-        future.set_exception(error)
-    else:
-        future.set_result(value)
+    """What a backend says first counts. An error here would end the thread in which a pool calls back."""
+    with suppress(InvalidStateError):
+        try:
+            (value,) = retrieve(out)
+        except BaseException as error:
+            future.set_exception(error)
+        else:
+            future.set_result(value)
 
 
 def _ignore(_: object) -> None:

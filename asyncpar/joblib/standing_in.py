@@ -1,7 +1,8 @@
 """`install`: this package in joblib's place, in this process and in its workers.
 
-`sys.modules["joblib"]` becomes this package, and a finder answers for `joblib.parallel` and all other modules of joblib. Each
-of them is the module of this package that has its name, the same object, so a class is one class under both names. What is
+`sys.modules["joblib"]` becomes this package, and a finder answers for joblib and all modules of it, also when something has
+emptied `sys.modules`. Each of them is the module of this package that has its name, the same object, so a class is one class
+under both names. What this package has for itself is not found under joblib's name. What is
 pickled has our names, so that it can be unpickled wherever asyncpar is, in joblib's place or not. cloudpickle, of which joblib
 has a copy, is the real one.
 
@@ -28,6 +29,7 @@ from asyncpar._platform.first_imports import import_first, import_first_no_more
 _OURS = "asyncpar.joblib"
 _THEIRS = "joblib"
 _IN_WORKERS = "asyncpar.joblib.installed"
+_NOT_JOBLIBS = frozenset({"backend", "errors", "installed", "jobs", "standing_in", "tasks"})  # what joblib has no module for
 _COPIES = {"joblib.externals.cloudpickle": "cloudpickle"}  # {what joblib has a copy of: the original}
 
 
@@ -70,7 +72,7 @@ def uninstall() -> None:
 
 def is_installed() -> bool:
     """Whether asyncpar is in joblib's place."""
-    return sys.modules.get(_THEIRS) is sys.modules[_OURS]
+    return _finder in sys.meta_path
 
 
 def _replace_workers() -> None:
@@ -85,7 +87,11 @@ class _Finder:
 
     def find_spec(self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
         ours = _name_of_ours(name)
-        if ours is None or find_spec(ours) is None:
+        if ours is None:
+            return None
+        if name.removeprefix(f"{_THEIRS}.") in _NOT_JOBLIBS:  # the next finder would look in this folder, and find it
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        if find_spec(ours) is None:
             return None
         return spec_from_loader(name, self, is_package=hasattr(importlib.import_module(ours), "__path__"))  # type: ignore[arg-type]
 
@@ -103,7 +109,7 @@ def _name_of_ours(name: str) -> str | None:
     for copy, original in _COPIES.items():
         if name == copy or name.startswith(f"{copy}."):
             return original + name.removeprefix(copy)
-    return f"asyncpar.{name}" if name.startswith(f"{_THEIRS}.") else None
+    return f"asyncpar.{name}" if name == _THEIRS or name.startswith(f"{_THEIRS}.") else None
 
 
 _finder = _Finder()

@@ -199,6 +199,23 @@ def test_proxies_of_a_manager_work_in_workers(tmp_path: Path, method: str) -> No
     assert (done.stdout, done.stderr) == ("[0, 1, 2, 3] [0, 1, 2, 3]\n", "")
 
 
+def test_a_worker_waits_in_vain_for_the_end_of_its_parent(tmp_path: Path) -> None:
+    program = """
+        def wait(x):
+            import multiprocessing.connection
+            parent = multiprocessing.parent_process()
+            return parent.join(0.001), parent.is_alive(), multiprocessing.connection.wait([parent.sentinel], 0.001)
+
+        async def main():
+            async with ProcessExecutor(1) as executor:
+                print(await pmap(wait, range(2), executor=executor))
+
+        if __name__ == "__main__":
+            asyncio.run(main())
+    """
+    assert outcome_of(tmp_path, program) == (0, "[(None, True, []), (None, True, [])]\n", "")
+
+
 @pytest.mark.parametrize("preload", [(), ("multiprocessing.process",)])
 def test_a_worker_is_a_child_process_with_a_name_and_a_number(tmp_path: Path, preload: tuple[str, ...]) -> None:
     program = """

@@ -28,6 +28,7 @@ from asyncpar.joblib.parallel import (
     register_parallel_backend,
 )
 from tests.functions import double, process_id
+from tests.sync.functions import put_into_environment
 
 
 class Threads(ParallelBackendBase):
@@ -109,6 +110,33 @@ class FallingBack(Threads):
         raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
 
 
+class CallsBackTwice(Threads):
+    """In a thread that ends with the first error of a callback."""
+
+    def submit(self, func: Any, callback: Any = None) -> Future[Any]:
+        future = self.pool.submit(func)
+
+        def call_back(future: Future[Any]) -> None:
+            try:
+                callback(future)
+                callback(future)
+            except Exception:
+                self.called.append("a callback failed")
+
+        future.add_done_callback(call_back)
+        return future
+
+
+class CannotStart(Threads):
+    def start_call(self) -> None:
+        raise ConnectionError("no cluster")
+
+
+class CannotStop(Threads):
+    def stop_call(self) -> None:
+        raise ConnectionError("no cluster")
+
+
 class Counted(LokyBackend):
     calls = 0
 
@@ -143,6 +171,20 @@ def test_an_error_of_a_task_is_raised_as_it_is_and_the_next_call_works(kind: typ
 def test_a_backend_that_cannot_begin_says_why() -> None:
     with pytest.raises(ConnectionError, match="no cluster"):
         Parallel(2, backend=Refusing())([delayed(double)(2)])
+
+
+@pytest.mark.parametrize("kind", [CannotStart, CannotStop])
+def test_a_backend_that_fails_after_it_has_begun_is_ended_and_says_why(kind: type[Any]) -> None:
+    backend = kind()
+    with pytest.raises(ConnectionError, match="no cluster"):
+        Parallel(2, backend=backend)([delayed(double)(2)])
+    assert backend.called[-1] == "terminate"
+
+
+def test_a_second_callback_for_a_batch_is_not_heard() -> None:
+    backend = CallsBackTwice()
+    assert Parallel(2, backend=backend)(delayed(double)(x) for x in range(5)) == [0, 2, 4, 6, 8]
+    assert "a callback failed" not in backend.called
 
 
 def test_its_methods_are_called_as_joblib_calls_them() -> None:
@@ -245,6 +287,13 @@ def test_what_is_derived_from_a_backend_of_joblibs_has_its_methods_called() -> N
     pids = Parallel(2, backend=backend)(delayed(process_id)(x) for x in range(4))
     assert os.getpid() not in pids
     assert backend.calls == 1
+
+
+@pytest.mark.parametrize("of_call", [True, False])
+def test_what_is_derived_from_a_backend_of_joblibs_has_its_parameters(of_call: bool) -> None:
+    params: dict[str, Any] = {"initializer": put_into_environment, "initargs": ("MARK", "1"), "idle_worker_timeout": 60}
+    parallel = Parallel(2, backend=Counted(), **params) if of_call else Parallel(2, backend=Counted(**params))
+    assert parallel([delayed(os.getenv)("MARK")]) == ["1"]
 
 
 def test_a_call_that_is_dropped_ends_the_backend() -> None:

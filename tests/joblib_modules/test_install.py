@@ -120,6 +120,42 @@ def test_what_joblib_does_not_have_is_not_there_either(folder: Path) -> None:
     assert printed == "No module named 'joblib.nothing'\nno nothing\n"
 
 
+def test_what_asyncpar_has_for_itself_is_not_there_either(folder: Path) -> None:
+    printed = run(
+        """
+        import asyncpar.joblib, importlib
+        asyncpar.joblib.install()
+        for name in ["backend", "errors", "installed", "jobs", "standing_in", "tasks"]:
+            try:
+                importlib.import_module(f"joblib.{name}")
+            except ModuleNotFoundError as error:
+                print(error.name)
+        """,
+        folder,
+    )
+    assert printed.split() == [f"joblib.{name}" for name in ["backend", "errors", "installed", "jobs", "standing_in", "tasks"]]
+
+
+def test_it_is_still_there_when_something_has_removed_modules(folder: Path) -> None:
+    printed = run(
+        """
+        import asyncpar.joblib, sys
+        asyncpar.joblib.install()
+        import joblib.parallel
+        for name in [name for name in sys.modules if name.partition(".")[0] == "joblib"]:
+            del sys.modules[name]
+        asyncpar.joblib.install()
+        import joblib.parallel
+        print(joblib is asyncpar.joblib, joblib.parallel is asyncpar.joblib.parallel)
+        asyncpar.joblib.uninstall()
+        import joblib.parallel
+        print(joblib.parallel.Parallel)
+        """,
+        folder,
+    )
+    assert printed == "True True\ntheirs\n"
+
+
 def test_the_backend_asyncpar_is_known_without_joblib() -> None:
     printed = run(
         """

@@ -472,6 +472,34 @@ def test_calls_with_the_same_initializer_and_the_same_arguments_have_the_same_wo
     assert pid_with(functions.put_into_environment, "MARK", "2", idle_worker_timeout=60) != other
 
 
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [(1, True), ((1,), (1.0,)), (0.0, -0.0), (frozenset([1]), frozenset([True])), ("1", b"1")],
+)
+def test_arguments_that_are_equal_and_differ_have_workers_of_their_own(first: Any, second: Any) -> None:
+    before = pid_with(identity, first)
+    assert pid_with(identity, first) == before
+    assert pid_with(identity, second) != before
+
+
+class RefusesToCompare:
+    """As arrays do that compare their elements, and can be hashed."""
+
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        raise ValueError("ambiguous")
+
+
+def test_an_argument_of_an_initializer_that_cannot_be_pickled_is_named() -> None:
+    with pytest.raises(asyncpar.PicklingError, match=r"function abs>, the initializer, cannot be sent .* _thread.lock"):
+        pid_with(abs, threading.Lock())
+
+
+def test_arguments_of_an_initializer_that_cannot_be_compared_are_not_compared() -> None:
+    assert pid_with(identity, RefusesToCompare()) != pid_with(identity, RefusesToCompare())
+
+
 def test_arguments_of_an_initializer_may_come_from_an_iterator() -> None:
     for backend in ["process", "thread"]:
         parallel = Parallel(n_jobs=2, backend=backend, initializer=dict, initargs=iter([{"factor": 3}]))
@@ -491,6 +519,10 @@ def test_a_call_while_another_one_has_these_workers_has_workers_of_its_own() -> 
     [
         (functions.yields_state, (), {}),  # it is left when the worker ends
         (dict, ([("a", 1)],), {}),  # which may have changed at the next call
+        (identity, (Model([1]),), {}),  # so may this
+        (identity, ((1, [2]),), {}),
+        (partial(dict, [("a", 1)]), (), {}),
+        ([].append, (1,), {}),
         (int, (), {"max_calls_per_worker": 100}),
     ],
 )
