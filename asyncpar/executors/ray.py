@@ -119,11 +119,13 @@ class _Ray(Engine):
         self.changed()
 
     async def live(self) -> None:
-        """Gives back the processors of a cluster after a while without tasks."""
+        """Ends runs that have lost Ray, and gives back the processors of a cluster after a while without tasks."""
         await self._has_crew.wait()
-        if self._crew is not None and not self._is_own:
-            await self._crew.dismiss_idle(_IDLE_SECONDS)
-        await anyio.sleep_forever()
+        assert self._crew is not None, "it has been made"
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._crew.notice_disconnection)
+            if not self._is_own:
+                group.start_soon(self._crew.dismiss_idle, _IDLE_SECONDS)
 
     async def close(self) -> None:
         connection, self._connection = self._connection, None
@@ -177,7 +179,7 @@ class _Ray(Engine):
         if sum([part.data.nbytes for part in sent if type(part) is Box]) > IN_LOOP_BYTES:
             message = await run_off_loop(partial(ray.put, message))
         task = await crew.start_task(lambda actor: actor.run.remote(message, *kept), word, alone=alone)
-        task.timeout, task.is_alone = timeout, alone
+        task.timeout = timeout
         return task
 
     async def result(self, task: Task) -> PoolAnswer:

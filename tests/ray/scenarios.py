@@ -126,6 +126,43 @@ async def _work_until_ray_ends(cluster: Any) -> None:
         raise AssertionError("the run has not ended by that")
 
 
+def a_program_that_disconnects() -> None:
+    """The run that is on ends, and says why; so does one that begins when the program has connected anew."""
+    import ray
+
+    with running(2) as cluster:
+        ray.init(cluster.address, log_to_driver=False)
+        anyio.run(_work_until_disconnected, cluster.address)
+        ray.shutdown()
+
+
+async def _work_until_disconnected(address: str) -> None:
+    import ray
+
+    async with RayExecutor() as executor:
+        results = pmap(_nap, range(1_000_000), executor=executor)
+        await anext(results)
+        ray.shutdown()
+        await _refused_as_disconnected(results)
+    ray.init(address, log_to_driver=False)
+    async with RayExecutor() as executor:
+        assert await pmap(double, range(3), executor=executor) == [0, 2, 4]
+        ray.shutdown()
+        ray.init(address, log_to_driver=False)
+        await _refused_as_disconnected(pmap(double, range(3), executor=executor))
+
+
+async def _refused_as_disconnected(results: Any) -> None:
+    try:
+        with anyio.fail_after(20):
+            async for _ in results:
+                pass
+    except ExecutorUnavailableError as error:
+        assert "this process has disconnected from Ray" in str(error)  # noqa: PT017 - this is no test
+        return
+    raise AssertionError("the run has not ended by that")
+
+
 def _nap(x: int) -> int:
     time.sleep(0.001)
     return x
