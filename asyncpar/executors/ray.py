@@ -17,6 +17,7 @@ over the connection of this process (`_engines/ray_connection.py`). It imports r
 from __future__ import annotations
 
 import importlib
+import threading
 import uuid
 from collections.abc import Callable, Collection, Sequence
 from contextvars import ContextVar
@@ -35,6 +36,7 @@ from asyncpar._engines.ray_connection import connect, disconnect, load_ray
 from asyncpar._engines.ray_crew import DEPTH, Crew, Died, Disturbed, NodeDied, Task
 from asyncpar._memory.buffers import Buffer
 from asyncpar._memory.loans import MmapMode
+from asyncpar._platform.background import wait_through
 from asyncpar._platform.cpus import cpu_count
 from asyncpar._platform.off_loop import run_off_loop
 from asyncpar._wire.codec import OUT_OF_BAND_BYTES
@@ -101,7 +103,7 @@ class _Ray(Engine):
     async def start(self) -> None:
         ray = self._ray
         try:
-            self._connection = await run_off_loop(partial(connect, ray, self._address))
+            await wait_through(partial(run_off_loop, _Once(self._connect)))
             self._is_own = self._connection is not None and self._connection.address is None
             resources: dict[str, float] = await run_off_loop(ray.cluster_resources)
             processors = int(resources.get("CPU", 0))
@@ -112,6 +114,9 @@ class _Ray(Engine):
             with anyio.CancelScope(shield=True):
                 await self.close()
             raise
+
+    def _connect(self) -> None:
+        self._connection = connect(self._ray, self._address)
 
     def _follow_crew(self) -> None:
         assert self._crew is not None, "it is the crew that calls"
@@ -219,6 +224,23 @@ class _Ray(Engine):
 
     def is_disturbance(self, error: BaseException) -> bool:
         return isinstance(error, Disturbed)
+
+
+class _Once:
+    """Calls `fn` in the first thread that asks for it; the others wait for that.
+
+    asyncio's own cancellation leaves a thread that connects to itself, and what it makes has to be ended nevertheless.
+    """
+
+    def __init__(self, fn: Callable[[], None]) -> None:
+        self._fn: Callable[[], None] | None = fn
+        self._calling = threading.Lock()
+
+    def __call__(self) -> None:
+        with self._calling:
+            fn, self._fn = self._fn, None
+            if fn is not None:
+                fn()
 
 
 def _take_word(word: str) -> bytes | None:

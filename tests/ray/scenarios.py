@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import faulthandler
 import logging
 import os
 import signal
 import sys
 import tempfile
+import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -95,6 +97,29 @@ def _surroundings() -> list[object]:
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     levels = [logging.getLogger(name).level for name in (None, "ray")]
     return [ray.is_initialized(), environment, handlers, sys.excepthook, faulthandler.is_enabled(), levels]
+
+
+def a_start_that_is_cancelled() -> None:
+    """By asyncio itself, as Ctrl-C does: nothing is left of the Ray that was being started."""
+    asyncio.run(_cancel_a_start())
+
+
+async def _cancel_a_start() -> None:
+    import ray
+
+    async def start() -> None:
+        async with RayExecutor():
+            raise AssertionError("it has started")
+
+    starting = asyncio.create_task(start())
+    await wait_until(lambda: any(thread.name == "asyncpar-ray" for thread in threading.enumerate()))
+    starting.cancel()
+    await asyncio.wait([starting])
+    assert starting.cancelled()
+    assert not any(thread.name == "asyncpar-ray" for thread in threading.enumerate())
+    assert not ray.is_initialized()
+    assert not psutil.Process().children(recursive=True)
+    assert not list(Path("/tmp").glob(f"asyncpar-ray-*/*_{os.getpid()}"))
 
 
 def the_synchronous_doors() -> None:

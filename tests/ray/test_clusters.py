@@ -20,6 +20,7 @@ from tests.waiting import wait_until
     [
         "a_cluster_that_changes",
         "a_ray_of_its_own",
+        "a_start_that_is_cancelled",
         "the_synchronous_doors",
         "an_end_of_ray_on_this_machine",
         "a_program_that_disconnects",
