@@ -46,6 +46,7 @@ _BIRTHS_AT_ONCE = 4  # that are asked for in one turn of the event loop; each ta
 _NODE_DIED = "because its node has died"  # why an actor did; Ray says that in words only
 _OWNER_DIED = "because its owner has died"  # as Ray takes this process to have
 _GRACE_SECONDS = 0.2  # that a task that is cancelled has for ending by itself, as in worker processes
+_LOOK_SECONDS = 1.0  # between two looks at the connection
 _KILL_SECONDS = 5.0  # that the end of a process is waited for
 
 
@@ -65,9 +66,10 @@ class Task:
     """Attributes:
     over: it has an outcome, and the actor has nothing more to do with it.
     is_still: it does not run, and will not.
+    is_alone: its actor is reserved for it.
     """
 
-    def __init__(self, actor: Actor, reference: Any, word: str) -> None:
+    def __init__(self, actor: Actor, reference: Any, word: str, *, is_alone: bool) -> None:
         self.actor = actor
         self.reference = reference
         self.over = anyio.Event()
@@ -76,7 +78,7 @@ class Task:
         self.error: BaseException | None = None
         self.has_come = False  # its answer, or its error, from Ray
         self.timeout: float | None = None
-        self.is_alone = False
+        self.is_alone = is_alone
         self.seconds = 0.0  # that it was the first of its actor's tasks
         self.word = word
 
@@ -129,6 +131,7 @@ class Crew:
         options = {"num_cpus": share, "max_restarts": 0, "max_task_retries": 0, "concurrency_groups": {CONTROL: 1}}
         self._class = ray.remote(**options)(RayWorker)
         self._node: str = ray.get_runtime_context().get_node_id()
+        self._job: str = ray.get_runtime_context().get_job_id()
         self._loop = LoopHandle()
         self._actors: list[Actor] = []
         self._waiters: deque[anyio.Event] = deque()  # of tasks that have found no room
@@ -153,10 +156,13 @@ class Crew:
         if self._failure_is_told and not self.load and not self._is_over:
             self._failure, self._failure_is_told, self._failed_births = None, False, 0  # perhaps it works again
         self._add_load(1)
+        actor: Actor | None = None
         try:
             actor = await self._find_room(alone=alone)
-            task = Task(actor, start(actor.handle), word)
+            task = Task(actor, start(actor.handle), word, is_alone=alone)
         except BaseException:
+            if alone and actor is not None:
+                actor.is_reserved = False
             self._add_load(-1)
             self._wake_one()
             raise
@@ -173,7 +179,9 @@ class Crew:
             if self._failure is not None:
                 self._failure_is_told = True
                 raise self._failure
-            self._refuse_without_ray()
+            if not self._is_connected():
+                self._lose_connection()
+                continue
             self._see_to_actors()
             found = self._least_busy(alone=alone) if has_waited or not self._waiters else None
             if found is None:
@@ -196,9 +204,12 @@ class Crew:
                 self._waiters.remove(turn)
             raise
 
-    def _refuse_without_ray(self) -> None:
-        if not self._ray.is_initialized():  # it would be started anew
-            raise ExecutorUnavailableError("this process has disconnected from Ray, with ray.shutdown()")
+    def _is_connected(self) -> bool:
+        """Whether this is still the connection that the actors belong to. Without any, Ray would be started anew."""
+        if not self._ray.is_initialized():
+            return False
+        here = self._ray.get_runtime_context()
+        return bool(here.get_node_id() == self._node and here.get_job_id() == self._job)
 
     def _see_to_actors(self) -> None:
         """Makes actors that are missing: a few now, and others after a turn of the event loop."""
@@ -212,7 +223,7 @@ class Crew:
             self._when_known(actor.handle.introduce.remote(), partial(self._take_introduction, actor))
 
     def _make_more(self) -> None:
-        if self._failure is None and self._ray.is_initialized():
+        if self._failure is None and self._is_connected():
             self._see_to_actors()
 
     def _least_busy(self, *, alone: bool) -> Actor | None:
@@ -294,7 +305,8 @@ class Crew:
         actor.tasks.remove(task)
         task.seconds = now - actor.began
         actor.is_quick, actor.began = task.seconds < _QUICK_SECONDS, now
-        actor.is_reserved = False
+        if task.is_alone:  # others were sent before it was reserved
+            actor.is_reserved = False
         task.over.set()
         task.is_still.set()
         self._add_load(-1)
@@ -344,7 +356,7 @@ class Crew:
 
     def cancel(self, task: Task) -> None:
         """Tells its actor. `wait_for_end` does the rest."""
-        if not task.over.is_set() and not task.actor.is_gone:
+        if not task.over.is_set() and not task.actor.is_gone and self._is_connected():
             told = task.actor.handle.stop.options(concurrency_group=CONTROL).remote(task.word)
             self._when_known(told, partial(self._take_stop, task))
 
@@ -371,6 +383,16 @@ class Crew:
             if scope.cancelled_caught and not self.load:
                 self.dismiss()
 
+    async def notice_disconnection(self) -> NoReturn:
+        """Ends all tasks when the program has disconnected from Ray. Nothing tells of that, so it is looked at repeatedly."""
+        while True:
+            await anyio.sleep(_LOOK_SECONDS)
+            if self.load and not self._is_over and not self._is_connected():
+                self._lose_connection()
+
+    def _lose_connection(self) -> None:
+        self._end_for_good("this process has disconnected from Ray, with ray.shutdown()")
+
     def dismiss(self) -> None:
         """Kills all actors."""
         for actor in self._actors[:]:
@@ -384,8 +406,11 @@ class Crew:
 
     def let_go(self) -> None:
         """Ends everything, as far as that is possible without waiting."""
+        self._end_for_good("this RayExecutor is closed")
+
+    def _end_for_good(self, why: str) -> None:
         self._is_over = True
-        self._failure = ExecutorUnavailableError("this RayExecutor is closed")
+        self._failure = ExecutorUnavailableError(why)
         tasks = [task for actor in self._actors for task in actor.tasks]
         self.dismiss()
         for task in tasks:
@@ -399,7 +424,7 @@ class Crew:
         if actor.is_gone:
             return
         self._forget(actor)
-        if self._ray.is_initialized():
+        if self._is_connected():
             self._ray.kill(actor.handle)
 
     def _forget(self, actor: Actor) -> None:

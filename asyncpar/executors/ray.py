@@ -17,6 +17,7 @@ over the connection of this process (`_engines/ray_connection.py`). It imports r
 from __future__ import annotations
 
 import importlib
+import threading
 import uuid
 from collections.abc import Callable, Collection, Sequence
 from contextvars import ContextVar
@@ -35,6 +36,7 @@ from asyncpar._engines.ray_connection import connect, disconnect, load_ray
 from asyncpar._engines.ray_crew import DEPTH, Crew, Died, Disturbed, NodeDied, Task
 from asyncpar._memory.buffers import Buffer
 from asyncpar._memory.loans import MmapMode
+from asyncpar._platform.background import wait_through
 from asyncpar._platform.cpus import cpu_count
 from asyncpar._platform.off_loop import run_off_loop
 from asyncpar._wire.codec import OUT_OF_BAND_BYTES
@@ -101,7 +103,7 @@ class _Ray(Engine):
     async def start(self) -> None:
         ray = self._ray
         try:
-            self._connection = await run_off_loop(partial(connect, ray, self._address))
+            await wait_through(partial(run_off_loop, _Once(self._connect)))
             self._is_own = self._connection is not None and self._connection.address is None
             resources: dict[str, float] = await run_off_loop(ray.cluster_resources)
             processors = int(resources.get("CPU", 0))
@@ -113,17 +115,22 @@ class _Ray(Engine):
                 await self.close()
             raise
 
+    def _connect(self) -> None:
+        self._connection = connect(self._ray, self._address)
+
     def _follow_crew(self) -> None:
         assert self._crew is not None, "it is the crew that calls"
         self.workers = max(1, self._crew.processors, self._crew.alive)
         self.changed()
 
     async def live(self) -> None:
-        """Gives back the processors of a cluster after a while without tasks."""
+        """Ends runs that have lost Ray, and gives back the processors of a cluster after a while without tasks."""
         await self._has_crew.wait()
-        if self._crew is not None and not self._is_own:
-            await self._crew.dismiss_idle(_IDLE_SECONDS)
-        await anyio.sleep_forever()
+        assert self._crew is not None, "it has been made"
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._crew.notice_disconnection)
+            if not self._is_own:
+                group.start_soon(self._crew.dismiss_idle, _IDLE_SECONDS)
 
     async def close(self) -> None:
         connection, self._connection = self._connection, None
@@ -177,7 +184,7 @@ class _Ray(Engine):
         if sum([part.data.nbytes for part in sent if type(part) is Box]) > IN_LOOP_BYTES:
             message = await run_off_loop(partial(ray.put, message))
         task = await crew.start_task(lambda actor: actor.run.remote(message, *kept), word, alone=alone)
-        task.timeout, task.is_alone = timeout, alone
+        task.timeout = timeout
         return task
 
     async def result(self, task: Task) -> PoolAnswer:
@@ -217,6 +224,23 @@ class _Ray(Engine):
 
     def is_disturbance(self, error: BaseException) -> bool:
         return isinstance(error, Disturbed)
+
+
+class _Once:
+    """Calls `fn` in the first thread that asks for it; the others wait for that.
+
+    asyncio's own cancellation leaves a thread that connects to itself, and what it makes has to be ended nevertheless.
+    """
+
+    def __init__(self, fn: Callable[[], None]) -> None:
+        self._fn: Callable[[], None] | None = fn
+        self._calling = threading.Lock()
+
+    def __call__(self) -> None:
+        with self._calling:
+            fn, self._fn = self._fn, None
+            if fn is not None:
+                fn()
 
 
 def _take_word(word: str) -> bytes | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import faulthandler
 import logging
 import os
 import signal
 import sys
 import tempfile
+import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -97,6 +99,29 @@ def _surroundings() -> list[object]:
     return [ray.is_initialized(), environment, handlers, sys.excepthook, faulthandler.is_enabled(), levels]
 
 
+def a_start_that_is_cancelled() -> None:
+    """By asyncio itself, as Ctrl-C does: nothing is left of the Ray that was being started."""
+    asyncio.run(_cancel_a_start())
+
+
+async def _cancel_a_start() -> None:
+    import ray
+
+    async def start() -> None:
+        async with RayExecutor():
+            raise AssertionError("it has started")
+
+    starting = asyncio.create_task(start())
+    await wait_until(lambda: any(thread.name == "asyncpar-ray" for thread in threading.enumerate()))
+    starting.cancel()
+    await asyncio.wait([starting])
+    assert starting.cancelled()
+    assert not any(thread.name == "asyncpar-ray" for thread in threading.enumerate())
+    assert not ray.is_initialized()
+    assert not psutil.Process().children(recursive=True)
+    assert not list(Path("/tmp").glob(f"asyncpar-ray-*/*_{os.getpid()}"))
+
+
 def the_synchronous_doors() -> None:
     assert Parallel(backend="ray")(delayed(double)(x) for x in range(30)) == [2 * x for x in range(30)]
     with parallel_config(backend="ray"):
@@ -124,6 +149,43 @@ async def _work_until_ray_ends(cluster: Any) -> None:
             assert "Ray has ended on this machine" in str(error)  # noqa: PT017 - this is no test
             return
         raise AssertionError("the run has not ended by that")
+
+
+def a_program_that_disconnects() -> None:
+    """The run that is on ends, and says why; so does one that begins when the program has connected anew."""
+    import ray
+
+    with running(2) as cluster:
+        ray.init(cluster.address, log_to_driver=False)
+        anyio.run(_work_until_disconnected, cluster.address)
+        ray.shutdown()
+
+
+async def _work_until_disconnected(address: str) -> None:
+    import ray
+
+    async with RayExecutor() as executor:
+        results = pmap(_nap, range(1_000_000), executor=executor)
+        await anext(results)
+        ray.shutdown()
+        await _refused_as_disconnected(results)
+    ray.init(address, log_to_driver=False)
+    async with RayExecutor() as executor:
+        assert await pmap(double, range(3), executor=executor) == [0, 2, 4]
+        ray.shutdown()
+        ray.init(address, log_to_driver=False)
+        await _refused_as_disconnected(pmap(double, range(3), executor=executor))
+
+
+async def _refused_as_disconnected(results: Any) -> None:
+    try:
+        with anyio.fail_after(20):
+            async for _ in results:
+                pass
+    except ExecutorUnavailableError as error:
+        assert "this process has disconnected from Ray" in str(error)  # noqa: PT017 - this is no test
+        return
+    raise AssertionError("the run has not ended by that")
 
 
 def _nap(x: int) -> int:

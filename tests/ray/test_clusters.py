@@ -16,7 +16,15 @@ from tests.waiting import wait_until
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(
-    "scenario", ["a_cluster_that_changes", "a_ray_of_its_own", "the_synchronous_doors", "an_end_of_ray_on_this_machine"]
+    "scenario",
+    [
+        "a_cluster_that_changes",
+        "a_ray_of_its_own",
+        "a_start_that_is_cancelled",
+        "the_synchronous_doors",
+        "an_end_of_ray_on_this_machine",
+        "a_program_that_disconnects",
+    ],
 )
 def test_all_is_well_with(scenario: str) -> None:
     command = [sys.executable, "-m", "tests.ray.scenarios", scenario]
