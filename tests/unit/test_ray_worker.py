@@ -23,5 +23,6 @@ def test_a_worker_does_not_keep_the_word_of_each_batch_that_was_cancelled_too_la
     before = sys.getrefcount(words[0])
     for word in words:
         assert worker.stop(word)
-    assert sys.getrefcount(words[0]) == before
+    after = sys.getrefcount(words[0])
+    assert after == before
     assert worker.run(message(words[-1])) is None
