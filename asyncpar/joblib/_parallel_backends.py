@@ -27,7 +27,6 @@ from asyncpar._platform.cpus import resolve_n_jobs
 from asyncpar._sync.backends import Backend, BackendObject, find_backend
 from asyncpar._sync.pool_executor import PoolExecutor
 
-
 _OUR_NAMES = {"idle_worker_timeout": "idle_timeout"}
 _OF_MAPS = frozenset({"temp_folder", "max_nbytes", "mmap_mode", "verbose"})  # what joblib's backends get for maps of arrays
 
