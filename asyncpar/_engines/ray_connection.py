@@ -76,7 +76,7 @@ class Connection:
             with contextlib.ExitStack() as stack:
                 with _undisturbed():
                     self._connect(stack)
-                stack.callback(self._ray.shutdown)
+                stack.callback(self._shut_down, name_of_connection(self._ray))
                 self._stands.set()
                 self._is_over.wait()
         except BaseException as error:  # also what Ray raises instead of exceptions
@@ -84,6 +84,11 @@ class Connection:
         finally:
             _put_back(environment)
             self._stands.set()
+
+    def _shut_down(self, name: object) -> None:
+        """Disconnects, unless the program has done that, and perhaps connected anew."""
+        if name_of_connection(self._ray) == name:
+            self._ray.shutdown()
 
     def _connect(self, stack: contextlib.ExitStack) -> None:
         options: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
@@ -129,6 +134,14 @@ def load_ray() -> Any:
     finally:
         _set(_SKIP, skipped)
         sys.excepthook = hook  # the import replaces it by one that tells the cluster about errors
+
+
+def name_of_connection(ray: Any) -> object:
+    """What no other connection of this process has; None: there is none."""
+    if not ray.is_initialized():
+        return None
+    here = ray.get_runtime_context()
+    return here.get_node_id(), here.get_job_id()  # jobs are counted anew in each cluster
 
 
 def connect(ray: Any, address: str | None) -> Connection | None:
