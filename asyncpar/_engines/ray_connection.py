@@ -52,7 +52,7 @@ class Connection:
         self.address = address
         self.users = 0
         self._ray = ray
-        self._id: tuple[str, str] | None = None
+        self._name: object = None
         self._stands = threading.Event()
         self._is_over = threading.Event()
         self._error: BaseException | None = None
@@ -69,7 +69,7 @@ class Connection:
 
     def lasts(self) -> bool:
         """Whether the program has not ended it by itself."""
-        return self._ray.is_initialized() and self._current_id() == self._id
+        return name_of_connection(self._ray) == self._name
 
     def end(self) -> None:
         self._is_over.set()
@@ -82,7 +82,7 @@ class Connection:
                 with _undisturbed():
                     self._connect(stack)
                 stack.callback(self._shut_down)
-                self._id = self._current_id()
+                self._name = name_of_connection(self._ray)
                 self._stands.set()
                 self._is_over.wait()
         except BaseException as error:  # also what Ray raises instead of exceptions
@@ -91,13 +91,9 @@ class Connection:
             _put_back(environment)
             self._stands.set()
 
-    def _current_id(self) -> tuple[str, str]:
-        """A cluster numbers those that connect to it."""
-        context = self._ray.get_runtime_context()
-        return context.gcs_address, context.get_worker_id()
-
     def _shut_down(self) -> None:
-        if self.lasts():  # otherwise, it would end another one
+        """Disconnects, unless the program has done that, and perhaps connected anew."""
+        if self.lasts():
             self._ray.shutdown()
 
     def _connect(self, stack: contextlib.ExitStack) -> None:
@@ -144,6 +140,14 @@ def load_ray() -> Any:
     finally:
         _set(_SKIP, skipped)
         sys.excepthook = hook  # the import replaces it by one that tells the cluster about errors
+
+
+def name_of_connection(ray: Any) -> object:
+    """What no other connection of this process has; None: there is none."""
+    if not ray.is_initialized():
+        return None
+    here = ray.get_runtime_context()
+    return here.get_node_id(), here.get_job_id()  # jobs are counted anew in each cluster
 
 
 def connect(ray: Any, address: str | None) -> Connection | None:

@@ -36,6 +36,7 @@ from typing import Any, NoReturn
 import anyio
 
 from asyncpar._child.ray_worker import CONTROL, Introduction, RayWorker, own_version
+from asyncpar._engines.ray_connection import name_of_connection
 from asyncpar._platform.background import LoopHandle
 from asyncpar.errors import ExecutorUnavailableError
 
@@ -131,7 +132,7 @@ class Crew:
         options = {"num_cpus": share, "max_restarts": 0, "max_task_retries": 0, "concurrency_groups": {CONTROL: 1}}
         self._class = ray.remote(**options)(RayWorker)
         self._node: str = ray.get_runtime_context().get_node_id()
-        self._job: str = ray.get_runtime_context().get_job_id()
+        self._connection = name_of_connection(ray)
         self._loop = LoopHandle()
         self._actors: list[Actor] = []
         self._waiters: deque[anyio.Event] = deque()  # of tasks that have found no room
@@ -206,10 +207,7 @@ class Crew:
 
     def _is_connected(self) -> bool:
         """Whether this is still the connection that the actors belong to. Without any, Ray would be started anew."""
-        if not self._ray.is_initialized():
-            return False
-        here = self._ray.get_runtime_context()
-        return bool(here.get_node_id() == self._node and here.get_job_id() == self._job)
+        return name_of_connection(self._ray) == self._connection
 
     def _see_to_actors(self) -> None:
         """Makes actors that are missing: a few now, and others after a turn of the event loop."""

@@ -151,6 +151,23 @@ async def _work_until_ray_ends(cluster: Any) -> None:
         raise AssertionError("the run has not ended by that")
 
 
+def an_executor_that_has_lost_its_ray() -> None:
+    """It does not end the one of an executor that was made later."""
+    anyio.run(_close_an_executor_that_has_lost_its_ray)
+
+
+async def _close_an_executor_that_has_lost_its_ray() -> None:
+    import ray
+
+    lost = RayExecutor()
+    async with lost:
+        ray.shutdown()
+        async with RayExecutor() as executor:
+            await lost.aclose()
+            with anyio.fail_after(20):
+                assert await pmap(double, range(3), executor=executor) == [0, 2, 4]
+
+
 def a_program_that_disconnects() -> None:
     """The run that is on ends, and says why; so does one that begins when the program has connected anew."""
     import ray

@@ -24,6 +24,7 @@ from tests.waiting import wait_until
         "the_synchronous_doors",
         "an_end_of_ray_on_this_machine",
         "a_program_that_disconnects",
+        "an_executor_that_has_lost_its_ray",
     ],
 )
 def test_all_is_well_with(scenario: str) -> None:

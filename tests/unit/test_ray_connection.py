@@ -30,12 +30,11 @@ class PretendedRay:
     def get_runtime_context(self) -> PretendedRay:
         return self
 
-    def get_worker_id(self) -> str:
-        return str(self.connection)
+    def get_node_id(self) -> str:
+        return "here"
 
-    @property
-    def gcs_address(self) -> str:
-        return "here:1"
+    def get_job_id(self) -> str:
+        return str(self.connection)
 
 
 @pytest.fixture
