@@ -30,6 +30,8 @@ class PretendedRay:
     def get_runtime_context(self) -> PretendedRay:
         return self
 
+    gcs_address = "here:1"
+
     def get_node_id(self) -> str:
         return "here"
 
