@@ -257,6 +257,9 @@ class Crew:
         if actor.is_gone:
             return
         error = future.exception()
+        if error is not None and not self._is_connected():
+            self._lose_connection()
+            return
         if error is not None:
             self._note_failed_birth(actor, error)
             return
@@ -291,6 +294,10 @@ class Crew:
         actor = task.actor
         task.has_come = True
         task.error = future.exception()
+        if task.error is not None and not self._is_connected():  # whatever Ray says of it
+            self._lose_connection()
+            _give_up(task, self._failure)
+            return
         if task.error is None:
             task.answer = future.result()
         if actor.is_gone or isinstance(task.error, self._ray.exceptions.RayActorError):
@@ -412,9 +419,7 @@ class Crew:
         tasks = [task for actor in self._actors for task in actor.tasks]
         self.dismiss()
         for task in tasks:
-            task.error = self._failure
-            task.over.set()
-            task.is_still.set()
+            _give_up(task, self._failure)
         self._wake_all()
 
     def _kill(self, actor: Actor) -> None:
@@ -446,6 +451,12 @@ class Crew:
     def _wake_all(self) -> None:
         while self._waiters:
             self._waiters.popleft().set()
+
+
+def _give_up(task: Task, why: BaseException | None) -> None:
+    task.error = why
+    task.over.set()
+    task.is_still.set()
 
 
 def _tasks_of(actor: Actor) -> int:

@@ -200,7 +200,7 @@ async def _refused_as_disconnected(results: Any) -> None:
             async for _ in results:
                 pass
     except ExecutorUnavailableError as error:
-        assert "this process has disconnected from Ray" in str(error)  # noqa: PT017 - this is no test
+        assert "this process has disconnected from Ray" in str(error), error  # noqa: PT017 - this is no test
         return
     raise AssertionError("the run has not ended by that")
 
