@@ -41,6 +41,7 @@ class Threads(ParallelBackendBase):
         super().__init__(**others)
         self.size = size
         self.called: list[str] = []
+        self.terminated = threading.Event()
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
         return self.size
@@ -64,6 +65,7 @@ class Threads(ParallelBackendBase):
     def terminate(self) -> None:
         self.called.append("terminate")
         self.pool.shutdown()
+        self.terminated.set()
 
     @contextmanager
     def retrieval_context(self) -> Iterator[None]:
@@ -307,5 +309,6 @@ def test_a_call_that_is_dropped_ends_the_backend() -> None:
     results = Parallel(2, backend=backend, return_as="generator")(delayed(wait)(x) for x in range(10))
     began.wait(10)
     go_on.set()
-    results.close()
+    results.close()  # which does not wait for a call that is running in a thread
+    assert backend.terminated.wait(10)
     assert backend.called[-1] == "terminate"
