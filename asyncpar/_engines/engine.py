@@ -2,7 +2,7 @@
 
     await engine.start()                         # once, unless it needs no start
     sent = engine.wrap(parts)                    # perhaps in a thread
-    task = await engine.submit(program_id, …)    # starts `run_in_pool(program_id, …)` in some worker, and returns a handle
+    task = await engine.submit(work)             # starts `run_in_pool` in some worker, and returns a handle
     answer = await engine.result(task)           # or an error of the engine; calls never raise into it
     fate = engine.cancel(task, ended)            # instead, if the waiting task has been cancelled, …
     await engine.wait_for_end(task)              # … and then
@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import anyio
 
@@ -34,6 +34,27 @@ from asyncpar._memory.loans import MmapMode
 
 class NotSent(Exception):
     """The engine was already broken when a task was to be sent."""
+
+
+class Work(NamedTuple):
+    """A batch as it is sent: the arguments of `run_in_pool`, and how it is to be treated.
+
+    Attributes:
+        program: the parts of the message with the program, or None if the worker is to ask for it.
+        mode: how the calls see data that the engine keeps.
+        depth: of the calls, as `_platform/nesting.py` counts it.
+        parts: of the message with the calls.
+        is_suspect: it may have killed a worker.
+        timeout: for each of its calls, if the engine can end one.
+    """
+
+    program_id: int
+    program: Sequence[Any] | None
+    mode: MmapMode
+    depth: int
+    parts: Sequence[Any]
+    is_suspect: bool
+    timeout: float | None
 
 
 class Overdue(Exception):
@@ -66,7 +87,7 @@ class Engine(ABC):
     keeps_data = False
 
     async def start(self) -> None:  # noqa: B027 - an engine may be there already
-        """Connects to it. What it has begun is undone if it is cancelled or fails.
+        """Connects to it. If it is cancelled or fails, `close` undoes what it has begun.
 
         Raises:
             ExecutorUnavailableError: it is not there.
@@ -91,20 +112,8 @@ class Engine(ABC):
         return list(parts)
 
     @abstractmethod
-    async def submit(
-        self,
-        program_id: int,
-        program: Sequence[Any] | None,
-        mode: MmapMode,
-        depth: int,
-        parts: Sequence[Any],
-        *,
-        alone: bool,
-        timeout: float | None,
-    ) -> Any:
-        """Starts `run_in_pool` with these arguments in some worker; returns a handle that can be hashed.
-
-        `alone`: it is suspect. `timeout`: for each of its calls, if the engine can end one.
+    async def submit(self, work: Work) -> Any:
+        """Starts `run_in_pool` with it in some worker; returns a handle that can be hashed.
 
         Raises:
             NotSent: it is broken.

@@ -115,7 +115,12 @@ class ConnectedExecutor(EngineExecutor):
         async with self._connecting:
             if not self._is_connected:
                 await self._life.begin()
-                await self.engine.start()
+                try:
+                    await self.engine.start()
+                except BaseException:
+                    with anyio.CancelScope(shield=True):
+                        await self.engine.close()
+                    raise
                 self._is_connected = True
                 self._follow_workers()
 

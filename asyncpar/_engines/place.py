@@ -21,7 +21,7 @@ from asyncpar._child.pool_main import UNKNOWN, PoolAnswer
 from asyncpar._child.protocol import FAILED
 from asyncpar._contract.batches import Batch, BatchDone, fail_overdue, nothing_done, timed_out
 from asyncpar._contract.executor import Answer, Fate, Place, Program
-from asyncpar._engines.engine import NotSent, Overdue
+from asyncpar._engines.engine import NotSent, Overdue, Work
 from asyncpar._engines.placing import Placed
 from asyncpar._platform.background import LoopHandle, wait_through
 from asyncpar._platform.nesting import depth
@@ -98,15 +98,16 @@ class EnginePlace(Place):
         parts = [await self._refer(part, sent) for part in (*(program or ()), frame.payload, *frame.buffers)]
         wrapped = engine.wrap(parts) if sent.inline_bytes <= IN_LOOP_BYTES else await run_off_loop(partial(engine.wrap, parts))
         program_parts = 0 if program is None else len(program)
-        task = await engine.submit(
+        work = Work(
             parcel.sent.program_id,
             wrapped[:program_parts] or None,
             parcel.sent.options[-1],
             depth() + 1,
             wrapped[program_parts:],
-            alone=parcel.batch.deaths > 0,
+            is_suspect=parcel.batch.deaths > 0,
             timeout=None if parcel.program.concurrency else parcel.program.timeout,
         )
+        task = await engine.submit(work)
         executor.under_way[task] = parcel
         try:
             return await engine.result(task)

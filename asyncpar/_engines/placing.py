@@ -16,9 +16,11 @@ from typing import Any
 
 import anyio
 
+from asyncpar._child.pool_main import Box
 from asyncpar._engines.engine import Engine
 from asyncpar._memory.buffers import Buffer, Elsewhere
 from asyncpar._memory.placer import Copied
+from asyncpar._wire.codec import OUT_OF_BAND_BYTES
 from asyncpar._wire.pace import Breaths, join
 
 
@@ -61,6 +63,16 @@ class Placed(Elsewhere):
 def place(data: Buffer) -> Placed:
     """Data that will not be looked up."""
     return Placed(data, Spot(len(data)), was_there=False)
+
+
+def boxed(parts: Sequence[Any], reference: type) -> list[Any]:
+    """The parts as clusters take them. `reference`: the type of those that stand for data which the engine keeps."""
+    return [
+        part
+        if isinstance(part, reference) or (type(part) is bytes and len(part) < OUT_OF_BAND_BYTES)
+        else Box(part, is_kept=False)
+        for part in parts
+    ]
 
 
 class EnginePlacer:

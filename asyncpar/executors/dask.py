@@ -38,14 +38,13 @@ from asyncpar._child.pool_main import Box, PoolAnswer, run_in_cluster
 from asyncpar._contract.admission import WhenFull
 from asyncpar._contract.batches import Batch
 from asyncpar._contract.executor import FREE, Fate, Hints, Program, Session, Traits
-from asyncpar._engines.engine import Engine
+from asyncpar._engines.engine import Engine, Work
 from asyncpar._engines.executor import ConnectedExecutor
+from asyncpar._engines.placing import boxed
 from asyncpar._memory.buffers import Buffer
-from asyncpar._memory.loans import MmapMode
 from asyncpar._platform.background import runs_on_asyncio
 from asyncpar._platform.cpus import cpu_count
 from asyncpar._platform.off_loop import run_off_loop
-from asyncpar._wire.codec import OUT_OF_BAND_BYTES
 from asyncpar.errors import ExecutorUnavailableError
 
 _SEND_SECONDS = 0.001  # for which our own client collects messages, instead of 10 ms
@@ -147,14 +146,6 @@ class _Dask(Engine):
     # Start and end
 
     async def start(self) -> None:
-        try:
-            await self._start()
-        except BaseException:
-            with anyio.CancelScope(shield=True):
-                await self.close()
-            raise
-
-    async def _start(self) -> None:
         given = self._settings.get("scheduler-address", None) if self._given is None else self._given  # as a `Client` does
         if given is None:
             self._cluster = _LocalCluster(self._distributed, self._settings)
@@ -267,35 +258,19 @@ class _Dask(Engine):
         raise ExecutorUnavailableError(f"the Dask cluster does not take data: {failure}") from failure
 
     def wrap(self, parts: Sequence[Any]) -> list[Any]:
-        future = self._distributed.Future
-        return [
-            part
-            if type(part) is future or (type(part) is bytes and len(part) < OUT_OF_BAND_BYTES)
-            else Box(part, is_kept=False)
-            for part in parts
-        ]
+        return boxed(parts, self._distributed.Future)
 
-    async def submit(
-        self,
-        program_id: int,
-        program: Sequence[Any] | None,
-        mode: MmapMode,
-        depth: int,
-        parts: Sequence[Any],
-        *,
-        alone: bool,
-        timeout: float | None,
-    ) -> Any:
-        program = program or ()
+    async def submit(self, work: Work) -> Any:
+        program = work.program or ()
         await self._check_connection()
         return self._client.submit(
             run_in_cluster,
-            program_id,
-            mode,
-            depth,
+            work.program_id,
+            work.mode,
+            work.depth,
             len(program),
             *program,
-            *parts,
+            *work.parts,
             key=f"{self._name}-{uuid.uuid4().hex}",
             pure=False,
         )

@@ -34,9 +34,8 @@ from asyncpar._contract.admission import WhenFull
 from asyncpar._contract.batches import Batch
 from asyncpar._contract.executor import FREE, Fate, Hints, Place, Program, Session, Traits
 from asyncpar._contract.lending import PooledSession
-from asyncpar._engines.engine import Engine, NotSent
+from asyncpar._engines.engine import Engine, NotSent, Work
 from asyncpar._engines.executor import EngineExecutor
-from asyncpar._memory.loans import MmapMode
 from asyncpar._platform.background import LoopHandle
 from asyncpar._platform.nesting import context_of_a_thread
 from asyncpar._platform.off_loop import run_off_loop
@@ -145,18 +144,8 @@ class PoolEngine(Engine):
         """In a form that every pool can send and that is writable at the other end."""
         return [part if type(part) is bytes else bytearray(part) for part in parts]
 
-    async def submit(
-        self,
-        program_id: int,
-        program: Sequence[Any] | None,
-        mode: MmapMode,
-        depth: int,
-        parts: Sequence[Any],
-        *,
-        alone: bool,
-        timeout: float | None,
-    ) -> Future[PoolAnswer]:
-        return start_task(self.pool, run_in_pool, program_id, program, mode, depth, parts)
+    async def submit(self, work: Work) -> Future[PoolAnswer]:
+        return start_task(self.pool, run_in_pool, work.program_id, work.program, work.mode, work.depth, work.parts)
 
     async def result(self, task: Future[PoolAnswer]) -> PoolAnswer:
         try:

@@ -30,16 +30,15 @@ from asyncpar._child.pool_main import Box, PoolAnswer
 from asyncpar._child.ray_worker import Message
 from asyncpar._contract.admission import WhenFull
 from asyncpar._contract.executor import FREE, Fate, Traits
-from asyncpar._engines.engine import Engine, Overdue
+from asyncpar._engines.engine import Engine, Overdue, Work
 from asyncpar._engines.executor import ConnectedExecutor
+from asyncpar._engines.placing import boxed
 from asyncpar._engines.ray_connection import connect, disconnect, load_ray
 from asyncpar._engines.ray_crew import DEPTH, Crew, Died, Disturbed, NodeDied, Task
 from asyncpar._memory.buffers import Buffer
-from asyncpar._memory.loans import MmapMode
 from asyncpar._platform.background import wait_through
 from asyncpar._platform.cpus import cpu_count
 from asyncpar._platform.off_loop import run_off_loop
-from asyncpar._wire.codec import OUT_OF_BAND_BYTES
 from asyncpar._wire.pace import IN_LOOP_BYTES, Breaths, copy
 from asyncpar.errors import ExecutorUnavailableError
 
@@ -102,18 +101,13 @@ class _Ray(Engine):
 
     async def start(self) -> None:
         ray = self._ray
-        try:
-            await wait_through(partial(run_off_loop, _Once(self._connect)))
-            self._is_own = self._connection is not None and self._connection.address is None
-            resources: dict[str, float] = await run_off_loop(ray.cluster_resources)
-            processors = int(resources.get("CPU", 0))
-            self._crew = Crew(ray, processors, cpu_count() if self._is_own else None, self._follow_crew)
-            self._follow_crew()
-            self._has_crew.set()
-        except BaseException:
-            with anyio.CancelScope(shield=True):
-                await self.close()
-            raise
+        await wait_through(partial(run_off_loop, _Once(self._connect)))
+        self._is_own = self._connection is not None and self._connection.address is None
+        resources: dict[str, float] = await run_off_loop(ray.cluster_resources)
+        processors = int(resources.get("CPU", 0))
+        self._crew = Crew(ray, processors, cpu_count() if self._is_own else None, self._follow_crew)
+        self._follow_crew()
+        self._has_crew.set()
 
     def _connect(self) -> None:
         self._connection = connect(self._ray, self._address)
@@ -155,36 +149,21 @@ class _Ray(Engine):
         return await run_off_loop(partial(self._ray.put, Box(data, is_kept=True)))
 
     def wrap(self, parts: Sequence[Any]) -> list[Any]:
-        reference = self._ray.ObjectRef
-        return [
-            part
-            if isinstance(part, reference) or (type(part) is bytes and len(part) < OUT_OF_BAND_BYTES)
-            else Box(part, is_kept=False)
-            for part in parts
-        ]
+        return boxed(parts, self._ray.ObjectRef)
 
-    async def submit(
-        self,
-        program_id: int,
-        program: Sequence[Any] | None,
-        mode: MmapMode,
-        depth: int,
-        parts: Sequence[Any],
-        *,
-        alone: bool,
-        timeout: float | None,
-    ) -> Task:
+    async def submit(self, work: Work) -> Task:
         crew, ray = self._crew, self._ray
         assert crew is not None, "it has been started"
-        all_parts = [*(program or ()), *parts]
+        program = work.program or ()
+        all_parts = [*program, *work.parts]
         kept = [part for part in all_parts if isinstance(part, ray.ObjectRef)]
         sent = [None if isinstance(part, ray.ObjectRef) else part for part in all_parts]
         word = f"asyncpar-{uuid.uuid4().hex}"
-        message: Any = Message(program_id, mode, depth, len(program or ()), sent, timeout, word)
+        message: Any = Message(work.program_id, work.mode, work.depth, len(program), sent, work.timeout, word)
         if sum([part.data.nbytes for part in sent if type(part) is Box]) > IN_LOOP_BYTES:
             message = await run_off_loop(partial(ray.put, message))
-        task = await crew.start_task(lambda actor: actor.run.remote(message, *kept), word, alone=alone)
-        task.timeout = timeout
+        task = await crew.start_task(lambda actor: actor.run.remote(message, *kept), word, alone=work.is_suspect)
+        task.timeout = work.timeout
         return task
 
     async def result(self, task: Task) -> PoolAnswer:
@@ -201,9 +180,8 @@ class _Ray(Engine):
                 raise Overdue(int(position)) from error
             if task.is_alone and task.seconds > task.timeout:  # it is one call, which has let no thread of its worker run
                 raise Overdue(0) from error
-        if self.is_loss(error) or self.is_data_loss(error) or self.is_disturbance(error):
-            raise error
-        if isinstance(error, ExecutorUnavailableError):
+        is_foreseen = self.is_loss(error) or self.is_data_loss(error) or self.is_disturbance(error)
+        if is_foreseen or isinstance(error, ExecutorUnavailableError):
             raise error
         raise ExecutorUnavailableError(f"the Ray cluster did not run a batch: {error!r:.500}") from error
 

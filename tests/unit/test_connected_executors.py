@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -13,9 +13,8 @@ import pytest
 from asyncpar import ProcessExecutor, pmap
 from asyncpar._child.pool_main import PoolAnswer, run_in_pool
 from asyncpar._contract.executor import FREE, Fate
-from asyncpar._engines.engine import Engine
+from asyncpar._engines.engine import Engine, Work
 from asyncpar._engines.executor import ConnectedExecutor
-from asyncpar._memory.loans import MmapMode
 from asyncpar.testing.functions import double
 
 pytestmark = pytest.mark.anyio
@@ -36,18 +35,8 @@ class FailingEngine(Engine):
         if self.fails_at == "close":
             raise OSError("it is gone")
 
-    async def submit(
-        self,
-        program_id: int,
-        program: Sequence[Any] | None,
-        mode: MmapMode,
-        depth: int,
-        parts: Sequence[Any],
-        *,
-        alone: bool,
-        timeout: float | None,
-    ) -> Callable[[], PoolAnswer]:
-        return partial(run_in_pool, program_id, program, mode, depth, parts)
+    async def submit(self, work: Work) -> Callable[[], PoolAnswer]:
+        return partial(run_in_pool, work.program_id, work.program, work.mode, work.depth, work.parts)
 
     async def result(self, task: Callable[[], PoolAnswer]) -> PoolAnswer:
         return task()
