@@ -20,6 +20,7 @@ import asyncpar
 from tests.loops import EVENT_LOOPS
 
 pytest_plugins = ["asyncpar.testing"]
+pytest.register_assert_rewrite("tests.clusters")  # which has tests, and is imported by others
 
 settings.register_profile("asyncpar", deadline=None)  # a busy machine is no defect
 settings.load_profile("asyncpar")

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-import numpy as np
 import pytest
 from distributed import Client
 
@@ -20,15 +19,11 @@ from asyncpar import (
     CallTimeoutError,
     DaskExecutor,
     ExecutorUnavailableError,
-    Memory,
-    PicklingError,
-    current_call,
-    current_worker,
     pmap,
-    run,
 )
-from asyncpar.testing.functions import Marking, Refused, double
-from tests.calls.pools import Large, map_inside, sleep_at_two, sleep_soon
+from asyncpar.testing.functions import Marking, double
+from tests.calls.pools import sleep_at_two, sleep_soon
+from tests.clusters import OnAnyCluster
 from tests.dask.cluster import Cluster
 from tests.waiting import wait_until
 
@@ -37,65 +32,8 @@ pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyn
 tenant: ContextVar[str] = ContextVar("tenant")
 
 
-async def test_closures_travel_and_outcomes_name_their_workers(executor: DaskExecutor) -> None:
-    step = 3
-    outcomes = [outcome async for outcome in pmap(lambda x: x + step, range(100), executor=executor).outcomes()]
-    assert [outcome.value for outcome in outcomes] == list(range(3, 103))
-    assert all(outcome.worker.startswith("worker ") for outcome in outcomes)
-    assert {outcome.attempts for outcome in outcomes} == {1}
-
-
-async def test_a_single_call_is_made(executor: DaskExecutor) -> None:
-    assert await run(pow, 2, 10, executor=executor) == 1024
-    with pytest.raises(ZeroDivisionError):
-        await executor.run(operator.truediv, 1, 0)
-
-
-async def test_an_error_has_the_traceback_of_its_worker_and_names_its_call(executor: DaskExecutor, tmp_path: Path) -> None:
-    with pytest.raises(Refused) as caught:
-        await pmap(Marking(tmp_path, refuses=(5,)), range(10), executor=executor)
-    assert "raise Refused" in str(caught.value.__cause__)
-    assert any("call 5, item 5" in note for note in caught.value.__notes__)
-
-
-def writes(array: Any) -> str:
-    try:
-        array[0] = 7
-    except ValueError as error:
-        return str(error)
-    return "written"
-
-
-async def test_a_large_array_is_sent_once_and_arrives_read_only(executor: DaskExecutor) -> None:
-    array = np.ones(1_000_000)
-    results = pmap(writes, [array] * 6, executor=executor, batch_size=1)
-    assert set(await results) == {"assignment destination is read-only"}
-    statistics = results.statistics()
-    assert statistics.shared_bytes == array.nbytes
-    assert statistics.inline_bytes < 100_000
-    assert statistics.zero_copy_hits == 5
-
-
-async def test_a_copy_is_made_for_calls_that_want_to_write(executor: DaskExecutor) -> None:
-    array = np.ones(1_000_000)
-    assert set(await pmap(writes, [array] * 4, executor=executor, batch_size=1, mmap_mode=None)) == {"written"}
-    assert (array == 1).all()
-
-
-async def test_arrays_within_a_function_are_sent_once_too(executor: DaskExecutor) -> None:
-    array = np.arange(1_000_000)
-    results = pmap(partial(np.add, array), range(20), executor=executor, batch_size=1)
-    for number, values in enumerate(await results):
-        assert values[5] == 5 + number
-        values += 1
-    assert results.statistics().shared_bytes <= 1.1 * array.nbytes
-
-
-async def test_a_large_function_is_sent_once(executor: DaskExecutor, tmp_path: Path) -> None:
-    results = pmap(Large(tmp_path), range(60), executor=executor, batch_size=1)
-    assert [x for x, _ in await results] == list(range(60))
-    assert results.statistics().inline_bytes < 200_000
-    assert len(list(tmp_path.iterdir())) <= 2
+class TestDaskExecutor(OnAnyCluster):
+    """See there."""
 
 
 class Counted:
@@ -126,11 +64,6 @@ async def test_large_results_come_back_whole(executor: DaskExecutor) -> None:
         assert text == b"ab" * [1_000_000, 2, 3_000_000][number]
 
 
-async def test_what_cannot_be_sent_fails_alone(executor: DaskExecutor) -> None:
-    with pytest.raises(PicklingError, match="lock"):
-        await pmap(double, [1, __import__("threading").Lock()], executor=executor)
-
-
 async def test_coroutine_calls_run_beside_each_other_and_time_out_alone(executor: DaskExecutor) -> None:
     results = await pmap(sleep_soon, [0, 1000, 0.01], executor=executor, timeout=0.3, on_error="return")
     assert results[::2] == [0, 0.01]
@@ -141,21 +74,6 @@ async def test_a_call_that_takes_too_long_fails_when_it_returns(executor: DaskEx
     results = await pmap(sleep_at_two, range(5), executor=executor, timeout=0.2, on_error="return", batch_size=5)
     assert isinstance(results.pop(2), CallTimeoutError)
     assert results == [0, 1, 3, 4]
-
-
-def draw(x: int) -> tuple[int, float]:
-    return x, current_call().rng.random()
-
-
-async def test_random_streams_do_not_depend_on_the_executor(executor: DaskExecutor) -> None:
-    assert await pmap(draw, range(20), executor=executor, seed=5) == await pmap(draw, range(20), executor="inline", seed=5)
-
-
-async def test_results_are_found_in_a_cache_and_stored_there(executor: DaskExecutor, tmp_path: Path) -> None:
-    memory, marking = Memory(tmp_path / "cache", verbose=0), Marking(tmp_path)
-    for _ in range(2):
-        assert await pmap(marking, range(10), executor=executor, cache=memory) == list(range(10))
-    assert set(marking.begun.values()) == {1}
 
 
 async def test_context_variables_have_their_callers_values(cluster: Cluster) -> None:
@@ -170,24 +88,14 @@ def see_tenant(_: int) -> str | None:
     return tenant.get(None)
 
 
-async def test_maps_in_calls_do_not_multiply_processes(executor: DaskExecutor) -> None:
-    assert await pmap(map_inside, range(3), executor=executor) == [[0, 0], [0, 1], [0, 2]]
-
-
-async def test_a_call_finds_dasks_own_worker_and_none_of_ours(executor: DaskExecutor) -> None:
+async def test_a_call_finds_dasks_own_worker(executor: DaskExecutor) -> None:
     assert await pmap(own_address, [0], executor=executor) == [True]
-    with pytest.raises(RuntimeError, match="current_worker"):
-        await pmap(ours, [0], executor=executor)
 
 
 def own_address(_: int) -> bool:
     from distributed import get_worker
 
     return str(get_worker().address).startswith("tcp://")
-
-
-def ours(_: int) -> int:
-    return current_worker().index
 
 
 async def test_cancelling_takes_back_what_no_worker_has_begun(cluster: Cluster, executor: DaskExecutor, tmp_path: Path) -> None:
