@@ -1,7 +1,6 @@
 """Calls on a Ray cluster of two processors on this machine, beside Ray's own ways.
 
-Ten thousand calls that do nothing; calls that sleep, beside the least that two workers can take; 100 MB that eight calls look
-at; and a call that kills its worker, until all others have their results.
+`cluster_loads.py` says what is measured.
 """
 
 from __future__ import annotations
@@ -13,19 +12,22 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+from tests.benchmarks.cluster_loads import (
+    ITEMS,
+    LARGE_CALLS,
+    LARGE_NUMBERS,
+    all_naps,
+    beside_the_least,
+    large,
+    naps,
+    poison,
+    tiny_items,
+)
 from tests.benchmarks.frame import Case, Contender, Reading, Target, missing, scaled
 from tests.benchmarks.peers import WORKERS
 from tests.benchmarks.timing import median_seconds, median_seconds_awaited, run_in
 from tests.benchmarks.workloads import increment
 from tests.ray.cluster import Cluster
-
-_ITEMS = 10**4
-_NAPS = 400
-_NAP = 0.02
-_LARGE_CALLS = 8
-_LARGE_NUMBERS = 100_000_000 // 8
-_POISONED = 13
-_POISONED_RUNS = 10
 
 
 @contextmanager
@@ -87,27 +89,13 @@ def _with_pool(fn: Any, items: Any, repetitions: int) -> float:
             return median_seconds(lambda: pool.map(fn, items), repetitions)
 
 
-def _tiny_items(quick: bool) -> float:
-    from asyncpar import pmap
-
-    items = range(scaled(_ITEMS, quick))
-    return _with_executor(lambda executor: pmap(increment, items, executor=executor), 5)
-
-
 def _tiny_items_of_ray(quick: bool, *, way: Callable[[Any, Any, int], float]) -> float:
-    return way(increment, range(scaled(_ITEMS, quick)), 1 if way is not _with_pool else 5)
-
-
-def _naps(quick: bool) -> Reading:
-    from asyncpar import pmap
-
-    items = [_NAP] * scaled(_NAPS, quick)
-    return Reading(_with_executor(lambda executor: pmap(time.sleep, items, executor=executor), 3), len(items) * _NAP / WORKERS)
+    return way(increment, range(scaled(ITEMS, quick)), 1 if way is not _with_pool else 5)
 
 
 def _naps_of_ray(quick: bool, *, way: Callable[[Any, Any, int], float]) -> Reading:
-    items = [_NAP] * scaled(_NAPS, quick)
-    return Reading(way(_nap, items, 3), len(items) * _NAP / WORKERS)
+    items = all_naps(quick)
+    return beside_the_least(way(_nap, items, 3), items)
 
 
 def _nap(seconds: float) -> None:
@@ -115,23 +103,14 @@ def _nap(seconds: float) -> None:
     time.sleep(seconds)
 
 
-def _large(_: bool) -> float:
-    import numpy as np
-
-    from asyncpar import pmap
-
-    array = np.ones(_LARGE_NUMBERS)
-    return _with_executor(lambda executor: pmap(np.size, [array] * _LARGE_CALLS, executor=executor, batch_size=1), 5)
-
-
 def _large_of_ray(_: bool) -> float:
     import numpy as np
 
-    array = np.ones(_LARGE_NUMBERS)
+    array = np.ones(LARGE_NUMBERS)
 
     def look(ray: Any, task: Any) -> None:
         kept = ray.put(array)
-        ray.get([task.remote(kept) for _ in range(_LARGE_CALLS)])
+        ray.get([task.remote(kept) for _ in range(LARGE_CALLS)])
 
     with _connected() as ray:
         task = ray.remote(_size)
@@ -144,23 +123,6 @@ def _size(array: Any) -> int:
     return size
 
 
-def _poison(quick: bool) -> float:
-    from asyncpar import WorkerDiedError, pmap
-
-    async def find(executor: Any) -> None:
-        results: list[Any] = await pmap(_die_when_poisoned, range(60), executor=executor, on_error="return")
-        assert isinstance(results.pop(_POISONED), WorkerDiedError)
-        assert results == [x for x in range(60) if x != _POISONED]
-
-    return _with_executor(find, scaled(_POISONED_RUNS, quick))
-
-
-def _die_when_poisoned(x: int) -> int:
-    if x == _POISONED:
-        os._exit(1)
-    return x
-
-
 _WAYS = (("tasks", _with_tasks), ("ActorPool", _with_actors), ("multiprocessing.Pool of Ray", _with_pool))
 
 CASES = (
@@ -168,7 +130,7 @@ CASES = (
         "ray-tiny-items",
         "10⁴ times x + 1 on 2 Ray workers",
         (
-            Contender("asyncpar", _tiny_items, "asyncpar", (Target(times=1 / 50),)),
+            Contender("asyncpar", partial(tiny_items, median=_with_executor), "asyncpar", (Target(times=1 / 50),)),
             *[Contender(name, partial(_tiny_items_of_ray, way=way)) for name, way in _WAYS],
         ),
         "tasks",
@@ -178,7 +140,7 @@ CASES = (
         "ray-naps",
         "400 calls of 20 ms on 2 Ray workers, and the least that they can take",
         (
-            Contender("asyncpar", _naps, "asyncpar", (Target(times=1.05),)),
+            Contender("asyncpar", partial(naps, median=_with_executor), "asyncpar", (Target(times=1.05),)),
             *[Contender(name, partial(_naps_of_ray, way=way)) for name, way in _WAYS],
         ),
         "the least",
@@ -187,14 +149,17 @@ CASES = (
     Case(
         "ray-large",
         "100 MB that 8 calls on 2 Ray workers look at",
-        (Contender("asyncpar", _large, "asyncpar", (Target(times=1.1),)), Contender("put, tasks", _large_of_ray)),
+        (
+            Contender("asyncpar", partial(large, median=_with_executor), "asyncpar", (Target(times=1.1),)),
+            Contender("put, tasks", _large_of_ray),
+        ),
         "put, tasks",
         unavailable=partial(missing, "ray"),
     ),
     Case(
         "ray-poison",
         "60 calls on 2 Ray workers, one of which kills its worker",
-        (Contender("asyncpar", _poison, "asyncpar", (Target(plus=3.0),)),),
+        (Contender("asyncpar", partial(poison, median=_with_executor), "asyncpar", (Target(plus=3.0),)),),
         unavailable=partial(missing, "ray"),
     ),
 )
